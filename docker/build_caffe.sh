@@ -1,0 +1,208 @@
+#!/usr/bin/env bash
+# Build Caffe from source: the pinned upstream tarball, our patch queue, CMake and ninja. The one recipe.
+#
+#   build_caffe.sh [caffe]   build, install into build/caffe, make `import caffe` work in the virtual environment
+#   build_caffe.sh test      the same, then upstream's own tests (gtest and pycaffe), all that need no GPU
+#
+# Needs docker/setup_system.sh and a virtual environment with numpy first. Does nothing when nothing changed; rebuilds
+# what a changed patch touches. Environment:
+#   VENV           the virtual environment           (default: .venv of this checkout)
+#   BUILD          everything that is built          (default: build of this checkout)
+#   JOBS           compilers at a time               (default: number of processors)
+#   CAFFE_TARBALL  the source, already downloaded    (default: fetched through apt)
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+root=$(dirname "$here")
+
+venv=$(realpath -ms "${VENV:-$root/.venv}")
+build=$(realpath -ms "${BUILD:-$root/build}")
+jobs=${JOBS:-$(nproc)}
+
+version=1.0.0+git20180821.99bd997
+tarball=caffe_$version.orig.tar.gz
+tarball_sha256=e0eb3f06794f7402c77b7dec8e8480273ee1a1bb192e9122b621a69d4147ad0c
+debian_suite=bullseye # the Debian release that carries this source package
+debian_source=caffe=$version-8
+
+flavour=cpu
+source=$build/caffe-src
+binary=$build/caffe-$flavour
+prefix=$binary/install
+stamp=$binary/stamp
+cmake_options=(
+    -DCPU_ONLY=ON
+    -DBLAS=Open
+    -DUSE_LEVELDB=OFF
+    -DBUILD_docs=OFF
+    -Dpython_version=3
+)
+
+die() {
+    echo "build_caffe.sh: $*" >&2
+    exit 1
+}
+
+# ---[ What the build depends on
+
+check_tools() {
+    local tool
+    for tool in cmake ninja g++ patch protoc; do
+        command -v $tool >/dev/null || die "$tool is missing: run docker/setup_system.sh first"
+    done
+    [ -x "$venv/bin/python" ] || die "no virtual environment at $venv: make it, with requirements.txt in it, or set VENV"
+}
+
+# One text that changes whenever the build has to be looked at again.
+fingerprint() {
+    sha256sum "${BASH_SOURCE[0]}" "$here/patches/series" $(patches)
+    echo "$root $build $venv"
+    "$venv/bin/python" -c 'import sys, importlib.metadata as m; print(sys.version, m.version("numpy"))' 2>/dev/null ||
+        die "numpy is missing in $venv: install requirements.txt into it"
+    dpkg-query -W $(sed 's/#.*//' "$here/packages.txt") 2>/dev/null || true
+}
+
+patches() {
+    sed -e 's/#.*//' -e '/^\s*$/d' -e "s|^|$here/patches/|" "$here/patches/series"
+}
+
+up_to_date() {
+    [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$1" ] && [ -x "$prefix/bin/caffe" ] &&
+        [ "$(readlink "$build/caffe")" = "caffe-$flavour/install" ] && [ -f "$(pth_file)" ]
+}
+
+# ---[ Source
+
+is_pinned() {
+    echo "$tarball_sha256  $1" | sha256sum --check --status
+}
+
+fetch_source() {
+    local target=$build/downloads/$tarball
+    mkdir -p "$build/downloads"
+    if [ -n "${CAFFE_TARBALL:-}" ]; then
+        [ -r "$CAFFE_TARBALL" ] || die "CAFFE_TARBALL=$CAFFE_TARBALL: no such file"
+        is_pinned "$CAFFE_TARBALL" || die "CAFFE_TARBALL=$CAFFE_TARBALL: not the pinned source (sha256 differs)"
+        cmp -s "$CAFFE_TARBALL" "$target" || { cp "$CAFFE_TARBALL" "$target.part" && mv "$target.part" "$target"; }
+    elif ! { [ -f "$target" ] && is_pinned "$target"; }; then
+        rm -f "$target"
+        apt_source "$build/downloads/apt"
+        is_pinned "$build/downloads/apt/$tarball" || die "the source that apt fetched is not the pinned one (sha256 differs)"
+        mv "$build/downloads/apt/$tarball" "$target"
+        rm -rf "$build/downloads/apt"
+    fi
+}
+
+# Download the Debian source package through apt into folder $1, from the archives that the system's apt uses already
+# (one of them is Debian's; the others have no such suite), with a configuration, lists and caches of its own.
+# What comes is checked against the pinned sha256, so apt's own signatures are not needed.
+apt_source() {
+    local folder=$1 log=$1/log archives
+    local hint="set CAFFE_TARBALL=/path/to/$tarball"
+    command -v apt-get >/dev/null || die "no apt here to fetch Caffe's source with: $hint"
+    rm -rf "$folder"
+    mkdir -p "$folder"/{lists,cache/archives}/partial
+    archives=$(apt-get indextargets --format '$(REPO_URI)' | sort -u)
+    [ -n "$archives" ] || die "apt has no package archive configured to fetch Caffe's source from: $hint"
+    printf "deb-src [trusted=yes] %s $debian_suite main\n" $archives >"$folder/sources.list"
+    local options=(
+        -q -o Dir::Etc::SourceList="$folder/sources.list" -o Dir::Etc::SourceParts=/dev/null
+        -o Dir::State::Lists="$folder/lists" -o Dir::Cache="$folder/cache" -o APT::Sandbox::User=
+        -o APT::Get::List-Cleanup=0 -o Acquire::Languages=none -o Acquire::Check-Valid-Until=false -o Acquire::Retries=3
+    )
+    echo "Fetching Caffe's source through apt"
+    apt-get "${options[@]}" update >"$log" 2>&1 || true # an archive without that suite counts as an error
+    (cd "$folder" && apt-get "${options[@]}" source --download-only "$debian_source" >>"$log" 2>&1) ||
+        die "apt could not fetch $debian_source of $debian_suite (why: $log); $hint"
+}
+
+# Upstream tree + patch queue. Files that come out as they were keep their time, so that ninja rebuilds only the rest.
+prepare_source() {
+    local fresh=$source.new patch file
+    rm -rf "$fresh"
+    mkdir -p "$fresh"
+    tar -xmzf "$build/downloads/$tarball" -C "$fresh"
+    for patch in $(patches); do
+        patch -d "$fresh" -p1 --fuzz=0 --silent --no-backup-if-mismatch <"$patch" ||
+            die "$(basename "$patch") does not apply"
+    done
+    if [ -d "$source" ]; then
+        (cd "$fresh" && find . -type f -print0) | while IFS= read -r -d '' file; do
+            if cmp -s "$fresh/$file" "$source/$file"; then touch -r "$source/$file" "$fresh/$file"; fi
+        done
+    fi
+    rm -rf "$source.old"
+    if [ -d "$source" ]; then mv "$source" "$source.old"; fi
+    mv "$fresh" "$source"
+    rm -rf "$source.old"
+}
+
+# ---[ Build
+
+configure() {
+    # A build folder that was moved, or made for another source tree, cannot be used.
+    if [ -f "$binary/CMakeCache.txt" ] && ! grep -qxF "CMAKE_HOME_DIRECTORY:INTERNAL=$source" "$binary/CMakeCache.txt"; then
+        rm -rf "$binary"
+    fi
+    mkdir -p "$binary"
+    local include library
+    include=$(python_value 'sysconfig.get_path("include")')
+    library=$(python_value 'sysconfig.get_config_var("LIBDIR") + "/" + sysconfig.get_config_var("LDLIBRARY")')
+    [ -f "$include/Python.h" ] || die "no Python.h in $include: run docker/setup_system.sh (python3-dev)"
+    # Python is named outright: another one may come first on PATH, and Boost.Python is made for Debian's.
+    cmake -S "$source" -B "$binary" -G Ninja -DCMAKE_BUILD_TYPE=Release -DCMAKE_INSTALL_PREFIX="$prefix" \
+        -DPYTHON_EXECUTABLE="$venv/bin/python" -DPYTHON_INCLUDE_DIR="$include" -DPYTHON_LIBRARY="$library" \
+        "${cmake_options[@]}" >"$binary/configure.log" 2>&1 ||
+        die "cmake failed: $binary/configure.log"
+    grep -q '^PYTHON_LIBRARY' "$binary/CMakeCache.txt" && grep -q 'Python interface is disabled' "$binary/configure.log" &&
+        die "no Boost.Python or numpy for $venv/bin/python: $binary/configure.log"
+    return 0
+}
+
+python_value() {
+    "$venv/bin/python" -c "import sysconfig; print($1)"
+}
+
+# Install beside, then swap: a Caffe that is running keeps its files, and nothing stale stays.
+install_caffe() {
+    local stage=$binary/stage
+    rm -rf "$stage"
+    DESTDIR=$stage cmake --install "$binary" >"$binary/install.log" 2>&1 || die "install failed: $binary/install.log"
+    rm -rf "$prefix"
+    mv "$stage$prefix" "$prefix"
+    rm -rf "$stage"
+    ln -sfn "caffe-$flavour/install" "$build/caffe"
+    echo "$build/caffe/python" >"$(pth_file)"
+    "$venv/bin/python" -c 'import caffe' || die "built, but 'import caffe' fails in $venv (see above)"
+}
+
+pth_file() {
+    echo "$(echo "$venv"/lib/python3*/site-packages)/caffe-build.pth"
+}
+
+build_caffe() {
+    local wanted
+    wanted=$(fingerprint)
+    if up_to_date "$wanted"; then
+        echo "Caffe is up to date"
+        return
+    fi
+    rm -f "$stamp"
+    fetch_source
+    prepare_source
+    configure
+    echo "Building Caffe ($flavour) with $jobs jobs"
+    ninja -C "$binary" -j "$jobs" || die "the build failed (see above)"
+    install_caffe
+    echo "$wanted" >"$stamp"
+    echo "Caffe is in $build/caffe"
+}
+
+check_tools
+mkdir -p "$build"
+exec 9>"$build/.lock"
+flock 9 # one build at a time
+case ${1:-caffe} in
+    caffe) build_caffe ;;
+    *) die "usage: build_caffe.sh [caffe|test]" ;;
+esac

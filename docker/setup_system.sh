@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# Install the Debian packages of packages.txt that are missing. Nothing to do, nothing done: instant, no root needed.
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+
+die() {
+    echo "setup_system.sh: $*" >&2
+    exit 1
+}
+
+# Names in packages.txt that dpkg does not report as installed.
+missing_packages() {
+    local wanted installed
+    wanted=$(sed 's/#.*//' "$here/packages.txt" | tr -s ' \t' '\n' | sed '/^$/d' | sort -u)
+    # dpkg-query fails when it knows nothing of a package: exactly what is asked here.
+    installed=$(dpkg-query -W -f '${db:Status-Status} ${Package}\n' $wanted 2>/dev/null |
+        sed -n 's/^installed //p' | sort -u || true)
+    comm -23 <(echo "$wanted") <(echo "$installed")
+}
+
+command -v dpkg-query >/dev/null && command -v apt-get >/dev/null ||
+    die "no apt here: install the equivalents of $here/packages.txt yourself (this is made for Debian 12)"
+
+missing=$(missing_packages | tr '\n' ' ')
+[ -n "$missing" ] || exit 0
+
+as_root=()
+if [ "$(id -u)" != 0 ]; then
+    command -v sudo >/dev/null || die "no root and no sudo; ask an administrator for: apt-get install $missing"
+    as_root=(sudo)
+fi
+apt=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -o Dpkg::Use-Pty=0)
+
+echo "Installing Debian packages: $missing"
+"${apt[@]}" update || die "apt-get update failed (see above): is the package archive reachable?"
+"${apt[@]}" install -y --no-install-recommends $missing ||
+    die "apt-get could not install (see above): $missing"
+still=$(missing_packages | tr '\n' ' ')
+[ -z "$still" ] || die "still missing after apt-get install: $still"

@@ -1,0 +1,42 @@
+"""Ordered, bounded map over a pool of processes."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from typing import Callable, TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def cores() -> int:
+    """Processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def imap(function: Callable[[T], R], items: Iterable[T], jobs: int | None = None) -> Iterator[R]:
+    """Yield function(item) in the order of `items`, computed by `jobs` processes (default: all cores).
+
+    At most 4 x jobs items are under way, so memory stays flat however long `items` is; give items that are worth a
+    message each (batches, not single pixels). Processes are spawned, not forked: neither LMDB nor Caffe nor OpenCV's
+    threads survive a fork. `function` must be importable. An error in a worker is raised here.
+    """
+    jobs = jobs or cores()
+    if jobs == 1:
+        yield from map(function, items)
+        return
+    pending: deque[Future] = deque()
+    pool = ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"))
+    try:
+        for item in items:
+            pending.append(pool.submit(function, item))
+            if len(pending) >= 4 * jobs:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,52 @@
+"""A small emitter of protobuf text format: dicts in, prototxt out.
+
+A message is a dict; a list is a repeated field; a str is quoted, a Token (an enum value) is not. Short messages stand on
+one line, longer ones are indented, so that the files read like the ones people write by hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+
+class Token(str):
+    """An enum value: written without quotes."""
+
+
+def dump(message: dict, comment: str = "") -> str:
+    """`message` as protobuf text, under an optional `comment` (each of its lines gets a '#')."""
+    head = [f"# {line}".rstrip() for line in comment.splitlines()]
+    return "\n".join([*head, *_fields(message, "")]) + "\n"
+
+
+def _fields(message: dict, indent: str) -> Iterator[str]:
+    for name, value in message.items():
+        for item in value if isinstance(value, list) else [value]:
+            if not isinstance(item, dict):
+                yield f"{indent}{name}: {_scalar(item)}"
+            elif (line := f"{indent}{name} {{ {_inline(item)} }}") and _is_short(item, line):
+                yield line
+            else:
+                yield f"{indent}{name} {{"
+                yield from _fields(item, indent + "  ")
+                yield f"{indent}}}"
+
+
+def _is_short(message: dict, line: str) -> bool:
+    scalars = not any(isinstance(value, (dict, list)) for value in message.values())
+    return scalars and len(message) <= 3 and len(line) <= 80
+
+
+def _inline(message: dict) -> str:
+    return " ".join(f"{name}: {_scalar(value)}" for name, value in message.items()
+                    if not isinstance(value, (dict, list)))
+
+
+def _scalar(value: object) -> str:
+    if isinstance(value, Token):
+        return str(value)
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return repr(value)
