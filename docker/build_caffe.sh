@@ -4,8 +4,8 @@
 #   build_caffe.sh [caffe]   build, install into build/caffe, make `import caffe` work in the virtual environment
 #   build_caffe.sh test      the same, then upstream's own tests (gtest and pycaffe), all that need no GPU
 #
-# Needs docker/setup_system.sh and a virtual environment with numpy first. Does nothing when nothing changed; rebuilds
-# what a changed patch touches. Environment:
+# Needs docker/setup_system.sh and a virtual environment with requirements.txt first (for test: requirements-dev.txt).
+# Does nothing when nothing changed; rebuilds what a changed patch touches. Environment:
 #   VENV           the virtual environment           (default: .venv of this checkout)
 #   BUILD          everything that is built          (default: build of this checkout)
 #   JOBS           compilers at a time               (default: number of processors)
@@ -198,11 +198,55 @@ build_caffe() {
     echo "Caffe is in $build/caffe"
 }
 
+# ---[ Upstream's tests
+
+# Builds and runs them, and says how many passed; fails when one did not.
+test_caffe() {
+    local good=true
+    "$venv/bin/python" -c 'import pydot' 2>/dev/null || die "pydot is missing in $venv: install requirements-dev.txt into it"
+    command -v dot >/dev/null || die "dot is missing: run docker/setup_system.sh first (graphviz)"
+    echo "Building upstream's tests with $jobs jobs"
+    ninja -C "$binary" -j "$jobs" test.testbin || die "the build of the tests failed (see above)"
+    run_gtest || good=false
+    run_pycaffe_tests || good=false
+    echo "gtest: $gtest_ok of $gtest_all passed; pycaffe: $pycaffe_ok of $pycaffe_all passed"
+    $good
+}
+
+# All tests that need no GPU; they look for their data from the source's root.
+run_gtest() {
+    local log=$binary/gtest.log rc=0
+    (cd "$source" && "$binary/test/test.testbin" --gtest_filter='-*GPU*') >"$log" 2>&1 || rc=$?
+    gtest_all=$(sed -n 's/^\[==========\] Running \([0-9]*\) tests.*/\1/p' "$log")
+    gtest_ok=$(grep -c '^\[       OK \]' "$log" || true)
+    grep '^\[  FAILED  \]' "$log" || true
+    [ "$rc" = 0 ] && [ "${gtest_all:=0}" -gt 0 ] && [ "$gtest_ok" = "$gtest_all" ] ||
+        { echo "gtest failed (exit status $rc): $log" >&2; return 1; }
+}
+
+# Of the pycaffe that is installed, not of the source tree; in a folder of their own, for they leave files.
+run_pycaffe_tests() {
+    local log=$binary/pycaffe.log rc=0 scratch=$binary/pycaffe-tests failed
+    rm -rf "$scratch"
+    mkdir -p "$scratch"
+    (cd "$scratch" && "$venv/bin/python" -m unittest discover -v -s "$source/python/caffe/test") >"$log" 2>&1 || rc=$?
+    rm -rf "$scratch"
+    pycaffe_all=$(sed -n 's/^Ran \([0-9]*\) tests\? in .*/\1/p' "$log")
+    failed=$(grep -cE '^(ERROR|FAIL): ' "$log" || true)
+    pycaffe_ok=$((${pycaffe_all:=0} - failed))
+    grep -E '^(ERROR|FAIL): ' "$log" || true
+    [ "$rc" = 0 ] && [ "$pycaffe_all" -gt 0 ] ||
+        { echo "pycaffe's tests failed (exit status $rc): $log" >&2; return 1; }
+}
+
+# ---[ Go
+
 check_tools
 mkdir -p "$build"
 exec 9>"$build/.lock"
 flock 9 # one build at a time
 case ${1:-caffe} in
     caffe) build_caffe ;;
+    test) build_caffe && test_caffe ;;
     *) die "usage: build_caffe.sh [caffe|test]" ;;
 esac

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from selfie import paths
+import testlib
+from selfie import paths, runs, train
 
 
 @pytest.fixture(scope="session")
@@ -19,3 +20,22 @@ def mirror():
         return path
 
     return find
+
+
+@pytest.fixture(scope="session")
+def tiny_lmdb(tmp_path_factory) -> Path:
+    """Finished databases train, val and test of bright (good) and dark (bad) pictures; their files in ../images."""
+    return testlib.databases(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tiny_lmdb, tmp_path_factory) -> runs.Run:
+    """A finished run of the demo net on tiny_lmdb, trained by real Caffe in seconds."""
+    return train.train(testlib.job(tiny_lmdb, tmp_path_factory.mktemp("run") / "tiny", max_iter=30))
+
+
+@pytest.fixture(scope="session")
+def skimage_data() -> Path:
+    """The folder of pictures inside scikit-image's wheel: real photographs that need no download."""
+    import skimage
+    return Path(skimage.__file__).parent / "data"

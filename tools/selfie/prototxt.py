@@ -1,7 +1,7 @@
 """A small emitter of protobuf text format: dicts in, prototxt out.
 
-A message is a dict; a list is a repeated field; a str is quoted, a Token (an enum value) is not. Short messages stand on
-one line, longer ones are indented, so that the files read like the ones people write by hand.
+A message is a dict; a list is a repeated field; a str is quoted, a Token (an enum value) is not. Short messages stand
+on one line, longer ones are indented, so that the files read like the ones people write by hand.
 """
 
 from __future__ import annotations

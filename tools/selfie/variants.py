@@ -55,6 +55,7 @@ VARIANTS = {variant.name: variant for variant in [
             about="Ablation: vgg16 to be initialised from VGG-Face, with the mean of that release."),
     Variant("squeezenet", "squeezenet", mean=SQUEEZENET_MEAN, crop=227, batch=32, head="conv10_selfie",
             features="fire9/concat", weights="squeezenet", deploy="squeezenet",
+            files=("train_val", "deploy", "deploy_conv", "imagenet"),
             about="Small: SqueezeNet v1.0, to be initialised from ImageNet; a CPU trains it in minutes."),
     Variant("demo", "demo", batch=32, test_batch=50, weights="demo", deploy="demo",
             about="A VGG in miniature for `make demo` and the tests: seconds on a CPU."),

@@ -1,0 +1,126 @@
+# The front door. Every job is a target; the work is done by docker/*.sh (Caffe) and tools/*.py (everything else).
+# `make help` lists the targets and their variables.
+
+PYTHON   ?= /usr/bin/python3
+VENV     := .venv
+PY       := $(VENV)/bin/python
+
+VARIANT  ?= vgg16
+MANIFEST ?= data/manifest.csv
+IMAGES   ?= data/images
+LABELS   ?= data/labels.csv
+LMDB     ?= data/lmdb
+RUN      ?= runs/$(VARIANT)
+SEED     ?= 2015
+JOBS     ?= $(shell nproc)
+export JOBS
+
+# Only what was set on the command line or in the environment becomes a flag.
+train_flags = $(if $(GPU),--gpu $(GPU)) $(if $(RESUME),--resume) $(if $(EPOCHS),--epochs $(EPOCHS)) \
+              $(if $(SOLVER),--solver $(SOLVER)) $(if $(WEIGHTS),--weights $(WEIGHTS)) $(TRAIN_FLAGS)
+one_gpu     = $(if $(GPU),--gpu $(firstword $(subst $(comma), ,$(GPU))))
+comma       := ,
+
+.DEFAULT_GOAL := help
+.PHONY: help setup system caffe caffe-test weights label faces lmdb train eval score demo figures-run prototxt test lint \
+        clean distclean
+
+help: ## list the targets
+	@echo "The selfie experiment of 2015 on real Caffe. On a fresh Debian 12:  make demo"
+	@echo
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-20s %s\n", $$1, $$2}'
+	@echo
+	@echo "Variables (now): VARIANT=$(VARIANT) MANIFEST=$(MANIFEST) IMAGES=$(IMAGES) LABELS=$(LABELS)"
+	@echo "  LMDB=$(LMDB) RUN=$(RUN) SEED=$(SEED) JOBS=$(JOBS) PYTHON=$(PYTHON)"
+	@echo "  GPU=0            train and score on a GPU (a GPU build of Caffe)"
+	@echo "  RESUME=1         train: go on from the newest snapshot"
+	@echo "  EPOCHS=3         train: passes over the training selfies (sets max_iter)"
+	@echo "  WEIGHTS=file     train: another caffemodel to start from ('none': from scratch)"
+	@echo "  SOLVER=file      train: another solver"
+	@echo "  LABEL_FLAGS, FACE_FLAGS, LMDB_FLAGS, TRAIN_FLAGS    more flags for the command behind a target"
+	@echo "  SELFIE_MIRROR=dir      look for downloads (weights, published figures) here first"
+	@echo "  CAFFE_TARBALL=file     Caffe's source, where it cannot be downloaded"
+
+setup: system $(VENV)/.installed caffe ## install system packages, .venv and Caffe (does only what is missing)
+
+system:
+	@docker/setup_system.sh
+
+$(VENV)/.installed: requirements.txt requirements-dev.txt pyproject.toml | system
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+caffe: $(VENV)/.installed ## build Caffe from its pinned source with our patches into build/
+	@docker/build_caffe.sh caffe
+
+caffe-test: caffe ## build and run upstream's own tests of Caffe and pycaffe
+	@docker/build_caffe.sh test
+
+weights: setup ## fetch pretrained weights: VARIANT=vgg16, vgg_face, squeezenet or mtcnn
+	$(PY) tools/fetch_weights.py $(VARIANT)
+
+faces: setup ## keep the selfies with a face: MANIFEST -> data/with_faces.csv
+	$(PY) tools/filter_faces.py --manifest $(MANIFEST) --images $(IMAGES) --out data/with_faces.csv $(FACE_FLAGS)
+
+label: setup ## label good and bad by likes, normalised by audience: MANIFEST -> LABELS
+	$(PY) tools/label.py --manifest $(MANIFEST) --images $(IMAGES) --out $(LABELS) --seed $(SEED) $(LABEL_FLAGS)
+
+lmdb: setup ## build the train, val and test databases: LABELS, IMAGES -> LMDB
+	$(PY) tools/make_lmdb.py --labels $(LABELS) --images $(IMAGES) --out $(LMDB) --seed $(SEED) $(LMDB_FLAGS)
+
+train: setup ## finetune VARIANT on LMDB in RUN (GPU=0 RESUME=1 EPOCHS=n)
+	$(PY) tools/train.py --variant $(VARIANT) --lmdb $(LMDB) --run $(RUN) $(train_flags)
+
+eval: setup ## accuracy, AUC and plots of RUN on its test selfies
+	$(PY) tools/evaluate.py --run $(RUN) $(one_gpu)
+
+score: setup ## score IMAGES (a file or a folder) with RUN, best first
+	$(PY) tools/score.py --run $(RUN) $(one_gpu) --sort $(IMAGES)
+
+# --- the two real runs of the README ------------------------------------------------------------------------------
+
+DEMO := data/demo
+
+demo: setup ## the whole job on a generated corpus: corpus, faces, labels, LMDB, training, evaluation, picture
+	$(PY) tools/demo_corpus.py --out $(DEMO)/pretraining --pretraining
+	$(PY) tools/make_lmdb.py --labels $(DEMO)/pretraining/labels.csv --images $(DEMO)/pretraining/images \
+	      --out $(DEMO)/pretraining/lmdb --raw
+	$(PY) tools/train.py --variant demo_pretrain --run runs/demo_pretrain --replace
+	$(PY) tools/demo_corpus.py --out $(DEMO)
+	$(PY) tools/filter_faces.py --manifest $(DEMO)/manifest.csv --images $(DEMO)/images --out $(DEMO)/with_faces.csv \
+	      --detector lbp
+	$(PY) tools/label.py --manifest $(DEMO)/with_faces.csv --images $(DEMO)/images --out $(DEMO)/labels.csv \
+	      --as-of 2015-10-25 --split 0.7,0.1,0.2
+	$(PY) tools/make_lmdb.py --labels $(DEMO)/labels.csv --images $(DEMO)/images --out $(DEMO)/lmdb
+	$(PY) tools/train.py --variant demo --lmdb $(DEMO)/lmdb --run runs/demo --replace
+	$(PY) tools/evaluate.py --run runs/demo
+	$(PY) tools/grids.py --run runs/demo
+
+figures-run: setup ## SqueezeNet on the post's own published tiles (found in SELFIE_MIRROR, or downloaded)
+	$(PY) tools/fetch_weights.py squeezenet
+	$(PY) tools/cut_figures.py --out data/figures
+	$(PY) tools/make_lmdb.py --labels data/figures/labels.csv --images data/figures/tiles --out data/figures/lmdb --raw
+	$(PY) tools/train.py --variant squeezenet --lmdb data/figures/lmdb --run runs/figures --solver solver/figures.prototxt \
+	      --replace
+	$(PY) tools/evaluate.py --run runs/figures
+
+# --- for developers ------------------------------------------------------------------------------------------------
+
+prototxt: setup ## write the generated files of prototxt/ anew
+	$(PY) tools/make_prototxt.py
+
+test: setup ## run the tests (after all set-up)
+	$(PY) -m pytest
+
+lint: $(VENV)/.installed ## ruff, and the generated prototxts against their generator
+	$(VENV)/bin/ruff check
+	$(PY) tools/make_prototxt.py --check
+
+clean: ## remove caches; keep .venv, build, data, weights and runs
+	find . -name __pycache__ -not -path './.venv/*' -not -path './build/*' -prune -exec rm -r {} +
+	rm -rf .pytest_cache .ruff_cache
+
+distclean: clean ## remove .venv and build as well; data, weights and runs are yours and stay
+	rm -rf .venv build tools/*.egg-info

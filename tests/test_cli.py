@@ -1,0 +1,44 @@
+"""What all commands have in common."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import testlib
+from selfie import paths
+
+COMMANDS = sorted([*paths.ROOT.glob("tools/*.py"), *paths.ROOT.glob("pycaffe_scripts/*.py")])
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=lambda path: path.name)
+def test_help_works_without_any_package(path):
+    """--help needs nothing but Python itself, so it is instant and works before `make setup`."""
+    result = subprocess.run([sys.executable, "-S", "-E", path, "--help"], capture_output=True, text=True, env={})
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith("usage:") and len(result.stdout.splitlines()) > 6
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=lambda path: path.name)
+def test_an_unknown_flag_is_a_usage_error(path):
+    """Exit code 2 and no traceback."""
+    result = testlib.command(path, "--no-such-flag")
+    assert result.returncode == 2 and "Traceback" not in result.stderr
+
+
+def test_without_the_packages_a_command_says_make_setup():
+    """A user who forgot the virtual environment is told so."""
+    result = subprocess.run([sys.executable, "-S", "-E", paths.ROOT / "tools" / "score.py", "README.md"],
+                            capture_output=True, text=True, env={})
+    testlib.assert_one_line_error(result, "run 'make setup'")
+
+
+def test_an_atomic_write_that_fails_leaves_the_old_file(tmp_path):
+    """The old content stays, and no temporary file."""
+    file = tmp_path / "a.txt"
+    file.write_text("old")
+    with pytest.raises(RuntimeError), paths.atomic_write(file) as out:
+        out.write("new")
+        raise RuntimeError
+    assert file.read_text() == "old" and list(tmp_path.iterdir()) == [file]

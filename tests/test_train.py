@@ -1,0 +1,162 @@
+"""Training with real Caffe: run folders, determinism, stopping, resuming, and mistakes caught before they cost time."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import testlib
+from selfie import net, paths, runs, solver, train, variants
+from selfie.errors import SelfieError
+
+
+def test_a_run_folder_tells_everything(tiny_run):
+    """Prototxts, log, metrics, curves, scores and run.json are there, and the net has learnt bright from dark."""
+    for name in ("train_val.prototxt", "solver.prototxt", "deploy.prototxt", "log.txt", "metrics.csv", "curves.png",
+                 "val_scores.csv", "run.json"):
+        assert (tiny_run.folder / name).stat().st_size > 0, name
+    assert tiny_run.finished and tiny_run.info["iterations"] == 30
+    assert tiny_run.info["lmdb"]["train"]["count"] == 64
+    last = (tiny_run.folder / "metrics.csv").read_text().splitlines()[-1].split(",")
+    assert float(last[-1]) > 0.9
+
+
+def test_the_solver_in_the_run_folder_keeps_its_comments_and_is_the_one_that_ran(tiny_run):
+    """The exact solver is kept: paths and --set values changed in place, the reasons for the numbers still there."""
+    text = (tiny_run.folder / "solver.prototxt").read_text()
+    assert "# " in text
+    parsed = solver.parse(text)
+    assert (parsed.max_iter, parsed.momentum, list(parsed.test_iter)) == (30, pytest.approx(0.9), [1])
+
+
+def test_one_seed_gives_one_loss_curve(tiny_lmdb, tmp_path):
+    """Two CPU runs with the same seed log the same numbers; another seed does not."""
+    curves = []
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        train.train(testlib.job(tiny_lmdb, tmp_path / name, max_iter=6, random_seed=seed))
+        curves.append((tmp_path / name / "metrics.csv").read_text())
+    assert curves[0] == curves[1] != curves[2]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_snapshots_and_resume_goes_on(tiny_lmdb, tmp_path, number):
+    """Ctrl-C or SIGTERM leaves a snapshot; --resume finishes the run from there, and says so when it is finished."""
+    arguments = ["tools/train.py", "--variant", "demo", "--weights", "none", "--lmdb", tiny_lmdb,
+                 "--run", tmp_path / "run", "--set", "display=1", "--set", "max_iter=100000"]
+    process = subprocess.Popen([sys.executable, *map(str, arguments)], cwd=paths.ROOT, text=True,
+                               stderr=subprocess.PIPE)
+    wait_for(tmp_path / "run" / "log.txt", "Iteration 3 (")
+    process.send_signal(number)
+    assert "go on with --resume" in process.communicate(timeout=60)[1]
+    assert process.returncode == 1
+    [(iteration, _)] = runs.snapshots(tmp_path / "run")
+    assert iteration >= 3
+    text = (tmp_path / "run" / "solver.prototxt").read_text()
+    (tmp_path / "run" / "solver.prototxt").write_text(solver.change(text, {"max_iter": iteration + 4}))
+    result = testlib.command(*arguments[:9], "--resume")
+    assert result.returncode == 0, result.stderr
+    assert runs.load(tmp_path / "run").info["iterations"] == iteration + 4
+    assert testlib.command(*arguments[:9], "--resume").returncode == 0
+
+
+def wait_for(file, text: str, seconds: float = 60) -> None:
+    """Wait until `text` stands in `file`."""
+    deadline = time.monotonic() + seconds
+    while not (file.exists() and text in file.read_text()):
+        assert time.monotonic() < deadline, f"{text!r} did not appear in {file}"
+        time.sleep(0.05)
+
+
+def test_caffe_does_not_outlive_a_killed_train_py(tiny_lmdb, tmp_path):
+    """SIGKILL of the Python side stops Caffe too, with a snapshot, so that nothing trains on unseen."""
+    process = subprocess.Popen([sys.executable, *map(str, [
+        "tools/train.py", "--variant", "demo", "--weights", "none", "--lmdb", tiny_lmdb, "--run", tmp_path / "run",
+        "--set", "display=1", "--set", "max_iter=100000"])], cwd=paths.ROOT, stderr=subprocess.DEVNULL)
+    wait_for(tmp_path / "run" / "log.txt", "Iteration 3 (")
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 30
+    while not runs.snapshots(tmp_path / "run"):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_resume_passes_over_a_damaged_snapshot(tiny_lmdb, tmp_path, caplog):
+    """A truncated newest snapshot is named and the one before it is used."""
+    train.train(testlib.job(tiny_lmdb, tmp_path / "run"))
+    run = runs.load(tmp_path / "run").save(state="started")
+    newest = runs.snapshots(run.folder)[0][1]
+    os.truncate(newest, newest.stat().st_size // 2)
+    assert train.newest_intact_snapshot(run)[0] == 6
+    assert newest.name in caplog.text
+    newest.with_suffix(".caffemodel").write_bytes(b"nonsense")
+    assert train.train(testlib.job(tiny_lmdb, run.folder), resume=True).info["iterations"] == 12
+
+
+def test_weights_of_another_net_are_refused_before_anything_is_written(tiny_run, tiny_lmdb, tmp_path):
+    """Caffe would train such layers from scratch and only log it."""
+    job = testlib.job(tiny_lmdb, tmp_path / "run")
+    job.variant = variants.get("squeezenet")
+    job.pretrained = tiny_run.caffemodel
+    with pytest.raises(SelfieError, match="another net: it has no weights for conv1"):
+        train.train(job)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_head_may_be_new_and_nothing_else(tiny_run):
+    """Of the demo net's weights only the head may be missing in the caffemodel that training starts from."""
+    wanted = train.learned_layers(variants.get("demo_pretrain"))
+    net.check_weights(wanted, tiny_run.caffemodel, fresh=("fc8",))
+    with pytest.raises(SelfieError, match="no weights for fc8"):
+        net.check_weights(wanted, tiny_run.caffemodel)
+    wanted["fc7"] = [(128, 64), (128,)]
+    with pytest.raises(SelfieError, match="fc7 has weights of shape"):
+        net.check_weights(wanted, tiny_run.caffemodel, fresh=("fc8",))
+
+
+def test_an_unfinished_database_is_refused(tiny_lmdb, tmp_path):
+    """Without meta.json a database may be cut short anywhere."""
+    import shutil
+    shutil.copytree(tiny_lmdb, tmp_path / "lmdb")
+    (tmp_path / "lmdb" / "val" / "meta.json").unlink()
+    result = testlib.command("tools/train.py", "--variant", "demo", "--weights", "none", "--lmdb", tmp_path / "lmdb",
+                             "--run", tmp_path / "run")
+    testlib.assert_one_line_error(result, "val is not a finished database")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("settings, words", [
+    ({"base_lr": "1e6"}, "diverged"),
+    ({"nonsense": "1"}, "nonsense"),
+    ({"lr_policy": "no_such_policy"}, "Unknown learning rate policy"),
+])
+def test_what_goes_wrong_in_training_is_one_line(tiny_lmdb, tmp_path, settings, words):
+    """Divergence, an unknown solver field, and Caffe's own fatal errors are told, not buried in a log."""
+    with pytest.raises(SelfieError, match=words):
+        train.train(testlib.job(tiny_lmdb, tmp_path / "run", **{"display": 1, **settings}))
+
+
+def test_an_existing_run_is_not_overwritten(tiny_run, tiny_lmdb):
+    """A second `make train` with the same name must not destroy a night's work."""
+    with pytest.raises(SelfieError, match="exists"):
+        train.train(testlib.job(tiny_lmdb, tiny_run.folder))
+
+
+def test_gpu_with_a_cpu_build_is_one_line(tiny_lmdb, tmp_path):
+    """Caffe itself would abort."""
+    job = testlib.job(tiny_lmdb, tmp_path / "run")
+    job.gpu = "0"
+    with pytest.raises(SelfieError, match="built for the CPU only"):
+        train.train(job)
+
+
+def test_epochs_set_the_length_of_the_run(tiny_lmdb, tmp_path):
+    """--epochs counts passes over the training split."""
+    job = testlib.job(tiny_lmdb, tmp_path / "run")
+    del job.settings["max_iter"]
+    job.epochs = 3
+    assert train.prepare(job).info["max_iter"] == 6  # 3 x 64 selfies in batches of 32

@@ -1,0 +1,47 @@
+"""Build the LMDB databases that Caffe trains on, one per split, from labelled selfies.
+
+Reads labels.csv (columns id, path, label, split; made by tools/label.py) and writes OUT/train, OUT/val and OUT/test,
+each with data.mdb, list.txt, rejects.csv and, last, meta.json: a database without meta.json is not finished.
+Pictures are squashed to SIZE x SIZE and stored as JPEG of high quality, or with --raw as plain pixels (five times the
+space, no second loss, and no decoding while training).
+
+Killed at any moment and started again with the same options it goes on where it stopped. Pictures that cannot be used,
+and repeated ones, are listed in rejects.csv with the reason; they are no error.
+
+Example: python tools/make_lmdb.py --labels data/labels.csv --images data/images --out data/lmdb
+"""
+
+from __future__ import annotations
+
+from selfie import cli
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = cli.parser(__doc__)
+    parser.add_argument("--labels", required=True, metavar="CSV", help="labelled selfies: id,path,label,split")
+    parser.add_argument("--images", required=True, metavar="DIR", help="folder that the paths are relative to")
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder of the databases")
+    parser.add_argument("--raw", action="store_true", help="store plain pixels, not JPEG")
+    parser.add_argument("--quality", type=int, default=95, metavar="Q", help="JPEG quality, 1-100 (default: 95)")
+    parser.add_argument("--size", type=int, default=256, help="side of the stored pictures in pixels (default: 256)")
+    parser.add_argument("--jobs", type=int, metavar="N", help="processes (default: one per core)")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the shuffle (default: 0)")
+    parser.add_argument("--force", action="store_true", help="replace databases that are already in OUT")
+    args = parser.parse_args(argv)
+    if args.jobs is not None and args.jobs < 1:
+        parser.error("--jobs must be at least 1")
+
+    from selfie import database
+
+    metas = database.build(args.labels, args.images, args.out, size=args.size, raw=args.raw, quality=args.quality,
+                           jobs=args.jobs, seed=args.seed, force=args.force)
+    for split, meta in metas.items():
+        labels = ", ".join(f"{count} of label {label}" for label, count in meta["labels"].items())
+        print(f"{split:5}  {meta['count']} records ({labels}), {sum(meta['rejects'].values())} rejects")
+        for reason, count in sorted(meta["rejects"].items(), key=lambda item: -item[1]):
+            print(f"       {count} x {reason}")
+    return 0
+
+
+if __name__ == "__main__":
+    cli.run(main)

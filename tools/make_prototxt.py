@@ -1,0 +1,31 @@
+#!/usr/bin/env python3
+"""Write the generated files of prototxt/ anew.
+
+They are checked in, and a test holds them against this generator byte for byte. --check writes nothing and exits with 1
+if a file differs.
+"""
+
+from selfie import cli
+
+
+def main(argv=None):
+    parser = cli.parser(__doc__)
+    parser.add_argument("--check", action="store_true", help="only compare")
+    args = parser.parse_args(argv)
+
+    from selfie import nets, paths
+    different = 0
+    for name, text in nets.generate().items():
+        path = paths.PROTOTXT / name
+        if path.exists() and path.read_text() == text:
+            continue
+        different += 1
+        print(("differs: " if args.check else "wrote ") + str(path.relative_to(paths.ROOT)))
+        if not args.check:
+            with paths.atomic_write(path) as file:
+                file.write(text)
+    return 1 if args.check and different else 0
+
+
+if __name__ == "__main__":
+    cli.run(main)

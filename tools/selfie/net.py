@@ -1,0 +1,141 @@
+"""The only module that imports Caffe: nets are loaded, checked against their weights, and run in batches here."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+
+from selfie import image, paths
+from selfie.errors import SelfieError
+from selfie.variants import Variant
+
+CAFFE = paths.BUILD / "caffe" / "bin" / "caffe"
+
+
+def caffe() -> ModuleType:
+    """pycaffe, with glog silenced below errors; SelfieError where it was not built."""
+    os.environ.setdefault("GLOG_minloglevel", "2")
+    try:
+        return importlib.import_module("caffe")
+    except ImportError as error:
+        raise SelfieError(f"Caffe is not built ({error}): run 'make caffe'") from error
+
+
+def caffe_pb2() -> ModuleType:
+    """Caffe's protobuf messages."""
+    caffe()
+    return importlib.import_module("caffe.proto.caffe_pb2")
+
+
+def binary() -> Path:
+    """The caffe executable; SelfieError where it was not built."""
+    if not CAFFE.exists():
+        raise SelfieError("Caffe is not built: run 'make caffe'")
+    return CAFFE
+
+
+def use_device(gpu: int | None) -> None:
+    """Compute on the CPU (None) or on a GPU. SelfieError where the build has no CUDA; Caffe itself would abort."""
+    if gpu is None:
+        caffe().set_mode_cpu()
+        return
+    check_gpu_build()
+    caffe().set_device(gpu)
+    caffe().set_mode_gpu()
+
+
+def check_gpu_build() -> None:
+    """SelfieError unless the Caffe in use was built with CUDA."""
+    if "caffe-cpu" in CAFFE.resolve().parts:
+        raise SelfieError("a GPU was asked for, but this Caffe was built for the CPU only: leave GPU out")
+
+
+def load(prototxt: str | os.PathLike, caffemodel: str | os.PathLike | None = None, gpu: int | None = None):
+    """A caffe.Net in the TEST phase.
+
+    SelfieError where the weights are not those of the net: Caffe would abort on a wrong shape, and silently keep random
+    weights in a layer that it does not find.
+    """
+    prototxt = paths.existing(prototxt, "prototxt")
+    use_device(gpu)
+    net = caffe().Net(str(prototxt), caffe().TEST)
+    if caffemodel is not None:
+        check_weights(parameter_shapes(net), caffemodel)
+        net.copy_from(str(caffemodel))
+    return net
+
+
+def parameter_shapes(net) -> dict[str, list[tuple[int, ...]]]:
+    """Learned layers of a caffe.Net: name -> shapes of its blobs."""
+    return {name: [tuple(blob.shape) for blob in blobs] for name, blobs in net.params.items()}
+
+
+def caffemodel_shapes(path: str | os.PathLike) -> dict[str, list[tuple[int, ...]]]:
+    """Learned layers of a caffemodel, the old V1 format included: name -> shapes. SelfieError if it is not one."""
+    path = paths.existing(path, "caffemodel")
+    message = caffe_pb2().NetParameter()
+    try:
+        message.ParseFromString(path.read_bytes())
+    except Exception as error:  # protobuf's DecodeError lives in a module that depends on its backend
+        raise SelfieError(f"{path} is not a caffemodel, or a damaged one") from error
+    shapes = {layer.name: [_shape(blob) for blob in layer.blobs]
+              for layer in [*message.layer, *message.layers] if layer.blobs}
+    if not shapes:
+        raise SelfieError(f"{path} is not a caffemodel: it holds no weights")
+    return shapes
+
+
+def _shape(blob) -> tuple[int, ...]:
+    """A blob's shape; old caffemodels pad theirs to four axes with leading ones, which are dropped for comparison."""
+    return tuple(blob.shape.dim) or (blob.num, blob.channels, blob.height, blob.width)
+
+
+def check_weights(wanted: dict[str, list[tuple[int, ...]]], caffemodel: str | os.PathLike,
+                  fresh: tuple[str, ...] = ()) -> None:
+    """SelfieError unless every learned layer in `wanted`, but those in `fresh`, finds its weights in the caffemodel."""
+    found = caffemodel_shapes(caffemodel)
+    missing = [name for name in wanted if name not in fresh and name not in found]
+    if missing:
+        raise SelfieError(f"{caffemodel} is of another net: it has no weights for {_some(missing)}")
+    for name, shapes in wanted.items():
+        if name in found and [_bare(shape) for shape in shapes] != [_bare(shape) for shape in found[name]]:
+            raise SelfieError(f"{caffemodel} is of another net: {name} has weights of shape {found[name][0]}, "
+                              f"the net wants {shapes[0]}")
+
+
+def _bare(shape: tuple[int, ...]) -> tuple[int, ...]:
+    while shape and shape[0] == 1:
+        shape = shape[1:]
+    return shape
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def parameter_count(net) -> int:
+    """Number of learned numbers in a caffe.Net."""
+    return sum(blob.count for blobs in net.params.values() for blob in blobs)
+
+
+def forward(net, pictures: np.ndarray, variant: Variant, blobs: tuple[str, ...] = ("prob",)) -> list[np.ndarray]:
+    """Run N x 256 x 256 x 3 uint8 BGR pictures through a deploy net; copies of the named blobs, N first."""
+    for name in blobs:
+        if name not in net.blobs:
+            raise SelfieError(f"the net has no blob '{name}': choose one of {', '.join(net.blobs)}")
+    data = image.prepare(pictures, variant.crop, variant.mean)
+    if net.blobs["data"].shape[0] != len(data):
+        net.blobs["data"].reshape(*data.shape)
+        net.reshape()
+    net.blobs["data"].data[...] = data
+    net.forward()
+    return [net.blobs[name].data.copy() for name in blobs]
+
+
+def scores(net, pictures: np.ndarray, variant: Variant) -> np.ndarray:
+    """The net's probability of *good* for each of N x 256 x 256 x 3 uint8 BGR pictures: N floats in [0, 1]."""
+    return forward(net, pictures, variant)[0].reshape(len(pictures), -1)[:, 1]

@@ -1,0 +1,85 @@
+"""Run folders: what one training left behind, and how commands find it.
+
+    runs/<name>/  train_val.prototxt, solver.prototxt, deploy.prototxt   exactly what was trained and what scores it
+                  log.txt, metrics.csv, curves.png                       what Caffe said, as numbers, as a picture
+                  snapshots/                                             .caffemodel and .solverstate files
+                  val_scores.csv                                         score and label of each validation selfie
+                  run.json                                               versions, seeds, hashes, command line, state
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from selfie import paths, variants
+from selfie.errors import SelfieError
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder and its run.json."""
+
+    folder: Path
+    info: dict
+
+    @property
+    def variant(self) -> variants.Variant:
+        return variants.get(self.info["variant"])
+
+    @property
+    def finished(self) -> bool:
+        return self.info.get("state") == "finished"
+
+    @property
+    def caffemodel(self) -> Path:
+        """The finished run's weights; SelfieError if training has not ended."""
+        if not self.finished:
+            raise SelfieError(f"{self.folder} is not finished: continue it with 'make train VARIANT="
+                              f"{self.info['variant']} RESUME=1'")
+        return paths.existing(self.folder / self.info["caffemodel"], "caffemodel")
+
+    @property
+    def deploy(self) -> Path:
+        return paths.existing(self.folder / "deploy.prototxt", "deploy net")
+
+    def net(self, gpu: int | None = None):
+        """The run's net for scoring, with its final weights."""
+        from selfie import net
+        return net.load(self.deploy, self.caffemodel, gpu)
+
+    def save(self, **changes: object) -> Run:
+        """Write run.json with `changes`; returns the changed run."""
+        info = {**self.info, **changes}
+        paths.write_json(self.folder / "run.json", info)
+        return Run(self.folder, info)
+
+
+def load(folder: str | Path) -> Run:
+    """The run in `folder`; SelfieError if it is none."""
+    folder = paths.existing(folder, "run folder")
+    if not (folder / "run.json").exists():
+        raise SelfieError(f"{folder} is not a run folder: it has no run.json")
+    info = paths.read_json(folder / "run.json")
+    if "variant" not in info:
+        raise SelfieError(f"{folder / 'run.json'} names no variant: not written by tools/train.py")
+    return Run(folder, info)
+
+
+def find(folder: str | Path | None = None) -> Run:
+    """The run in `folder`, or by default the newest finished one below runs/ that can score (has a deploy net)."""
+    if folder is not None:
+        return load(folder)
+    found = [load(path.parent) for path in paths.RUNS.glob("*/run.json")]
+    able = [run for run in found if run.finished and (run.folder / "deploy.prototxt").exists()]
+    if not able:
+        raise SelfieError(f"no finished run in {paths.RUNS}: train one ('make demo' is the quickest), or give --run")
+    return max(able, key=lambda run: run.info["ended"])
+
+
+def snapshots(folder: Path) -> list[tuple[int, Path]]:
+    """(iteration, .solverstate) of a run's snapshots, newest first."""
+    states = [(int(match.group(1)), path) for path in (folder / "snapshots").glob("*.solverstate")
+              if (match := re.search(r"_iter_(\d+)\.solverstate$", path.name))]
+    return sorted(states, reverse=True)

@@ -1,0 +1,41 @@
+#!/usr/bin/env python3
+"""Finetune a net with `caffe train`, in a run folder that keeps everything: prototxts, log, metrics, snapshots.
+
+Ctrl-C or SIGTERM: Caffe snapshots and stops; --resume goes on from the newest intact snapshot. --set changes any field
+of the solver: --set base_lr=0.0005 --set max_iter=2000.
+"""
+
+from pathlib import Path
+
+from selfie import cli
+
+
+def main(argv=None):
+    parser = cli.parser(__doc__)
+    parser.add_argument("--variant", required=True, help="a folder of prototxt/: vgg16, squeezenet, demo ...")
+    parser.add_argument("--run", type=Path, help="run folder to make (default: runs/<variant>)")
+    parser.add_argument("--lmdb", type=Path, help="folder with the databases train and val (default: data/lmdb)")
+    parser.add_argument("--weights", help="pretrained caffemodel (default: the variant's; 'none': from scratch)")
+    parser.add_argument("--solver", type=Path, help="solver file (default: solver/<variant>.prototxt)")
+    parser.add_argument("--gpu", help="GPU to use, or several: 0,1 (default: CPU)")
+    parser.add_argument("--resume", action="store_true", help="go on from the newest intact snapshot")
+    parser.add_argument("--replace", action="store_true", help="remove an older run of that name first")
+    parser.add_argument("--epochs", type=float, help="passes over the training split; sets max_iter")
+    parser.add_argument("--seed", type=int, help="random_seed of the solver")
+    parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="change a solver field")
+    args = parser.parse_args(argv)
+    settings = dict(item.split("=", 1) if "=" in item else parser.error(f"--set {item}: write FIELD=VALUE")
+                    for item in args.set)
+
+    from selfie import paths, train, variants, weights
+    variant = variants.get(args.variant)
+    run = args.run or paths.RUNS / variant.name
+    job = train.Job(variant, args.lmdb or paths.ROOT / variant.data, run,
+                    None if args.resume else weights.choose(variant, args.weights), args.solver, args.gpu, args.seed,
+                    args.epochs, args.replace, settings)
+    finished = train.train(job, args.resume)
+    print(f"{finished.folder}: {finished.info['iterations']} iterations, {finished.info['caffemodel']}")
+
+
+if __name__ == "__main__":
+    cli.run(main)
