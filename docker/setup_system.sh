@@ -30,6 +30,12 @@ if [ "$(id -u)" != 0 ]; then
     command -v sudo >/dev/null || die "no root and no sudo; ask an administrator for: apt-get install $missing"
     as_root=(sudo)
 fi
+# A certificate bundle that is there without its package was put there by hand (for a company's proxy, say). The package
+# would replace it; from here the package takes it over.
+bundle=/etc/ssl/certs/ca-certificates.crt
+if [ -s $bundle ] && [[ " $missing" == *" ca-certificates "* ]]; then
+    "${as_root[@]}" install -D -m 644 $bundle /usr/local/share/ca-certificates/present-before-setup.crt
+fi
 apt=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -o Dpkg::Use-Pty=0)
 
 echo "Installing Debian packages: $missing"

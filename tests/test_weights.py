@@ -24,10 +24,10 @@ def away_from_home(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_squeezenet_decodes_into_a_net_that_sees(mirror, away_from_home, skimage_data):
+def test_squeezenet_decodes_into_a_net_that_sees(mirror, tmp_path, skimage_data):
     """Decoded weights put chelsea and coffee into their ImageNet classes: every layer is right, or this fails."""
-    weights.decode_squeezenet(mirror("compressed_SqueezeNet.net"), away_from_home / "squeezenet.caffemodel")
-    loaded = net.load(paths.PROTOTXT / "squeezenet" / "imagenet.prototxt", away_from_home / "squeezenet.caffemodel")
+    weights.decode_squeezenet(mirror("compressed_SqueezeNet.net"), tmp_path / "squeezenet.caffemodel")
+    loaded = net.load(paths.PROTOTXT / "squeezenet" / "imagenet.prototxt", tmp_path / "squeezenet.caffemodel")
     pictures = np.stack([image.square(image.read(skimage_data / name)) for name in PICTURES])
     [prob] = net.forward(loaded, pictures, variants.get("squeezenet"))
     assert list(prob.reshape(2, 1000).argmax(1)) == list(PICTURES.values())

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Cut the published figures into tiles: the best 100 and worst 300 selfies as a labelled split, the continuum as a test.
+"""Cut the published figures into tiles: best 100 and worst 300 as a labelled split, the continuum as a test.
 
 Writes into --out:
   tiles/<figure>_RR_CC.png   every tile, all of one size and one coding history, so that neither tells the figure
@@ -15,8 +15,9 @@ from selfie import cli
 def main(argv=None):
     parser = cli.parser(__doc__)
     parser.add_argument("--out", default="data/figures", metavar="DIR", help="(default: %(default)s)")
-    parser.add_argument("--size", type=int, default=48, metavar="S",
-                        help="side of every tile in pixels, at most 48, the size of the worst (default: %(default)s)")
+    parser.add_argument("--size", type=int, default=32, metavar="S",
+                        help="side of every tile in pixels, at most 48; at 32 the figures' different histories leave "
+                             "the least trace (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the split (default: %(default)s)")
     parser.add_argument("--whole-continuum", action="store_true",
                         help="keep selfies of the continuum out of labels.csv instead of marking them in continuum.csv")

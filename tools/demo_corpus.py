@@ -14,7 +14,7 @@ from selfie import cli
 def main(argv: list[str] | None = None) -> int | None:
     parser = cli.parser(__doc__)
     parser.add_argument("--out", required=True, metavar="DIR", help="folder to write")
-    parser.add_argument("--users", type=int, default=1000, metavar="N", help="users with 4 pictures each (%(default)s)")
+    parser.add_argument("--users", type=int, default=1000, metavar="N", help="users, about 4 posts each (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="what to draw everything from (%(default)s)")
     parser.add_argument("--pretraining", action="store_true", help="make the pretraining task instead")
     parser.add_argument("--jobs", type=int, metavar="N", help="processes (all cores)")

@@ -19,7 +19,6 @@ the pipeline: pictures without a face, broken files, duplicates, missing or impo
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache, partial
@@ -35,13 +34,13 @@ from selfie.errors import SelfieError
 
 AS_OF = datetime(2015, 10, 25)  # the day of the post; posts are dated against it, never against today
 
-LIGHT, HEAD, GROUP, BORDER, FILTER = 0.55, 3.0, 0.9, 0.8, 0.7  # effects on log likes, each of about the same variance
+LIGHT, HEAD, GROUP, BORDER, FILTER = 0.55, 3.4, 0.9, 0.8, 0.7  # effects on log likes, each of about the same variance
 BEST_FACE = 1 / 3
 NOISE = 0.68  # in log likes: the best classifier then reaches about 80 %
 RATE, TAG_BONUS = 0.2, 0.02
 
 DARKEST, LIGHTEST = -3.0, 0.25  # stops
-SMALLEST, LARGEST = 0.2, 0.52  # face
+SMALLEST, LARGEST = 0.21, 0.52  # face
 FILTERS = ("faded", "low_contrast", "washed_out", "black_and_white")
 BACKGROUNDS = ("brick.png", "coffee.png", "grass.png", "gravel.png", "moon.png", "motorcycle_left.png", "rocket.jpg",
                "hubble_deep_field.jpg", "gradient", "clouds")
@@ -54,6 +53,7 @@ CLASSES = ("brick.png", "cell.png", "chelsea.png", "clock_motion.png", "coffee.p
 # Planted trouble: share of the rows, except for the two kinds that strike whole users (share of the users).
 TROUBLE = {"no_face": 0.04, "broken": 0.004, "same_image": 0.004, "same_id": 0.003, "no_likes": 0.005,
            "bad_date": 0.004, "too_young": 0.02, "many_tags": 0.006, "few_followers": 0.02, "many_followers": 0.01}
+DAMAGE = ("truncated", "empty", "text")  # to broken files, in turn
 FOLLOWERS = (150, 30_000)  # of ordinary users; troubled ones lie far outside
 WORDS = ("me", "happy", "love", "smile", "summer", "beach", "friends", "family", "gym", "weekend", "mood", "style",
          "travel", "sun", "sunday", "work", "school", "city", "night", "party", "coffee", "music", "cute", "fun",
@@ -69,22 +69,21 @@ def make(out: Path | str, users: int = 1000, seed: int = 0, jobs: int | None = N
 
     out/images/*.jpg   256 to 400 px on a side
     out/manifest.csv   id, path (below images/), user, followers, likes, tags, posted_at; written last
-    out/truth.csv      per picture what was planted, `quality`, `reach` and `p_good`; never for training
+    out/truth.csv      per picture what was planted (units as above; x, y of the face's centre in widths and heights,
+                       border in shorter sides, tilt in degrees), `quality`, `reach` and `p_good`; never for training
     The same users and seed give the same pictures for any number of jobs. SelfieError if `out` holds something else.
     """
     if users < 1:
         raise SelfieError(f"a corpus needs at least one user, not {users}")
     out = _claim(out, force)
     posts, truth = _plan(users, np.random.default_rng([seed, 0]))
-    planted = {"kind": "corpus", "seed": seed, "users": users, "rows": posts.height,
-               "pictures": truth.height, "as_of": AS_OF.date().isoformat(), "noise": NOISE,
-               "effects": {"light": LIGHT, "head": HEAD, "group": GROUP, "border": BORDER, "filter": FILTER},
-               "trouble": dict(truth["kind"].value_counts().sort("kind").iter_rows()) | {
-                   "same_id": posts.height - truth.height}}
-    planted["trouble"].pop("selfie", None)
-    paths.write_json(out / MARKER, planted)
+    trouble = {name: truth.filter(kind=name).height for name in TROUBLE} | {"same_id": posts.height - truth.height}
+    planted = {"kind": "corpus", "seed": seed, "users": users, "rows": posts.height, "pictures": truth.height,
+               "as_of": AS_OF.date().isoformat(), "trouble": trouble, "noise": NOISE,
+               "effects": {"light": LIGHT, "head": HEAD, "group": GROUP, "border": BORDER, "filter": FILTER}}
     _render_all(partial(_render_batch, folder=out / "images", seed=seed), truth.to_dicts(), "pictures", jobs)
     _write_csv(truth.drop("others"), out / "truth.csv")
+    paths.write_json(out / MARKER, planted)
     _write_csv(posts, out / "manifest.csv")
     return planted
 
@@ -106,10 +105,10 @@ def make_pretraining(out: Path | str, seed: int = 0, jobs: int | None = None, fo
                           "split": np.where(val, "val", "train"), "user": names}).with_columns(
         audience=pl.lit(0.0), group=pl.lit(0), likes=pl.lit(0))
     made = {"kind": "pretraining", "seed": seed, "rows": table.height, "classes": len(CLASSES)}
-    paths.write_json(out / MARKER, made)
     _render_all(partial(_crop_batch, folder=out / "images", seed=seed), table.to_dicts(), "crops", jobs)
     with paths.atomic_write(out / "classes.txt") as file:
         file.writelines(Path(name).stem + "\n" for name in CLASSES)
+    paths.write_json(out / MARKER, made)
     _write_csv(table, out / "labels.csv")
     return made
 
@@ -192,12 +191,16 @@ def _plan(users: int, rng: np.random.Generator) -> tuple[pl.DataFrame, pl.DataFr
     p_good = _interpolate(quality, quality[ordinary], chance_of_good(quality[ordinary], reach[ordinary]))
 
     names = np.array([f"s{number:06d}" for number in range(rows)])
-    truth = pl.DataFrame({"id": names, "kind": kind.astype(str), "same_as": _same_as(rows, copies, names[originals]),
+    damage = np.full(rows, None, object)
+    damage[kind == "broken"] = np.resize(DAMAGE, (kind == "broken").sum())
+    same_as = pl.Series(_same_as(rows, copies, names[originals]), dtype=pl.String)
+    truth = pl.DataFrame({"id": names, "kind": kind.astype(str), "same_as": same_as,
+                          "damage": pl.Series(damage.tolist(), dtype=pl.String),
                           **{name: list(column) if name == "others" else column for name, column in looks.items()},
                           "quality": quality, "reach": reach, "p_good": p_good}, strict=False)
     truth = truth.with_columns(  # a picture without a person has no planted attributes
         pl.when(pl.col("kind") != "no_face").then(pl.col(name)).alias(name)
-        for name in ("face", "heads", "x", "y", "tilt", "mirror", "suit", "quality", "p_good"))
+        for name in ("face", "heads", "x", "y", "tilt", "mirror", "suit", "background", "quality", "p_good"))
     posts = pl.DataFrame({
         "id": names, "path": [name + ".jpg" for name in names], "user": [f"u{number:05d}" for number in user],
         "followers": followers[user], "likes": likes, "tags": _tags(tags, rng), "posted_at": _dates(kind, rng)})
@@ -225,13 +228,13 @@ def _plant_trouble(kind: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def _draw_looks(rows: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
     """What the pictures look like. The first five columns are the planted attributes, mutually independent."""
     group = rng.random(rows) < 0.25
-    side, aspect = rng.uniform(285, 370, rows), np.exp(rng.uniform(-0.14, 0.14, rows))
+    side, aspect = rng.uniform(285, 370, rows), np.exp(rng.uniform(-0.1, 0.1, rows))
     looks = {
         "stops": rng.uniform(DARKEST, LIGHTEST, rows),
         "face": np.exp(rng.uniform(np.log(SMALLEST), np.log(LARGEST), rows)),
         "heads": np.where(group, rng.integers(2, 5, rows), 1),
         "border": np.where(rng.random(rows) < 0.25, rng.uniform(0.095, 0.125, rows), 0.0),
-        "filter": np.where(rng.random(rows) < 0.4, rng.choice(FILTERS, rows), ""),
+        "filter": np.where(rng.random(rows) < 0.4, rng.choice(FILTERS, rows), "none"),
         "width": np.rint(side * aspect).astype(int), "height": np.rint(side / aspect).astype(int),
         "x": rng.uniform(-1, 1, rows), "y": rng.uniform(-1, 1, rows),
         "tilt": np.clip(rng.normal(0, 5, rows), -10, 10), "mirror": rng.random(rows) < 0.5,
@@ -244,37 +247,38 @@ def _draw_looks(rows: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
 
 def _quality(looks: dict[str, np.ndarray]) -> np.ndarray:
     return (LIGHT * looks["stops"] - HEAD * np.log2(looks["face"] / BEST_FACE) ** 2 - GROUP * (looks["heads"] > 1)
-            + BORDER * (looks["border"] > 0) + FILTER * (looks["filter"] != ""))
+            + BORDER * (looks["border"] > 0) + FILTER * (looks["filter"] != "none"))
 
 
 def _place(looks: dict[str, np.ndarray], row: int, rng: np.random.Generator) -> None:
     """Turn x, y in [-1, 1] into the face's place in the picture, and set friends beside it where there is room.
 
-    Places are fractions of the width and height. The face stays inside the widest border; a friend's face is as
-    large as the main one or smaller and clear of its hair. The number of heads becomes what found room, at least 2.
+    Places are fractions of the width and height. The face stays inside the widest border, and far enough to one side
+    to leave room for a friend even if there is none: else the place would tell group shots, and be a rule of its own.
+    A friend's face is at most as large as the main one. The number of heads becomes what found room, at least 2.
     """
     side = np.sqrt(looks["width"][row] * looks["height"][row])
-    wide, high = side / looks["width"][row], side / looks["height"][row]  # one `side` in widths, in heights
-    face, friends = looks["face"][row], looks["heads"][row] - 1
-    slack = max(0.0, 0.5 - 0.13 - face * wide / 2)
-    shift = np.sign(looks["x"][row]) * slack if friends else looks["x"][row] * min(slack, 0.14)
-    x = looks["x"][row] = 0.5 + shift
-    y = looks["y"][row] = 0.46 + looks["y"][row] * min(0.07, max(0.0, 0.46 - 0.12 - face * high / 2))
-    others, edge = [], {side: x + side * 0.75 * face * wide for side in (-1, 1)}  # how far the hair reaches
-    toward = -1 if x > 0.5 else 1
-    for _ in range(friends):
-        room = (0.9 - edge[toward]) if toward > 0 else (edge[toward] - 0.1)
-        size = min(rng.uniform(0.75, 1) * face, room / wide / 1.15)
-        if size < 0.1:
-            toward = -toward
-            continue
-        centre = edge[toward] + toward * 0.62 * size * wide
-        others.append([centre, y + rng.uniform(-0.3, 0.15) * face * high, size, np.clip(rng.normal(0, 5), -10, 10),
-                       rng.integers(0, 2), rng.integers(0, SUITS), rng.uniform(0.85, 1.05)])
-        edge[toward] = centre + toward * 0.75 * size * wide
+    wide, high = looks["face"][row] * side / looks["width"][row], looks["face"][row] * side / looks["height"][row]
+    slack = min(0.24, 0.5 - 0.105 - wide / 2)  # without the limit small faces would stand farther aside than others
+    least = np.clip((0.12 + HAIR * wide - 0.4) / slack, 0, 1)
+    x = 0.5 + np.sign(looks["x"][row]) * slack * (least + (1 - least) * abs(looks["x"][row]))
+    y = 0.46 + looks["y"][row] * min(0.07, 0.46 - 0.105 - high / 2)
+    edge = {-1: x - HAIR * wide, 1: x + HAIR * wide}  # up to where each side is taken
+    toward, others = -1 if x > 0.5 else 1, []
+    for number in range(1, looks["heads"][row]):
+        room = 0.9 - edge[1] if toward > 0 else edge[-1] - 0.1
+        share = min(rng.uniform(0.75, 1), room / wide)  # of the main face
+        if number == 1:
+            share = max(share, 0.11 / wide)
+        if share * wide > 0.1:
+            centre = min(0.9 - share * wide / 2, max(0.1 + share * wide / 2, edge[toward] + toward * share * wide / 2))
+            others.append([centre, y + rng.uniform(-0.3, 0.15) * high, share * looks["face"][row],
+                           np.clip(rng.normal(0, 5), -10, 10), rng.integers(0, 2), rng.integers(0, SUITS),
+                           rng.uniform(0.85, 1.05)])
+            edge[toward] = centre + toward * HAIR * share * wide
         toward = -toward
+    looks["x"][row], looks["y"][row], looks["heads"][row] = x, y, 1 + len(others)
     looks["others"][row] = [[float(value) for value in other] for other in others]
-    looks["heads"][row] = 1 + len(others)
 
 
 def _same_as(rows: int, copies: np.ndarray, originals: np.ndarray) -> list[str | None]:
@@ -313,6 +317,7 @@ def _dates(kind: np.ndarray, rng: np.random.Generator) -> list[str]:
 # ---------------------------------------------------------------- pictures
 
 SUITS = 12  # colours that the portrait's orange suit is dyed in
+HAIR = 0.73  # half the width of the portrait's hair, in sides of its face
 FACE_CENTRE, FACE_SIDE = (225.0, 115.0), 100.0  # where the LBP cascade of scikit-image sees the portrait's face
 # Outline (x, y) of the portrait's head and shoulders, without the helmet under her arm: traced once with GrabCut.
 OUTLINE = (
@@ -454,8 +459,8 @@ def _light(picture: np.ndarray, stops: float, rng: np.random.Generator) -> np.nd
 
 
 def _filter(picture: np.ndarray, name: str, rng: np.random.Generator) -> np.ndarray:
-    """The four kinds of filter that the post's best selfies show; '' leaves the picture as it is."""
-    if not name:
+    """The four kinds of filter that the post's best selfies show; 'none' leaves the picture as it is."""
+    if name == "none":
         return picture
     mean = picture.mean()
     gray = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY)[..., None]
@@ -480,9 +485,10 @@ def _claim(out: Path | str, force: bool) -> Path:
         raise SelfieError(f"{out} holds something else than an earlier corpus: name another folder, or use --force")
     for name in ("manifest.csv", "truth.csv", "labels.csv", "classes.txt"):
         (out / name).unlink(missing_ok=True)
-    if ours:
-        shutil.rmtree(out / "images", ignore_errors=True)
-    (out / "images").mkdir(parents=True, exist_ok=True)
+    paths.write_json(out / MARKER, {"kind": "unfinished"})  # first of all: an interrupted run may be started again
+    (out / "images").mkdir(exist_ok=True)
+    for name in (out / "images").glob("[sp]" + "[0-9]" * 6 + ".jpg"):  # of another seed, or of more users
+        name.unlink()
     return out
 
 
@@ -498,7 +504,7 @@ def _render_batch(rows: Sequence[dict], folder: Path, seed: int) -> int:
         original = row if row["same_as"] is None else row | {"id": row["same_as"]}
         data = _encode(render(original, seed), int(original["id"][1:]))
         if row["kind"] == "broken":
-            data = (data[:len(data) // 3], b"", b"This is not a picture.\n")[int(row["id"][1:]) % 3]
+            data = {"truncated": data[:len(data) // 3], "empty": b"", "text": b"No picture.\n"}[row["damage"]]
         (folder / (row["id"] + ".jpg")).write_bytes(data)
     return len(rows)
 

@@ -51,7 +51,7 @@ from selfie.errors import SelfieError
 
 SPLITS = ("train", "val", "test")  # also the order in which they are built
 TASK_ROWS = 16  # rows per message to a worker: 3 MB of raw datums
-CHUNK_ROWS, CHUNK_BYTES = 512, 32 << 20  # per transaction: what a kill can cost
+CHUNK_ROWS, CHUNK_BYTES = 256, 16 << 20  # per transaction: what a kill can cost
 SMALLEST_MAP = 1 << 20
 CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f]")
 

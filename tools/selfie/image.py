@@ -18,16 +18,19 @@ import os
 import stat
 import threading
 import warnings
+from pathlib import Path
 
 import cv2
 import numpy as np
 from PIL import Image
 
+from selfie import paths
 from selfie.errors import SelfieError
 
 MAX_PIXELS = 50_000_000
 MAX_BYTES = 200_000_000
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF")  # MPO: what phones add to a JPEG for a second picture
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+FIRST_BYTES = (b"\xff\xd8", b"\x89PNG", b"RIFF", b"GIF8", b"BM", b"II*\0", b"MM\0*")
 
 # Our own limit is lower than the one that Pillow warns about.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -59,8 +62,8 @@ def load(path: str | os.PathLike) -> bytes:
 def decode(data: bytes) -> np.ndarray:
     """H x W x 3 uint8 BGR picture, upright, from the bytes of an image file.
 
-    BadImage: empty file, unknown format, zero size, over 50 megapixels (nothing is decoded before that is known),
-    broken or truncated.
+    BadImage: empty file, unknown format, over 50 megapixels (nothing is decoded before that is known), broken or
+    truncated (also what has no width or height).
     """
     _check_header(data)
     try:
@@ -76,6 +79,18 @@ def decode(data: bytes) -> np.ndarray:
 def read(path: str | os.PathLike) -> np.ndarray:
     """H x W x 3 uint8 BGR picture, upright, from a file. BadImage as in `load` and `decode`."""
     return decode(load(path))
+
+
+def write(path: str | os.PathLike, bgr: np.ndarray) -> None:
+    """Write a picture as PNG or JPEG, by the name's suffix, atomically. SelfieError for another suffix."""
+    path = Path(path)
+    if path.suffix.lower() not in (".png", ".jpg", ".jpeg"):
+        raise SelfieError(f"cannot write {path}: a picture's name ends in .png or .jpg")
+    fine, data = cv2.imencode(path.suffix, bgr)
+    if not fine:
+        raise ValueError(f"OpenCV cannot encode a picture of shape {bgr.shape}")
+    with paths.atomic_write(path, "wb") as file:
+        file.write(data.tobytes())
 
 
 def square(bgr: np.ndarray, size: int = 256) -> np.ndarray:
@@ -108,15 +123,15 @@ def _check_header(data: bytes) -> None:
     """BadImage unless the header names a known format and a size that is safe to decode."""
     if not data:
         raise BadImage("empty file")
+    if not data.startswith(FIRST_BYTES):
+        raise BadImage("unknown format")
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as header:
             width, height = header.size
     except Image.DecompressionBombError as error:
         raise BadImage("over 50 megapixels") from error
     except Exception as error:  # hostile headers make Pillow's parsers fail in every way there is
-        raise BadImage("unknown format") from error
-    if width < 1 or height < 1:
-        raise BadImage("zero size")
+        raise BadImage("broken or truncated") from error
     if width * height > MAX_PIXELS:
         raise BadImage("over 50 megapixels")
 

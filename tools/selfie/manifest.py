@@ -14,7 +14,7 @@ One row per selfie. Columns with a meaning here, of which a table may have any:
     content     text, a hash of the picture: equal content, equal picture
 
 Other columns pass through untouched. read() gives these types whatever the file's format, so id 007 stays "007" and a
-number that is none ("n/a", an empty field) becomes null, which those who need the number count. Nothing is dropped here.
+number that is none ("n/a", an empty field) becomes null, which those who need the number count. No row is dropped here.
 """
 
 from __future__ import annotations
@@ -37,11 +37,13 @@ REAL = ("popularity",)
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 
-UCF_ATTRIBUTES = tuple(
-    "partial_faces is_female baby child teenager youth middle_age senior white black asian oval_face round_face "
-    "heart_face smiling mouth_open frowning wearing_glasses wearing_sunglasses wearing_lipstick tongue_out duck_face "
-    "black_hair blond_hair brown_hair red_hair curly_hair straight_hair braid_hair showing_cellphone using_earphone "
-    "using_mirror braces wearing_hat harsh_lighting dim_lighting".split())
+_UCF_ATTRIBUTES = """
+    partial_faces is_female baby child teenager youth middle_age senior white black asian oval_face round_face
+    heart_face smiling mouth_open frowning wearing_glasses wearing_sunglasses wearing_lipstick tongue_out duck_face
+    black_hair blond_hair brown_hair red_hair curly_hair straight_hair braid_hair showing_cellphone using_earphone
+    using_mirror braces wearing_hat harsh_lighting dim_lighting
+"""
+UCF_ATTRIBUTES = tuple(_UCF_ATTRIBUTES.split())
 
 
 def read(path: str | os.PathLike, columns: Sequence[str] | None = None) -> pl.DataFrame:
@@ -159,7 +161,9 @@ def _typed(name: str, dtype: pl.DataType, path: Path) -> pl.Expr:
     if name in INTEGER + REAL:
         if not (dtype in (pl.String, pl.Null) or dtype.is_numeric()):
             raise SelfieError(f"{path}: column '{name}' holds {dtype}, not numbers")
-        if dtype in (pl.String, pl.Null):
+        if name in INTEGER and dtype.is_integer():
+            return column.cast(pl.Int64, strict=False)
+        if not dtype.is_numeric():
             column = column.cast(pl.String).str.strip_chars()
         real = column.cast(pl.Float64, strict=False)
         real = pl.when(real.is_finite()).then(real)

@@ -37,10 +37,15 @@ class Net:
         if self.trained:
             rate = 10 if head else 1
             fields["param"] = [{"lr_mult": rate, "decay_mult": 1}, {"lr_mult": 2 * rate, "decay_mult": 0}]
-            filler = {"type": "gaussian", "std": 0.01} if head else {"type": "msra"}
-            settings = {**settings, "weight_filler": filler}
+            settings = {**settings, "weight_filler": self._filler(head)}
         key = {"Convolution": "convolution_param", "InnerProduct": "inner_product_param"}[kind]
         return self.layer(name, kind, **fields, **{key: settings})
+
+    def _filler(self, head: bool) -> dict:
+        """Start values for training from scratch: He et al. 2015, but pixels are some sixty times too large for it."""
+        if head:
+            return {"type": "gaussian", "std": 0.01}
+        return {"type": "gaussian", "std": 0.003} if self.top == "data" else {"type": "msra"}
 
     def conv(self, name: str, outputs: int, kernel: int, *, pad: int = 0, stride: int = 1, head: bool = False) -> str:
         """A convolution; zero padding and unit stride are not written."""
@@ -108,9 +113,8 @@ def build(variant: Variant, kind: str) -> dict:
 
 
 def _data(net: Net, variant: Variant, phase: str, split: str, batch: int) -> None:
-    """A Data layer. force_color: one gray datum must not stop a night of training."""
-    transform = {"mirror": phase == "TRAIN", "crop_size": variant.crop, "mean_value": list(variant.mean),
-                 "force_color": True}
+    """A Data layer. Our databases hold BGR pictures only, so no colour conversion is asked for."""
+    transform = {"mirror": phase == "TRAIN", "crop_size": variant.crop, "mean_value": list(variant.mean)}
     net.message["layer"].append({
         "name": "data", "type": "Data", "top": ["data", "label"], "include": {"phase": Token(phase)},
         "transform_param": transform,
@@ -141,8 +145,10 @@ def _vgg16(net: Net, variant: Variant, as_convolution: bool) -> None:
 
 
 def _demo(net: Net, variant: Variant, as_convolution: bool) -> None:
-    """A VGG in miniature. The picture is first averaged over 4 x 4 pixels, so the rest runs on 56 x 56."""
+    """A VGG in miniature. The picture is first averaged over 4 x 4 pixels, so the rest runs on 56 x 56, and scaled to
+    about unit variance, so that it trains from scratch at ordinary rates."""
     net.pool("pool0", 4, 4, "AVE")
+    net.layer("scale0", "Power", top=net.top, power_param={"scale": 0.015625})
     _vgg_stages(net, DEMO_STAGES)
     _classifier(net, variant, 128, as_convolution)
 

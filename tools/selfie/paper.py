@@ -22,8 +22,9 @@ from selfie.errors import SelfieError
 
 HOME = "https://raw.githubusercontent.com/karpathy/karpathy.github.io/master/assets/selfie/"
 
+SIZE = 32  # side to which tiles are reduced, see reduce
 WORST_SIZE, WORST_QUALITY = 48, 75  # side of a tile of the worst figure; JPEG quality of all three grids (their tables)
-SAME = 0.95  # correlation from which two tiles show the same selfie, see near_duplicates
+SAME = 0.93  # correlation from which two tiles show the same selfie, see near_duplicates
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,7 @@ def lines_fit(figure: Figure, picture: np.ndarray) -> bool:
     JPEG smears the lines, and many selfies have a dark or white border, so no single pixel tells. A separator has one
     colour along the whole figure; a line of pixels anywhere else crosses many selfies. For each of the `pitch` possible
     offsets the deviation along its lines is measured: at the right one it is below a third of the median of the rest
-    (published best, worst, continuum: 0.07, 0.19, 0.13 of it at most).
+    (published best, worst, continuum: 0.04, 0.08, 0.06 of it).
     """
     top, left = figure.origin
     grid = picture[top:top + figure.rows * figure.pitch, left:left + figure.columns * figure.pitch].mean(2)
@@ -147,28 +148,35 @@ def lines_fit(figure: Figure, picture: np.ndarray) -> bool:
     return True
 
 
-def reduce(some: Sequence[Tile], size: int = WORST_SIZE) -> list[Tile]:
+def reduce(some: Sequence[Tile], size: int = SIZE) -> list[Tile]:
     """Tiles of any figures brought to one size, `size` x `size`, and one history, so that only the selfie tells.
 
-    Resolution is not the only thing that gives a figure away. The worst tiles were scaled to 48 pixels and *then* coded
-    as JPEG, the others were coded at 128: at 48 pixels the former hold 8 x 8 blocks and ringing, the latter none. So every
-    other figure is made again the way the worst one was: bilinear to 48 pixels, laid out at pitch 49, JPEG of the same
-    quality; then all are reduced alike.
+    Resolution is not the only thing that gives a figure away. The worst tiles were scaled to 48 pixels and *then*
+    coded as JPEG, the others were coded at 128: at 48 pixels the former hold 8 x 8 blocks and ringing, the latter none.
+    So every other figure is made again the way the worst one was: bicubic to 48 pixels, laid out at pitch 49, JPEG of
+    the same quality; then all are reduced alike, by averaging.
 
-    Measured on the published figures with a logistic regression on what a selfie's meaning does not touch (spectral
-    bands relative to the whole power, blockiness, the edges' darkness). Twelve selfies are printed in both continuum
-    and worst: a classifier trained on the other best and worst tiles should not tell such twins apart.
+    Measured with a logistic regression on what a selfie's meaning hardly touches (spectral bands as shares of the
+    whole power, blockiness, the edges' sharpness), 10-fold cross-validated AUC. Twelve selfies are printed in both
+    continuum and worst: a classifier made from the other best and worst tiles should not tell such twins apart, and
+    the share of the highest frequencies should be the same in them (shift: mean difference, in deviations of worst).
 
-        treatment                      size  best/worst AUC  continuum rows 15-19/worst AUC  twins told apart
-        INTER_AREA only                  48       1.00                   0.96                    12 of 12
-        INTER_AREA only                  24       0.99                   0.93                    12 of 12
-        @A@
-        @B@
-        @C@
+        treatment        size   best against worst   continuum rows 14-18 against worst   twins told apart   shift
+        averaging only    48          1.00                        0.96                        12 of 12
+        averaging only    24          0.99                        0.93                        12 of 12
+        all by averaging  48          0.96                        0.82                        10 of 12       -1.25
+        bilinear          48          0.94                        0.58                         8 of 12       -0.55
+        this function     48          0.95                        0.70                         4 of 12       -0.26
+        this function     32          0.95                        0.61                         6 of 12       -0.06
+        this function     24          0.94                        0.66                         2 of 12       -0.13
 
-    Reducing further does not mend it, the same coding does. What remains between best and worst is the selfies' own
-    (the same statistics order the continuum's upper against its lower half, all coded alike, with AUC @D@).
-    `size` must not exceed 48: SelfieError. Give whole figures: tiles beside each other share JPEG blocks.
+    (All by averaging, bilinear: coded again like this function's, but scaled to 48 pixels in that way.) So reducing
+    alone does not mend it, however far; the same coding does, to chance, and 32 pixels, the default, leave the least
+    trace of the scaling, which is not known exactly. What still parts best from worst is mostly the selfies' own
+    sharpness, noise and colour: inside one figure, coded alike, the same statistics tell the continuum's upper half
+    from its lower with AUC 0.7. With twelve twins, a small leak cannot be excluded.
+
+    Give whole figures: tiles beside each other share JPEG blocks. SelfieError unless 8 <= size <= 48.
     """
     if not 8 <= size <= WORST_SIZE:
         raise SelfieError(f"tiles can be reduced to 8 to {WORST_SIZE} pixels, not {size}: the worst selfies were "
@@ -191,7 +199,7 @@ def _as_worst(group: list[Tile]) -> list[Tile]:
         return sheet[y:y + WORST_SIZE, x:x + WORST_SIZE]
 
     for tile in group:
-        cell(tile)[:] = _resize(tile.bgr, WORST_SIZE, cv2.INTER_LINEAR)
+        cell(tile)[:] = _resize(tile.bgr, WORST_SIZE, cv2.INTER_CUBIC)
     sheet = cv2.imdecode(encode_as_published(sheet), cv2.IMREAD_COLOR)
     return [replace(tile, bgr=cell(tile).copy()) for tile in group]
 
@@ -212,9 +220,9 @@ def near_duplicates(first: Sequence[np.ndarray], second: Sequence[np.ndarray] | 
 
     Pictures are H x W x 3 uint8 BGR of any size. Compared are 32 x 32 gray thumbnails by normalised correlation, each
     whole picture of one side with the whole and with slightly smaller windows of the other, so that another size, JPEG
-    quality, brightness, contrast, or a crop of 5 % does not hide a pair. Between the published best, worst and continuum
-    true pairs have @T@ at least, false ones 0.89 at most; planted pairs (48 instead of 128 pixels, JPEG quality 40, 5 % cut
-    off) pass 0.95 in @P@ % of cases.
+    quality, brightness, contrast, or a crop of 5 % does not hide a pair. Between the published best, worst and
+    continuum, true pairs reach 0.99 and false ones at most 0.89; planted copies of 340 tiles (48 pixels, JPEG quality
+    30, 5 % cut off at random) all reach 0.96.
     """
     alone = second is None
     second = first if alone else second
@@ -248,12 +256,12 @@ def _thumbnails(pictures: Sequence[np.ndarray], scale: float, y: float, x: float
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-6)
 
 
-def labelled(size: int = WORST_SIZE, seed: int = 0, whole_continuum: bool = False
+def labelled(size: int = SIZE, seed: int = 0, whole_continuum: bool = False
              ) -> tuple[list[Tile], pl.DataFrame, pl.DataFrame]:
-    """The published best and worst as a labelled split, the continuum as its test: all reduced tiles, labels, continuum.
+    """Best and worst as a labelled split, the continuum as its test: (all tiles, reduced; labels; continuum).
 
-    Labels have the columns of a label file: best 1, worst 0; about 70/15/15 % of each fall into train, val and test by a
-    seeded hash of the id, so the split does not depend on order. Of near-duplicates among them only the first is kept.
+    Labels have the columns of a label file: best 1, worst 0; 70, 15 and 15 % of each fall into train, val and test by
+    a seeded hash of the id, so the split does not depend on order. Of near-duplicates among them only the first stays.
     The continuum has id, path, row, column and duplicate_of: the labelled tile that shows the same selfie, else "".
     `whole_continuum` takes such tiles out of the labels instead, which leaves all 240 of the continuum to test on.
     Paths are relative to the folder the tables stand in.

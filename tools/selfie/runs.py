@@ -47,7 +47,8 @@ class Run:
     def net(self, gpu: int | None = None):
         """The run's net for scoring, with its final weights."""
         from selfie import net
-        return net.load(self.deploy, self.caffemodel, gpu)
+        caffemodel = self.caffemodel  # first: an unfinished run should say so
+        return net.load(self.deploy, caffemodel, gpu)
 
     def save(self, **changes: object) -> Run:
         """Write run.json with `changes`; returns the changed run."""

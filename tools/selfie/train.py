@@ -10,6 +10,7 @@ import ctypes
 import datetime
 import logging
 import math
+import os
 import platform
 import re
 import shutil
@@ -225,13 +226,15 @@ class Follower:
     def run(self, command: list[str], resumed: bool) -> None:
         """Run `command` to its end; SelfieError if it failed, diverged or was told to stop."""
         max_iter = solver.parse((self.folder / "solver.prototxt").read_text()).max_iter
-        process = subprocess.Popen(command, cwd=paths.ROOT, stderr=subprocess.PIPE, text=True, errors="replace",
-                                   start_new_session=True, preexec_fn=_stop_when_orphaned)
-        with open(self.folder / "log.txt", "a" if resumed else "w", buffering=1) as file, \
-                tqdm(total=max_iter, initial=self.start, unit="it", desc=self.folder.name) as bar, \
+        with open(self.folder / "log.txt", "a" if resumed else "w") as file:
+            # Caffe writes the file itself: a pipe would break, and stop it without a snapshot, if we were killed.
+            process = subprocess.Popen(command, cwd=paths.ROOT, stderr=file, start_new_session=True,
+                                       env={**os.environ, "GLOG_minloglevel": "0", "GLOG_logtostderr": "1"},
+                                       preexec_fn=_stop_when_orphaned)
+            written = file.tell()
+        with tqdm(total=max_iter, initial=self.start, unit="it", desc=self.folder.name) as bar, \
                 _passing_signals_to(process) as signals:
-            for line in process.stderr:
-                file.write(line)
+            for line in _follow(self.folder / "log.txt", written, process):
                 self.read(line, bar)
                 if self.diverged:
                     process.kill()  # a snapshot of nan is worth nothing
@@ -320,6 +323,23 @@ def draw_curves(rows: dict[int, dict[str, float]], path: Path) -> None:
         below.plot(*series("val_accuracy"), color=plots.BAD, marker="o", markersize=3)
         below.set_ylabel("validation accuracy")
         below.set_xlabel("iteration")
+
+
+def _follow(file: Path, start: int, process: subprocess.Popen) -> Iterator[str]:
+    """Lines that `process` appends to `file` from byte `start` on, as they come, until it ends."""
+    with open(file, errors="replace") as log_file:
+        log_file.seek(start)
+        unfinished = ""
+        while True:
+            ended = process.poll() is not None  # asked before reading, so that the last lines are read
+            for line in log_file:
+                unfinished += line
+                if line.endswith("\n"):
+                    yield unfinished
+                    unfinished = ""
+            if ended:
+                return
+            time.sleep(0.1)
 
 
 def _stop_when_orphaned() -> None:

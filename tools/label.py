@@ -1,0 +1,122 @@
+"""Label selfies good or bad by their likes among selfies with the same audience, and split them by user.
+
+Reads a manifest (CSV, JSONL or Parquet with the columns id, path, user, followers, likes, tags, posted_at) and writes
+labels: id,path,label,split,user,audience,group,likes, where label 1 is good and 0 is bad. Selfies are sorted by
+audience = followers * (1 + TAG_BONUS * additional tags) and taken in groups of GROUP_SIZE; inside a group the half with
+more likes is good. What each filter removed is printed and saved, with the proof that audience no longer tells the
+label: its AUC is 0.5. tools/selfie/labels.py says what the post of 2015 specifies and what had to be chosen.
+
+The result depends neither on the order of the rows nor on the number of processes; the seed decides ties and the split.
+
+Examples:
+  python tools/label.py --manifest data/manifest.parquet --images data/images --out data/labels.csv --as-of 2015-10-25
+  python tools/label.py --manifest ucf.csv --rule median --out data/labels.csv
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from selfie import cli
+
+AUDIENCE_ONLY = {"as_of": "--as-of", "group_size": "--group-size", "tag_bonus": "--tag-bonus",
+                 "min_age_days": "--min-age-days", "min_followers": "--min-followers",
+                 "max_followers": "--max-followers", "max_tags": "--max-tags"}
+
+
+def main(argv: list[str] | None = None) -> int | None:
+    parser = _parser()
+    args = parser.parse_args(argv)
+    given = {name: value for name, value in vars(args).items()
+             if name in AUDIENCE_ONLY or name in ("rule", "split", "seed")}
+    if args.jobs is not None and args.jobs < 1:
+        parser.error("--jobs must be at least 1")
+    unused = [flag for name, flag in AUDIENCE_ONLY.items() if name in given]
+    if given.get("rule") == "median" and unused:
+        parser.error(f"{', '.join(unused)} mean nothing to --rule median")
+    out = Path(args.out)
+    report_path = Path(args.report) if args.report else out.with_suffix(".report.json")
+    if out.suffix.lower() != ".csv":
+        parser.error(f"--out {out}: labels are CSV, give a name that ends in .csv")
+    if len({path.resolve() for path in (Path(args.manifest), out, report_path)}) < 3:
+        parser.error("--manifest, --out and --report must be three different files")
+
+    from selfie import labels, manifest, paths
+
+    if "as_of" in given:
+        given["as_of"] = labels.parse_date(given["as_of"])
+    settings = labels.Settings(**given)
+    settings.check()
+    table, report = labels.label(manifest.read(args.manifest, labels.READS), settings, args.images, args.jobs,
+                                 args.manifest)
+    report = {"manifest": {"name": Path(args.manifest).name, "sha256": paths.sha256(args.manifest)}, **report}
+    paths.write_json(report_path, report)
+    manifest.write(table, out)  # last: where there are labels, there is their report
+    _print(report)
+    print(f"\n{out}, {report_path}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = cli.parser(__doc__)
+    parser.add_argument("--manifest", required=True, metavar="FILE", help="table of selfies (.csv, .jsonl, .parquet)")
+    parser.add_argument("--out", required=True, metavar="CSV", help="labels to write")
+    parser.add_argument("--report", metavar="JSON", help="report to write (default: OUT with .report.json)")
+    parser.add_argument("--images", metavar="DIR", help="folder the paths are relative to: compare the files' content")
+    parser.add_argument("--jobs", type=int, metavar="N", help="processes that read files (default: one per core)")
+
+    # The defaults are those of labels.Settings; an option that is not given stays out of the namespace.
+    def option(flag: str, **options: object) -> None:
+        parser.add_argument(flag, default=argparse.SUPPRESS, **options)
+
+    option("--rule", choices=("audience", "median"),
+           help="audience (default): likes within groups; median: halves of the column 'popularity'")
+    option("--as-of", metavar="DATE", help="when the likes were counted, ISO 8601 (default: date of the newest post)")
+    option("--group-size", type=int, metavar="N", help="selfies in a group, even (default: 100)")
+    option("--tag-bonus", type=float, metavar="B", help="audience gained by a tag after the first (default: 0.02)")
+    option("--min-age-days", type=float, metavar="D", help="days a selfie must have been online (default: 30)")
+    option("--min-followers", type=int, metavar="N", help="fewest followers (default: 50)")
+    option("--max-followers", type=int, metavar="N", help="most followers (default: 50000)")
+    option("--max-tags", type=int, metavar="N", help="most tags (default: 20)")
+    option("--split", type=_shares, metavar="A,B,C",
+           help="shares of users in train, val and test (default: 0.9,0.05,0.05)")
+    option("--seed", type=int, metavar="S", help="seed of ties and split (default: 0)")
+    return parser
+
+
+def _shares(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(share) for share in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is not three numbers like 0.9,0.05,0.05") from None
+
+
+def _print(report: dict) -> None:
+    if "as_of" in report["settings"]:
+        print(f"as of {report['settings']['as_of']} ({report['as_of_from']})")
+    print(f"{'filter':42} {'removed':>10} {'remaining':>10}")
+    print(f"{'rows of the manifest':42} {'':>10} {report['rows']:>10}")
+    for step in report["removed"]:
+        print(f"{step['reason']:42} {step['removed']:>10} {step['remaining']:>10}")
+    print(f"pictures were compared by {report['pictures_compared_by']}\n")
+    print(f"{'split':10} {'selfies':>10} {'good':>10} {'bad':>10} {'users':>10}")
+    for name, count in report["splits"].items():
+        print(f"{name:10} {count['rows']:>10} {count['good']:>10} {count['rows'] - count['good']:>10} "
+              f"{count['users']:>10}")
+    print(f"{report['groups']} groups, {report['labels_decided_by_coin']} labels decided by the coin (equal likes)")
+    if "auc" not in report:
+        return
+    print("\nAUC against the label (0.5: tells nothing)")
+    for name, value in report["auc"].items():
+        print(f"  {name:28} {value:.4f}")
+    spread = report["spread"]
+    print(f"largest / smallest audience of a group: median {spread['median']:.2f}, at most {spread['largest']:.2f}")
+    if spread["wide_groups"]:
+        print(f"{spread['wide_groups']} groups span more than a factor of {spread['wide_factor']}; the AUC of the "
+              f"audience inside them is {spread['audience_auc_inside_wide_groups']:.3f}")
+    if spread["all_wide_above"] is not None:
+        print(f"all groups above an audience of {spread['all_wide_above']:.0f} do: think of --max-followers")
+
+
+if __name__ == "__main__":
+    cli.run(main)
