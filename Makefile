@@ -86,16 +86,17 @@ DEMO := data/demo
 demo: setup ## the whole job on a generated corpus: corpus, faces, labels, LMDB, training, evaluation, picture
 	$(PY) tools/demo_corpus.py --out $(DEMO)/pretraining --pretraining
 	$(PY) tools/make_lmdb.py --labels $(DEMO)/pretraining/labels.csv --images $(DEMO)/pretraining/images \
-	      --out $(DEMO)/pretraining/lmdb --raw
+	      --out $(DEMO)/pretraining-lmdb --raw
 	$(PY) tools/train.py --variant demo_pretrain --run runs/demo_pretrain --replace
-	$(PY) tools/demo_corpus.py --out $(DEMO)
-	$(PY) tools/filter_faces.py --manifest $(DEMO)/manifest.csv --images $(DEMO)/images --out $(DEMO)/with_faces.csv \
-	      --detector lbp
-	$(PY) tools/label.py --manifest $(DEMO)/with_faces.csv --images $(DEMO)/images --out $(DEMO)/labels.csv \
+	$(PY) tools/demo_corpus.py --out $(DEMO)/corpus
+	$(PY) tools/filter_faces.py --manifest $(DEMO)/corpus/manifest.csv --images $(DEMO)/corpus/images \
+	      --out $(DEMO)/with_faces.csv --detector lbp
+	$(PY) tools/label.py --manifest $(DEMO)/with_faces.csv --images $(DEMO)/corpus/images --out $(DEMO)/labels.csv \
 	      --as-of 2015-10-25 --split 0.7,0.1,0.2
-	$(PY) tools/make_lmdb.py --labels $(DEMO)/labels.csv --images $(DEMO)/images --out $(DEMO)/lmdb
+	$(PY) tools/make_lmdb.py --labels $(DEMO)/labels.csv --images $(DEMO)/corpus/images --out $(DEMO)/lmdb
 	$(PY) tools/train.py --variant demo --lmdb $(DEMO)/lmdb --run runs/demo --replace
 	$(PY) tools/evaluate.py --run runs/demo
+	$(PY) tools/demo_corpus.py --out $(DEMO)/corpus --best $(DEMO)/labels.csv
 	$(PY) tools/grids.py --run runs/demo
 
 figures-run: setup ## SqueezeNet on the post's own published tiles (found in SELFIE_MIRROR, or downloaded)

@@ -102,7 +102,7 @@ apt_source() {
     command -v apt-get >/dev/null || die "no apt here to fetch Caffe's source with: $hint"
     rm -rf "$folder"
     mkdir -p "$folder"/{lists,cache/archives}/partial
-    archives=$(apt-get indextargets --format '$(REPO_URI)' | sort -u)
+    archives=$(apt-get update --print-uris 2>/dev/null | sed -n "s|^'\(.*\)/dists/.*|\1|p" | sort -u || true)
     [ -n "$archives" ] || die "apt has no package archive configured to fetch Caffe's source from: $hint"
     printf "deb-src [trusted=yes] %s $debian_suite main\n" $archives >"$folder/sources.list"
     local options=(

@@ -3,7 +3,7 @@
 
 Writes into --out:
   tiles/<figure>_RR_CC.png   every tile, all of one size and one coding history, so that neither tells the figure
-  labels.csv                 id,path,label,split,user,audience,group,likes: best = 1, worst = 0
+  labels.csv                 id,path,label,split,user,audience,group,likes: best = 1, worst = 0; paths start in tiles/
   continuum.csv              id,path,row,column,duplicate_of: the published order, row 0 best; duplicate_of names the
                              labelled tile that shows the same selfie: leave such rows out of a test
 Figures that are not here are looked for in SELFIE_MIRROR, then downloaded.
@@ -33,7 +33,7 @@ def main(argv=None):
         paper.fetch(name)
     tiles, labels, continuum = paper.labelled(args.size, args.seed, args.whole_continuum)
     for tile in tqdm(tiles, "tiles", disable=None):
-        with paths.atomic_write(out / "tiles" / f"{tile.id}.png", "wb") as file:
+        with paths.atomic_write(out / "tiles" / tile.file, "wb") as file:
             file.write(cv2.imencode(".png", tile.bgr)[1])
     for frame, name in ((labels, "labels.csv"), (continuum, "continuum.csv")):
         with paths.atomic_write(out / name, "wb") as file:
@@ -42,7 +42,7 @@ def main(argv=None):
     for split in ("train", "val", "test"):
         part = labels.filter(labels["split"] == split)["label"]
         print(f"  {split:5}  {(part == 1).sum():3} good  {(part == 0).sum():3} bad")
-    duplicates = (continuum["duplicate_of"] != "").sum()
+    duplicates = continuum["duplicate_of"].count()
     print(f"  continuum  {len(continuum)}, of which {duplicates} are also in labels.csv")
 
 

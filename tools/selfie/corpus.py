@@ -135,6 +135,13 @@ def best_accuracy(truth: pl.DataFrame, labels: pl.DataFrame) -> dict[str, float]
             "standard_error": float(np.sqrt((p * (1 - p)).sum()) / len(p))}
 
 
+def best_on_test(folder: str | os.PathLike, labels: str | os.PathLike) -> dict[str, float]:
+    """`best_accuracy` on the test split of a labels.csv that was made from the corpus in `folder`."""
+    truth = pl.read_csv(paths.existing(Path(folder) / "truth.csv", "corpus"), infer_schema_length=None)
+    rows = pl.read_csv(paths.existing(labels, "labels file"))
+    return best_accuracy(truth.with_columns(pl.col("id").cast(pl.String)), rows.filter(pl.col("split") == "test"))
+
+
 def chance_of_good(quality: np.ndarray, reach: np.ndarray, group: int = 100, rounds: int = 1000,
                    noise: float = NOISE) -> np.ndarray:
     """P(good | quality) for each row, under the rule of the post, by Monte Carlo: float64 in [0, 1].

@@ -120,7 +120,7 @@ class Database:
                               f"tools/make_lmdb.py until it ends")
         self.meta = paths.read_json(self.path / "meta.json")
         try:
-            self._env = lmdb.open(str(self.path), readonly=True, lock=False, max_readers=1)
+            self._env = lmdb.open(str(self.path), readonly=True, lock=False)
             found = self._env.stat()["entries"]
         except lmdb.Error as error:
             raise SelfieError(f"{self.path}/data.mdb cannot be read ({error}): build it again with --force") from error

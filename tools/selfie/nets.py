@@ -79,8 +79,8 @@ def generate() -> dict[str, str]:
     """Every generated prototxt: path below prototxt/ -> text."""
     files = {f"{variant.name}/{kind}.prototxt": dump(build(variant, kind), comment(variant, kind))
              for variant in VARIANTS.values() for kind in variant.files}
-    from selfie.mtcnn import prototxts  # here, because it builds on this module; the face detector's nets stand beside ours
-    return files | prototxts()
+    from selfie import mtcnn  # imported here, because it builds on this module
+    return {**files, **mtcnn.prototxts()}
 
 
 def comment(variant: Variant, kind: str) -> str:

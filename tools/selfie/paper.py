@@ -77,8 +77,13 @@ class Tile:
 
     @property
     def id(self) -> str:
-        """<figure>_RR_CC, also the name of its file."""
+        """<figure>_RR_CC."""
         return f"{self.figure}_{self.row:02d}_{self.column:02d}"
+
+    @property
+    def file(self) -> str:
+        """Name of the tile's file when it is written."""
+        return f"{self.id}.png"
 
 
 def find(name: str) -> Path:
@@ -262,9 +267,9 @@ def labelled(size: int = SIZE, seed: int = 0, whole_continuum: bool = False
 
     Labels have the columns of a label file: best 1, worst 0; 70, 15 and 15 % of each fall into train, val and test by
     a seeded hash of the id, so the split does not depend on order. Of near-duplicates among them only the first stays.
-    The continuum has id, path, row, column and duplicate_of: the labelled tile that shows the same selfie, else "".
+    The continuum has id, path, row, column and duplicate_of: the labelled tile that shows the same selfie, else null.
     `whole_continuum` takes such tiles out of the labels instead, which leaves all 240 of the continuum to test on.
-    Paths are relative to the folder the tables stand in.
+    Paths are names of files: relative to the folder of the tiles.
     """
     figures = {name: tiles(name) for name in ("best", "worst", "continuum")}
     known = figures["best"] + figures["worst"]
@@ -277,18 +282,14 @@ def labelled(size: int = SIZE, seed: int = 0, whole_continuum: bool = False
     split = {name: part for figure in ("best", "worst")
              for name, part in _split([tile.id for tile in kept if tile.figure == figure], seed).items()}
     labels = pl.DataFrame({
-        "id": [tile.id for tile in kept], "path": [_path(tile) for tile in kept],
+        "id": [tile.id for tile in kept], "path": [tile.file for tile in kept],
         "label": [int(tile.figure == "best") for tile in kept], "split": [split[tile.id] for tile in kept],
         "user": [tile.id for tile in kept], "audience": [0.0] * len(kept), "group": [0] * len(kept),
         "likes": [0] * len(kept)})
     continuum = pl.DataFrame([
-        {"id": tile.id, "path": _path(tile), "row": tile.row, "column": tile.column,
-         "duplicate_of": duplicate_of.get(index, "")} for index, tile in enumerate(figures["continuum"])])
+        {"id": tile.id, "path": tile.file, "row": tile.row, "column": tile.column,
+         "duplicate_of": duplicate_of.get(index)} for index, tile in enumerate(figures["continuum"])])
     return reduce([*known, *figures["continuum"]], size), labels, continuum
-
-
-def _path(tile: Tile) -> str:
-    return f"tiles/{tile.id}.png"
 
 
 def _split(ids: list[str], seed: int) -> dict[str, str]:

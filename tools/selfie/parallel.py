@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
+import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from typing import Callable, TypeVar
+
+from selfie.errors import SelfieError
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -30,7 +35,7 @@ def imap(function: Callable[[T], R], items: Iterable[T], jobs: int | None = None
         yield from map(function, items)
         return
     pending: deque[Future] = deque()
-    pool = ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"))
+    pool = ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_worker)
     try:
         for item in items:
             pending.append(pool.submit(function, item))
@@ -38,5 +43,14 @@ def imap(function: Callable[[T], R], items: Iterable[T], jobs: int | None = None
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
+    except BrokenProcessPool as error:
+        raise SelfieError("a worker process was killed, most likely for memory: try fewer --jobs") from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _worker() -> None:
+    """In a new worker: leave Ctrl-C to the parent, and end when the parent was killed, as nobody else ends us."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()

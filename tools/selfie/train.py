@@ -78,7 +78,7 @@ def prepare(job: Job) -> runs.Run:
     exists = (job.run / "run.json").exists()
     if exists and not job.replace:
         raise SelfieError(f"{job.run} exists: --resume it, --replace it, or give another --run")
-    sizes = {split: _database_size(job.lmdb / split) for split in ("train", "val")}
+    sizes = {split: _database_size(job.lmdb / split, job.variant.classes) for split in ("train", "val")}
     if job.pretrained is not None:
         net.check_weights(learned_layers(job.variant), job.pretrained, fresh=(job.variant.head,))
     text = _solver_text(job, sizes)
@@ -149,10 +149,12 @@ def shown(path: Path) -> str:
     return str(path.relative_to(paths.ROOT)) if path.is_relative_to(paths.ROOT) else str(path)
 
 
-def _database_size(path: Path) -> int:
+def _database_size(path: Path, classes: int) -> int:
+    """Records of a finished database; SelfieError if a label does not fit the net: Caffe would read beside its blob."""
     with database.Database(path) as records:
-        if not len(records):
-            raise SelfieError(f"{path} holds no pictures: nothing to train on")
+        highest = max(int(label) for label in records.meta["labels"])
+        if highest >= classes:
+            raise SelfieError(f"{path} has selfies with label {highest}, but the net has {classes} classes (from 0)")
         return len(records)
 
 

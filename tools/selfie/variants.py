@@ -59,9 +59,9 @@ VARIANTS = {variant.name: variant for variant in [
             about="Small: SqueezeNet v1.0, to be initialised from ImageNet; a CPU trains it in minutes."),
     Variant("demo", "demo", batch=32, test_batch=50, weights="demo", deploy="demo",
             about="A VGG in miniature for `make demo` and the tests: seconds on a CPU."),
-    Variant("demo_pretrain", "demo", batch=32, test_batch=50, head="fc8", classes=20, deploy="",
-            data="data/demo/pretraining/lmdb", files=("train_val",),
-            about="The demo net's pretraining: which of 20 pictures is this a crop of?"),
+    Variant("demo_pretrain", "demo", batch=32, test_batch=50, head="fc8", classes=21, deploy="",
+            data="data/demo/pretraining-lmdb", files=("train_val",),
+            about="The demo net's pretraining: which of 21 pictures is this a crop of?"),
 ]}
 
 
