@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 
@@ -27,11 +28,20 @@ def test_an_unknown_flag_is_a_usage_error(path):
     assert result.returncode == 2 and "Traceback" not in result.stderr
 
 
-def test_without_the_packages_a_command_says_make_setup():
-    """A user who forgot the virtual environment is told so."""
-    result = subprocess.run([sys.executable, "-S", "-E", paths.ROOT / "tools" / "score.py", "README.md"],
+def test_without_the_packages_a_command_says_make_setup(tmp_path):
+    """A checkout without .venv tells what to do."""
+    shutil.copytree(paths.ROOT / "tools", tmp_path / "tools")
+    result = subprocess.run([sys.executable, "-S", "-E", tmp_path / "tools" / "score.py", "README.md"],
                             capture_output=True, text=True, env={})
     testlib.assert_one_line_error(result, "run 'make setup'")
+
+
+def test_any_python_finds_the_projects_environment(tiny_run, tiny_lmdb):
+    """`python3 tools/score.py` works without activating anything: the command goes on in .venv."""
+    result = subprocess.run([sys.executable, "-S", "-E", "tools/score.py", "--run", tiny_run.folder,
+                             tiny_lmdb.parent / "images" / "test0001.png"],
+                            capture_output=True, text=True, env={}, cwd=paths.ROOT)
+    assert result.returncode == 0 and "test0001.png" in result.stdout, result.stderr
 
 
 def test_an_atomic_write_that_fails_leaves_the_old_file(tmp_path):

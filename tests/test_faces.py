@@ -26,11 +26,17 @@ FACE = np.array([180, 66, 88, 112])  # x, y, w, h of astronaut.png's, by hand
 
 
 @pytest.fixture(scope="module")
-def detectors(mirror):
-    """Both detectors, by name."""
+def mtcnn_detector(mirror):
+    """MTCNN, where its weights are."""
     for name in mtcnn.FILES:
         mirror(f"{name}.caffemodel")
-    return {name: faces.detector(name) for name in ("mtcnn", "lbp")}
+    return faces.detector("mtcnn")
+
+
+@pytest.fixture(scope="module", params=["mtcnn", "lbp"])
+def detect(request):
+    """Each detector in turn."""
+    return request.getfixturevalue("mtcnn_detector") if request.param == "mtcnn" else faces.detector("lbp")
 
 
 def bundled() -> dict[str, np.ndarray]:
@@ -50,51 +56,47 @@ def overlap(face: faces.Face, box: np.ndarray) -> float:
     return common / (face.w * face.h + np.prod(box[2:]) - common)
 
 
-@pytest.mark.parametrize("name", ["mtcnn", "lbp"])
-def test_no_face_is_seen_where_there_are_no_people(detectors, name):
+def test_no_face_is_seen_where_there_are_no_people(detect):
     """On all of scikit-image's pictures without people: cat, coffee, motorcycle, moon, coins with heads and so on."""
-    seen = {file: detectors[name](bgr) for file, bgr in bundled().items() if file not in PEOPLE}
+    seen = {file: detect(bgr) for file, bgr in bundled().items() if file not in PEOPLE}
     assert len(seen) > 20
     assert {file: found for file, found in seen.items() if found} == {}
 
 
-@pytest.mark.parametrize("name", ["mtcnn", "lbp"])
 @pytest.mark.parametrize("size", [200, 512, 1400])
-def test_the_one_face_of_the_portrait_is_found_at_any_size(detectors, name, size):
+def test_the_one_face_of_the_portrait_is_found_at_any_size(detect, size):
     """The box is in the pixels of the picture that was given."""
     portrait = cv2.resize(bundled()["astronaut.png"], (size, size), interpolation=cv2.INTER_AREA)
-    found = detectors[name](portrait)
+    found = detect(portrait)
     assert len(found) == 1
     assert overlap(found[0], FACE * size / 512) > 0.6
 
 
-def test_landmarks_are_where_they_belong(detectors):
+def test_landmarks_are_where_they_belong(mtcnn_detector):
     """Left eye, right eye, nose, corners of the mouth of the portrait, in the order the docstring says."""
-    (face,) = detectors["mtcnn"](bundled()["astronaut.png"])
+    (face,) = mtcnn_detector(bundled()["astronaut.png"])
     expected = [(203, 102), (247, 103), (226, 128), (203, 143), (246, 142)]
     assert np.abs(np.array(face.landmarks) - expected).max() < 7
 
 
-def test_a_picture_that_is_not_square_has_its_face_in_place(detectors):
+def test_a_picture_that_is_not_square_has_its_face_in_place(detect):
     """x and y are not mixed up: the portrait beside, above and below empty ground."""
     portrait = bundled()["astronaut.png"][:400]
     for top, left in ((0, 70), (170, 0)):
         wide = cv2.copyMakeBorder(portrait, top, 0, left, 0, cv2.BORDER_CONSTANT, value=(90, 120, 150))
-        for detect in detectors.values():
-            assert overlap(detect(wide)[0], FACE + np.array([left, top, 0, 0])) > 0.6
+        assert overlap(detect(wide)[0], FACE + np.array([left, top, 0, 0])) > 0.6
 
 
-def test_nine_of_ten_of_the_posts_best_selfies_have_a_face(detectors, mirror):
+def test_nine_of_ten_of_the_posts_best_selfies_have_a_face(mtcnn_detector, mirror):
     """At least 90 of 100 by MTCNN, at 128 x 128 pixels."""
     mirror(paper.FIGURES["best"].file)
-    assert sum(bool(detectors["mtcnn"](tile.bgr)) for tile in paper.tiles("best")) >= 90
+    assert sum(bool(mtcnn_detector(tile.bgr)) for tile in paper.tiles("best")) >= 90
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (5, 400), (300, 12), (24, 24)])
-def test_tiny_and_thin_pictures_have_no_face_and_no_error(detectors, shape):
+def test_tiny_and_thin_pictures_have_no_face_and_no_error(detect, shape):
     """Smaller than a detector's window."""
-    for detect in detectors.values():
-        assert detect(np.full((*shape, 3), 128, np.uint8)) == []
+    assert detect(np.full((*shape, 3), 128, np.uint8)) == []
 
 
 def test_suppression_is_the_textbook_one():
@@ -281,10 +283,8 @@ def test_filter_faces_refuses_what_it_cannot_use(album, tmp_path):
     assert not list(tmp_path.glob("*out*"))
 
 
-def test_two_processes_run_mtcnn_alike(mirror, album):
+def test_two_processes_run_mtcnn_alike(mtcnn_detector, album):
     """Caffe in spawned workers gives what Caffe in one process gives."""
-    for name in mtcnn.FILES:
-        mirror(f"{name}.caffemodel")
     manifest, folder = album
     two = list(parallel.imap(faces._look_at, [("mtcnn", str(folder), ["face.jpg"]), ("mtcnn", str(folder), [])], 2))
     (row,) = two[0].values()

@@ -8,8 +8,10 @@ from __future__ import annotations
 import argparse
 import errno
 import logging
+import os
 import signal
 import sys
+from pathlib import Path
 from typing import Callable, NoReturn
 
 from selfie.errors import SelfieError
@@ -37,6 +39,7 @@ def run(main: Callable[[], int | None]) -> NoReturn:
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("selfie"):
             raise
+        _use_own_environment()
         code = _die(f"the Python package '{error.name}' is missing: run 'make setup', then use .venv/bin/python")
     except BrokenPipeError:  # `... | head` closed our output
         sys.stderr.close()
@@ -48,6 +51,14 @@ def run(main: Callable[[], int | None]) -> NoReturn:
     except KeyboardInterrupt:
         code = _die("interrupted", 130)
     sys.exit(code)
+
+
+def _use_own_environment() -> None:
+    """Start again with the project's .venv if there is one and it is not in use: `python tools/score.py` just works."""
+    environment = Path(__file__).resolve().parents[2] / ".venv"
+    python = environment / "bin" / "python"
+    if python.exists() and Path(sys.prefix).resolve() != environment:
+        os.execv(python, [str(python), *sys.argv])
 
 
 def _die(message: str, code: int = 1) -> int:

@@ -19,6 +19,7 @@ the pipeline: pictures without a face, broken files, duplicates, missing or impo
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache, partial
