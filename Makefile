@@ -106,6 +106,7 @@ figures-run: setup ## SqueezeNet on the post's own published tiles (found in SEL
 	$(PY) tools/train.py --variant squeezenet --lmdb data/figures/lmdb --run runs/figures --solver solver/figures.prototxt \
 	      --replace
 	$(PY) tools/evaluate.py --run runs/figures
+	$(PY) tools/compare_paper.py --run runs/figures
 
 # --- for developers ------------------------------------------------------------------------------------------------
 

@@ -138,7 +138,7 @@ def annotate(manifest: pl.DataFrame, images: str | os.PathLike, detector_name: s
     found: dict[str, list] = {}
     journal = _Journal(partial, {"detector": name, "images": str(images.resolve())}) if partial else None
     if journal:
-        found = {path: row for path, row in journal.rows.items() if path in set(wanted)}
+        found = {path: journal.rows[path] for path in wanted if path in journal.rows}
         if found:
             log.info("%d pictures are known from an interrupted run", len(found))
     todo = [path for path in wanted if path not in found]

@@ -138,9 +138,18 @@ def versions() -> dict[str, str]:
     import importlib.metadata
     caffe = net.caffe()
     found = {name: importlib.metadata.version(name) for name in ("numpy", "opencv-python", "lmdb", "protobuf")}
-    commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=paths.ROOT, capture_output=True, text=True)
     return {"caffe": caffe.__version__, "blas_kernel": caffe.blas_kernel(), "python": platform.python_version(),
-            **found, "project": commit.stdout.strip() or "not a git checkout"}
+            **found, "project": _commit()}
+
+
+def _commit() -> str:
+    """The project's commit, where git can tell."""
+    try:
+        answer = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=paths.ROOT, capture_output=True,
+                                text=True)
+    except FileNotFoundError:
+        return "unknown: git is not installed"
+    return answer.stdout.strip() or "unknown: not a git checkout"
 
 
 def shown(path: Path) -> str:
