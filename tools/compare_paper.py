@@ -26,7 +26,7 @@ def main(argv=None):
         scored.write_csv(temporary)
     paths.write_json(run.folder / "compare.json", result)
     image.write(run.folder / "compare.jpg", compare.picture(scored, figures))
-    print(f"published continuum: {result['tiles']} tiles ({result['left_out']} left out: also among the labelled tiles)")
+    print(f"published continuum: {result['tiles']} tiles; {result['left_out']} left out, labelled as well")
     for name in ("score", "brightness"):
         value = result[f"spearman_{name}"]
         print(f"  Spearman of {name:10} with the published row  {value['value']:.2f}   "

@@ -25,8 +25,8 @@ def main(argv=None):
     low, high = result["accuracy_95"]
     confusion = result["confusion"]
     print(f"{result['run']} on {result['selfies']} {args.split} selfies ({result['good']} good)")
-    print(f"accuracy  {result['accuracy']:.1%}   (95 % interval {low:.1%} to {high:.1%}; always the commoner answer: {result['commoner']:.1%};"
-          " the post: 60 %)")
+    print(f"accuracy  {result['accuracy']:.1%}   (95 % interval {low:.1%} to {high:.1%}; always giving the commoner "
+          f"answer: {result['commoner']:.1%}; the post: 60 %)")
     print(f"AUC       {result['auc']:.3f}")
     print("             called good   called bad")
     for name in ("good", "bad"):

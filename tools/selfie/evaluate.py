@@ -97,7 +97,8 @@ def report(scored: pl.DataFrame) -> dict:
     right = int((called == labels).sum())
     return {
         "selfies": len(labels), "good": int(labels.sum()), "accuracy": right / len(labels),
-        "accuracy_95": wilson(right, len(labels)), "commoner": max(labels.mean(), 1 - labels.mean()), "auc": auc(scores, labels),
+        "accuracy_95": wilson(right, len(labels)), "commoner": float(max(labels.mean(), 1 - labels.mean())),
+        "auc": auc(scores, labels),
         "confusion": {f"{name}_called_{call}": int(((labels == label) & (called == (call == "good"))).sum())
                       for label, name in enumerate(("bad", "good")) for call in ("bad", "good")}}
 
