@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import testlib
@@ -42,6 +43,15 @@ def test_any_python_finds_the_projects_environment(tiny_run, tiny_lmdb):
                              tiny_lmdb.parent / "images" / "test0001.png"],
                             capture_output=True, text=True, env={}, cwd=paths.ROOT)
     assert result.returncode == 0 and "test0001.png" in result.stdout, result.stderr
+
+
+def test_without_caffe_a_command_says_make_caffe(tiny_run):
+    """All packages are there, but Caffe is not built."""
+    import numpy
+    site_packages = str(Path(numpy.__file__).parents[1])  # as PYTHONPATH its link to Caffe does not count
+    result = subprocess.run([sys.executable, "-S", "tools/score.py", "--run", tiny_run.folder, "README.md"],
+                            capture_output=True, text=True, cwd=paths.ROOT, env={"PYTHONPATH": site_packages})
+    testlib.assert_one_line_error(result, "run 'make caffe'")
 
 
 def test_an_atomic_write_that_fails_leaves_the_old_file(tmp_path):

@@ -10,7 +10,7 @@ import time
 
 import pytest
 import testlib
-from selfie import net, paths, runs, solver, train, variants
+from selfie import database, net, paths, runs, solver, train, variants
 from selfie.errors import SelfieError
 
 
@@ -20,7 +20,7 @@ def test_a_run_folder_tells_everything(tiny_run):
                  "val_scores.csv", "run.json"):
         assert (tiny_run.folder / name).stat().st_size > 0, name
     assert tiny_run.finished and tiny_run.info["iterations"] == 30
-    assert tiny_run.info["lmdb"]["train"]["count"] == 64
+    assert tiny_run.info["lmdb"]["train"]["count"] == 64 and tiny_run.info["parameters"] == 488_066
     last = (tiny_run.folder / "metrics.csv").read_text().splitlines()[-1].split(",")
     assert float(last[-1]) > 0.9
 
@@ -138,6 +138,15 @@ def test_what_goes_wrong_in_training_is_one_line(tiny_lmdb, tmp_path, settings, 
     """Divergence, an unknown solver field, and Caffe's own fatal errors are told, not buried in a log."""
     with pytest.raises(SelfieError, match=words):
         train.train(testlib.job(tiny_lmdb, tmp_path / "run", **{"display": 1, **settings}))
+
+
+def test_labels_that_the_net_has_no_class_for_are_refused(tiny_lmdb, tmp_path):
+    """Caffe would read beside its blob."""
+    rows = (tiny_lmdb.parent / "labels.csv").read_text().replace(",1,train", ",2,train")
+    (tmp_path / "labels.csv").write_text(rows)
+    database.build(tmp_path / "labels.csv", tiny_lmdb.parent / "images", tmp_path / "lmdb", raw=True, jobs=1)
+    with pytest.raises(SelfieError, match="label 2, but the net has 2 classes"):
+        train.train(testlib.job(tmp_path / "lmdb", tmp_path / "run"))
 
 
 def test_an_existing_run_is_not_overwritten(tiny_run, tiny_lmdb):

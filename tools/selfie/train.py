@@ -79,8 +79,12 @@ def prepare(job: Job) -> runs.Run:
     if exists and not job.replace:
         raise SelfieError(f"{job.run} exists: --resume it, --replace it, or give another --run")
     sizes = {split: _database_size(job.lmdb / split, job.variant.classes) for split in ("train", "val")}
+    layers = learned_layers(job.variant)
     if job.pretrained is not None:
-        net.check_weights(learned_layers(job.variant), job.pretrained, fresh=(job.variant.head,))
+        net.check_weights(layers, job.pretrained, fresh=(job.variant.head,))
+    parameters = sum(math.prod(shape) for shapes in layers.values() for shape in shapes)
+    log.info("%s: %s parameters, %d selfies to train on, %d to validate", job.variant.name, f"{parameters:,}",
+             sizes["train"], sizes["val"])
     text = _solver_text(job, sizes)
     if exists:
         shutil.rmtree(job.run)
@@ -92,6 +96,7 @@ def prepare(job: Job) -> runs.Run:
     info = {
         "variant": job.variant.name, "state": "started", "started": _now(), "command": job.command,
         "seed": solver.parse(text).random_seed, "max_iter": solver.parse(text).max_iter, "gpu": job.gpu,
+        "parameters": parameters,
         "lmdb": {"path": shown(job.lmdb.resolve()),
                  **{split: paths.read_json(job.lmdb / split / "meta.json") for split in sizes}},
         "weights": None if job.pretrained is None else {
