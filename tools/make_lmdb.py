@@ -37,6 +37,8 @@ def main(argv: list[str] | None = None) -> int:
                            jobs=args.jobs, seed=args.seed, force=args.force)
     for split, meta in metas.items():
         labels = ", ".join(f"{count} of label {label}" for label, count in meta["labels"].items())
+        if len(meta["labels"]) > 5:
+            labels = f"{len(meta['labels'])} labels"
         print(f"{split:5}  {meta['count']} records ({labels}), {sum(meta['rejects'].values())} rejects")
         for reason, count in sorted(meta["rejects"].items(), key=lambda item: -item[1]):
             print(f"       {count} x {reason}")
