@@ -16,7 +16,7 @@ JOBS     ?= $(shell nproc)
 export JOBS
 
 # Only what was set on the command line or in the environment becomes a flag.
-train_flags = $(if $(GPU),--gpu $(GPU)) $(if $(RESUME),--resume) $(if $(EPOCHS),--epochs $(EPOCHS)) \
+train_flags = $(if $(GPU),--gpu $(GPU)) $(if $(RESUME),--resume) $(if $(REPLACE),--replace) $(if $(EPOCHS),--epochs $(EPOCHS)) \
               $(if $(SOLVER),--solver $(SOLVER)) $(if $(WEIGHTS),--weights $(WEIGHTS)) $(TRAIN_FLAGS)
 one_gpu     = $(if $(GPU),--gpu $(firstword $(subst $(comma), ,$(GPU))))
 comma       := ,
@@ -32,8 +32,9 @@ help: ## list the targets
 	@echo
 	@echo "Variables (now): VARIANT=$(VARIANT) MANIFEST=$(MANIFEST) IMAGES=$(IMAGES) LABELS=$(LABELS)"
 	@echo "  LMDB=$(LMDB) RUN=$(RUN) SEED=$(SEED) JOBS=$(JOBS) PYTHON=$(PYTHON)"
-	@echo "  GPU=0            train and score on a GPU (a GPU build of Caffe)"
+	@echo "  GPU=0            train and score on a GPU (needs a GPU build of Caffe: not made by this Makefile yet)"
 	@echo "  RESUME=1         train: go on from the newest snapshot"
+	@echo "  REPLACE=1        train: remove an older run of that name first"
 	@echo "  EPOCHS=3         train: passes over the training selfies (sets max_iter)"
 	@echo "  WEIGHTS=file     train: another caffemodel to start from ('none': from scratch)"
 	@echo "  SOLVER=file      train: another solver"
@@ -47,7 +48,7 @@ system:
 	@docker/setup_system.sh
 
 $(VENV)/.installed: requirements.txt requirements-dev.txt pyproject.toml | system
-	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	@$(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
@@ -62,16 +63,18 @@ weights: setup ## fetch pretrained weights: VARIANT=vgg16, vgg_face, squeezenet 
 	$(PY) tools/fetch_weights.py $(VARIANT)
 
 faces: setup ## keep the selfies with a face: MANIFEST -> data/with_faces.csv
-	$(PY) tools/filter_faces.py --manifest $(MANIFEST) --images $(IMAGES) --out data/with_faces.csv $(FACE_FLAGS)
+	$(PY) tools/filter_faces.py --manifest $(MANIFEST) --images $(IMAGES) --out data/with_faces.csv --jobs $(JOBS) \
+	      $(FACE_FLAGS)
 
 label: setup ## label good and bad by likes, normalised by audience: MANIFEST -> LABELS
 	$(PY) tools/label.py --manifest $(MANIFEST) --images $(IMAGES) --out $(LABELS) --seed $(SEED) $(LABEL_FLAGS)
 
 lmdb: setup ## build the train, val and test databases: LABELS, IMAGES -> LMDB
-	$(PY) tools/make_lmdb.py --labels $(LABELS) --images $(IMAGES) --out $(LMDB) --seed $(SEED) $(LMDB_FLAGS)
+	$(PY) tools/make_lmdb.py --labels $(LABELS) --images $(IMAGES) --out $(LMDB) --seed $(SEED) --jobs $(JOBS) \
+	      $(LMDB_FLAGS)
 
-train: setup ## finetune VARIANT on LMDB in RUN (GPU=0 RESUME=1 EPOCHS=n)
-	$(PY) tools/train.py --variant $(VARIANT) --lmdb $(LMDB) --run $(RUN) $(train_flags)
+train: setup ## finetune VARIANT on LMDB in RUN (GPU=0 RESUME=1 REPLACE=1 EPOCHS=n)
+	$(PY) tools/train.py --variant $(VARIANT) $(if $(RESUME),,--lmdb $(LMDB)) --run $(RUN) $(train_flags)
 
 eval: setup ## accuracy, AUC and plots of RUN on its test selfies
 	$(PY) tools/evaluate.py --run $(RUN) $(one_gpu)
@@ -86,14 +89,14 @@ DEMO := data/demo
 demo: setup ## the whole job on a generated corpus: corpus, faces, labels, LMDB, training, evaluation, picture
 	$(PY) tools/demo_corpus.py --out $(DEMO)/pretraining --pretraining
 	$(PY) tools/make_lmdb.py --labels $(DEMO)/pretraining/labels.csv --images $(DEMO)/pretraining/images \
-	      --out $(DEMO)/pretraining-lmdb --raw
+	      --out $(DEMO)/pretraining-lmdb --raw --force
 	$(PY) tools/train.py --variant demo_pretrain --run runs/demo_pretrain --replace
 	$(PY) tools/demo_corpus.py --out $(DEMO)/corpus
 	$(PY) tools/filter_faces.py --manifest $(DEMO)/corpus/manifest.csv --images $(DEMO)/corpus/images \
 	      --out $(DEMO)/with_faces.csv --detector lbp
 	$(PY) tools/label.py --manifest $(DEMO)/with_faces.csv --images $(DEMO)/corpus/images --out $(DEMO)/labels.csv \
 	      --as-of 2015-10-25 --split 0.7,0.1,0.2
-	$(PY) tools/make_lmdb.py --labels $(DEMO)/labels.csv --images $(DEMO)/corpus/images --out $(DEMO)/lmdb
+	$(PY) tools/make_lmdb.py --labels $(DEMO)/labels.csv --images $(DEMO)/corpus/images --out $(DEMO)/lmdb --force
 	$(PY) tools/train.py --variant demo --lmdb $(DEMO)/lmdb --run runs/demo --replace
 	$(PY) tools/evaluate.py --run runs/demo
 	$(PY) tools/demo_corpus.py --out $(DEMO)/corpus --best $(DEMO)/labels.csv
@@ -102,7 +105,8 @@ demo: setup ## the whole job on a generated corpus: corpus, faces, labels, LMDB,
 figures-run: setup ## SqueezeNet on the post's own published tiles (found in SELFIE_MIRROR, or downloaded)
 	$(PY) tools/fetch_weights.py squeezenet
 	$(PY) tools/cut_figures.py --out data/figures
-	$(PY) tools/make_lmdb.py --labels data/figures/labels.csv --images data/figures/tiles --out data/figures/lmdb --raw
+	$(PY) tools/make_lmdb.py --labels data/figures/labels.csv --images data/figures/tiles --out data/figures/lmdb --raw \
+	      --force
 	$(PY) tools/train.py --variant squeezenet --lmdb data/figures/lmdb --run runs/figures --solver solver/figures.prototxt \
 	      --replace
 	$(PY) tools/evaluate.py --run runs/figures

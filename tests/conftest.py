@@ -6,7 +6,13 @@ from pathlib import Path
 
 import pytest
 import testlib
-from selfie import paths, runs, train
+from selfie import net, paths, runs, train
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    """What this machine's Caffe runs on, below the results."""
+    if (paths.BUILD / "caffe").exists():
+        terminalreporter.write_line(f"OpenBLAS kernel that Caffe runs: {net.caffe().blas_kernel()}")
 
 
 @pytest.fixture(scope="session")

@@ -9,15 +9,16 @@ from pathlib import Path
 
 import pytest
 import testlib
-from selfie import paths
+from selfie import cli, paths
 
+AS_IS = {cli.GUARD: "1"}  # environment in which a command does not look for the project's .venv
 COMMANDS = sorted([*paths.ROOT.glob("tools/*.py"), *paths.ROOT.glob("pycaffe_scripts/*.py")])
 
 
 @pytest.mark.parametrize("path", COMMANDS, ids=lambda path: path.name)
 def test_help_works_without_any_package(path):
     """--help needs nothing but Python itself, so it is instant and works before `make setup`."""
-    result = subprocess.run([sys.executable, "-S", "-E", path, "--help"], capture_output=True, text=True, env={})
+    result = subprocess.run([sys.executable, "-S", "-E", path, "--help"], capture_output=True, text=True, env=AS_IS)
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith("usage:") and len(result.stdout.splitlines()) > 6
 
@@ -50,7 +51,7 @@ def test_without_caffe_a_command_says_make_caffe(tiny_run):
     import numpy
     site_packages = str(Path(numpy.__file__).parents[1])  # as PYTHONPATH its link to Caffe does not count
     result = subprocess.run([sys.executable, "-S", "tools/score.py", "--run", tiny_run.folder, "README.md"],
-                            capture_output=True, text=True, cwd=paths.ROOT, env={"PYTHONPATH": site_packages})
+                            capture_output=True, text=True, cwd=paths.ROOT, env={**AS_IS, "PYTHONPATH": site_packages})
     testlib.assert_one_line_error(result, "run 'make caffe'")
 
 

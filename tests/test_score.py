@@ -9,7 +9,7 @@ import json
 import numpy as np
 import pytest
 import testlib
-from selfie import evaluate, runs, score
+from selfie import evaluate, image, runs, score
 from selfie.errors import SelfieError
 
 
@@ -38,6 +38,22 @@ def test_bad_files_are_named_and_the_rest_is_scored(tiny_run, tiny_lmdb, tmp_pat
     assert "test0001.png" in result.stdout and "%" in result.stdout
 
 
+def test_every_bad_file_among_many_good_ones_is_named(tiny_run, tmp_path):
+    """Nothing vanishes: decoders silence their own chatter, never our messages; missing names do not stop the rest."""
+    picture = np.random.default_rng(0).integers(0, 256, (1500, 1500, 3), dtype=np.uint8)
+    for number in range(20):
+        image.write(tmp_path / f"good{number}.jpg", picture)
+        data = (tmp_path / f"good{number}.jpg").read_bytes()
+        (tmp_path / f"bad{number}.jpg").write_bytes(data[:len(data) // 2])
+    (tmp_path / "empty").mkdir()
+    result = testlib.command("tools/score.py", "--run", tiny_run.folder, tmp_path, tmp_path / "no.jpg",
+                             tmp_path / "empty")
+    assert result.returncode == 1
+    lines = result.stderr.splitlines()
+    assert sum(line.startswith("error: ") for line in lines) == len(lines) == 22, result.stderr
+    assert result.stdout.count("good") == 20
+
+
 def test_json_and_csv_say_the_same(tiny_run, tiny_lmdb):
     """Other programs can read both; the score is in [0, 1], the percentile in [0, 100]."""
     arguments = ["tools/score.py", "--run", tiny_run.folder, tiny_lmdb.parent / "images"]
@@ -59,7 +75,7 @@ def test_a_list_on_standard_input_and_best_first(tiny_run, tiny_lmdb):
 
 
 @pytest.mark.parametrize("arguments, words", [
-    (["no_such.jpg"], "no such file or folder: no_such.jpg"),
+    (["no_such.jpg"], "no_such.jpg: no such file"),
     (["README.md", "--run", "no_such_run"], "no such run folder"),
     (["README.md", "--run", "tests"], "is not a run folder"),
 ])
@@ -83,10 +99,10 @@ def test_evaluation_of_a_learnt_net(tiny_run):
     result = testlib.command("tools/evaluate.py", "--run", tiny_run.folder, "--json")
     assert result.returncode == 0, result.stderr
     told = json.loads(result.stdout)
-    assert told == json.loads((tiny_run.folder / "evaluation.json").read_text())
+    assert told == json.loads((tiny_run.folder / "test_evaluation.json").read_text())
     assert told["accuracy"] > 0.9 and told["accuracy_95"][0] < told["accuracy"] <= told["accuracy_95"][1]
     assert sum(told["confusion"].values()) == told["selfies"] == testlib.SPLITS["test"]
-    assert (tiny_run.folder / "evaluation.png").stat().st_size > 1000
+    assert (tiny_run.folder / "test_evaluation.png").stat().st_size > 1000
 
 
 def test_auc_against_counting_all_pairs():

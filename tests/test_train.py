@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import time
 
 import pytest
 import testlib
-from selfie import database, net, paths, runs, solver, train, variants
+from selfie import database, evaluate, net, paths, runs, solver, train, variants
 from selfie.errors import SelfieError
 
 
@@ -57,10 +58,14 @@ def test_a_signal_snapshots_and_resume_goes_on(tiny_lmdb, tmp_path, number):
     assert iteration >= 3
     text = (tmp_path / "run" / "solver.prototxt").read_text()
     (tmp_path / "run" / "solver.prototxt").write_text(solver.change(text, {"max_iter": iteration + 4}))
-    result = testlib.command(*arguments[:9], "--resume")
+    runs.load(tmp_path / "run").save(max_iter=iteration + 4)
+    resume = ["tools/train.py", "--variant", "demo", "--run", tmp_path / "run", "--resume"]
+    result = testlib.command(*resume)
     assert result.returncode == 0, result.stderr
     assert runs.load(tmp_path / "run").info["iterations"] == iteration + 4
-    assert testlib.command(*arguments[:9], "--resume").returncode == 0
+    assert "is finished already" in testlib.command(*resume).stderr
+    assert testlib.command(*resume, "--epochs", 2).returncode == 2, "options of the start cannot be changed"
+    testlib.assert_one_line_error(testlib.command(*resume[:2], "squeezenet", *resume[3:]), "a run of demo")
 
 
 def wait_for(file, text: str, seconds: float = 60) -> None:
@@ -94,7 +99,47 @@ def test_resume_passes_over_a_damaged_snapshot(tiny_lmdb, tmp_path, caplog):
     assert train.newest_intact_snapshot(run)[0] == 6
     assert newest.name in caplog.text
     newest.with_suffix(".caffemodel").write_bytes(b"nonsense")
-    assert train.train(testlib.job(tiny_lmdb, run.folder), resume=True).info["iterations"] == 12
+    assert train.resume(run.folder, run.variant).info["iterations"] == 12
+
+
+def test_resume_notices_another_database(tiny_lmdb, tmp_path):
+    """A database that was built anew since would silently change what the run is about."""
+    shutil.copytree(tiny_lmdb, tmp_path / "lmdb")
+    train.train(testlib.job(tmp_path / "lmdb", tmp_path / "run"))
+    run = runs.load(tmp_path / "run").save(state="started")
+    database.build(testlib.pictures(tmp_path / "new", seed=9), tmp_path / "new" / "images", tmp_path / "lmdb", jobs=1,
+                   force=True)
+    with pytest.raises(SelfieError, match="another database"):
+        train.resume(run.folder, run.variant)
+
+
+def test_evaluation_refuses_a_test_split_of_other_labels(tiny_lmdb, tmp_path):
+    """After a new split the 'held-out' selfies may have been trained on."""
+    shutil.copytree(tiny_lmdb, tmp_path / "lmdb")
+    run = train.train(testlib.job(tmp_path / "lmdb", tmp_path / "run"))
+    labels = testlib.pictures(tmp_path / "new", {"train": 30, "val": 10, "test": 40})
+    database.build(labels, tmp_path / "new" / "images", tmp_path / "lmdb", jobs=1, force=True)
+    with pytest.raises(SelfieError, match="other labels"):
+        evaluate.evaluate(run)
+
+
+def test_replace_removes_an_older_run_only_when_all_is_well(tiny_lmdb, tmp_path):
+    """A mistake in the new options must not cost the old run; a folder that is no run is never touched."""
+    old = train.train(testlib.job(tiny_lmdb, tmp_path / "run"))
+    for fault in ({"nonsense": 1}, {"max_iter": 0}, {"snapshot_prefix": "x"}):
+        job = testlib.job(tiny_lmdb, old.folder, **fault)
+        job.replace = True
+        with pytest.raises(SelfieError):
+            train.train(job)
+    job = testlib.job(tiny_lmdb, old.folder)
+    job.replace, job.pretrained = True, old.caffemodel
+    with pytest.raises(SelfieError, match="holds the weights"):
+        train.train(job)
+    assert runs.load(old.folder) == old
+    job.pretrained = None
+    assert train.train(job).info["started"] >= old.info["started"]
+    with pytest.raises(SelfieError, match="not a run folder"):
+        train.train(testlib.job(tiny_lmdb, tiny_lmdb))
 
 
 def test_weights_of_another_net_are_refused_before_anything_is_written(tiny_run, tiny_lmdb, tmp_path):
@@ -120,7 +165,6 @@ def test_the_head_may_be_new_and_nothing_else(tiny_run):
 
 def test_an_unfinished_database_is_refused(tiny_lmdb, tmp_path):
     """Without meta.json a database may be cut short anywhere."""
-    import shutil
     shutil.copytree(tiny_lmdb, tmp_path / "lmdb")
     (tmp_path / "lmdb" / "val" / "meta.json").unlink()
     result = testlib.command("tools/train.py", "--variant", "demo", "--weights", "none", "--lmdb", tmp_path / "lmdb",

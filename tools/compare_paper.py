@@ -22,8 +22,7 @@ def main(argv=None):
     run = runs.find(args.run)
     figures = args.figures or paths.DATA / "figures"
     scored, result = compare.continuum(run, figures, args.gpu)
-    with paths.atomic_path(run.folder / "continuum_scores.csv") as temporary:
-        scored.write_csv(temporary)
+    paths.write_csv(run.folder / "continuum_scores.csv", scored)
     paths.write_json(run.folder / "compare.json", result)
     image.write(run.folder / "compare.jpg", compare.picture(scored, figures))
     print(f"published continuum: {result['tiles']} tiles; {result['left_out']} left out, labelled as well")

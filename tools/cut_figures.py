@@ -36,8 +36,7 @@ def main(argv=None):
         with paths.atomic_write(out / "tiles" / tile.file, "wb") as file:
             file.write(cv2.imencode(".png", tile.bgr)[1])
     for frame, name in ((labels, "labels.csv"), (continuum, "continuum.csv")):
-        with paths.atomic_write(out / name, "wb") as file:
-            frame.write_csv(file)
+        paths.write_csv(out / name, frame)
     print(f"{len(tiles)} tiles of {args.size} x {args.size} pixels in {out / 'tiles'}")
     for split in ("train", "val", "test"):
         part = labels.filter(labels["split"] == split)["label"]

@@ -22,6 +22,8 @@ def main(argv: list[str] | None = None) -> int | None:
     parser.add_argument("--jobs", type=int, metavar="N", help="processes (all cores)")
     parser.add_argument("--force", action="store_true", help="write into a folder that holds something else")
     args = parser.parse_args(argv)
+    if args.seed < 0 or (args.jobs is not None and args.jobs < 1):
+        parser.error("--seed must not be negative, --jobs at least 1")
 
     from selfie import corpus
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Evaluate a run on its held-out test selfies: accuracy with a 95 % interval, AUC, confusion matrix.
 
-Writes evaluation.json, evaluation.png and <split>_scores.csv into the run folder.
+Writes <split>_evaluation.json, <split>_evaluation.png and <split>_scores.csv into the run folder.
 """
 
 from selfie import cli
@@ -12,7 +12,7 @@ def main(argv=None):
     parser.add_argument("--run", help="run folder (default: the newest finished run)")
     parser.add_argument("--split", default="test", choices=("train", "val", "test"))
     parser.add_argument("--gpu", type=int, help="GPU to use (default: CPU)")
-    parser.add_argument("--json", action="store_true", help="print evaluation.json instead of the summary")
+    parser.add_argument("--json", action="store_true", help="print the JSON instead of the summary")
     args = parser.parse_args(argv)
 
     import json
@@ -26,7 +26,7 @@ def main(argv=None):
     confusion = result["confusion"]
     print(f"{result['run']} on {result['selfies']} {args.split} selfies ({result['good']} good)")
     print(f"accuracy  {result['accuracy']:.1%}   (95 % interval {low:.1%} to {high:.1%}; always giving the commoner "
-          f"answer: {result['commoner']:.1%}; the post: 60 %)")
+          f"answer: {result['commoner']:.1%})")
     print(f"AUC       {result['auc']:.3f}")
     print("             called good   called bad")
     for name in ("good", "bad"):

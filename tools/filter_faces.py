@@ -31,11 +31,23 @@ def main(argv=None):
 
     import polars as pl
     from selfie import faces, manifest, paths
+    from selfie.errors import SelfieError
     out = Path(args.out)
+    if out.resolve() == Path(args.manifest).resolve():
+        parser.error("--out is the manifest itself: name another file")
+    if out.suffix.lower() not in manifest.SUFFIXES:
+        parser.error(f"--out must end in {', '.join(manifest.SUFFIXES)}")
+    if not Path(args.images).is_dir():
+        raise SelfieError(f"no such folder of images: {args.images}")
     partial, removed_list = out.with_name(f".{out.name}.partial"), out.with_name(f"{out.stem}.removed.csv")
     table = manifest.read(args.manifest)
     manifest.require(table, ("id", "path"), args.manifest)
     table = faces.annotate(table, args.images, args.detector, args.jobs, partial)
+
+    if len(table) and table["face_count"].null_count() == len(table):
+        partial.unlink()
+        raise SelfieError(f"none of the {len(table)} pictures can be read "
+                          f"({table['face_error'][0]}): is --images right?")
 
     reason = pl.coalesce("face_error", pl.when(pl.col("face_count") == 0).then(pl.lit("no face")))
     removed = table.select("id", "path", reason=reason).drop_nulls("reason")
@@ -43,8 +55,7 @@ def main(argv=None):
         removed_list.unlink(missing_ok=True)
     else:
         table = table.filter(reason.is_null())
-        with paths.atomic_path(removed_list) as temporary:
-            removed.write_csv(temporary)
+        paths.write_csv(removed_list, removed)
     manifest.write(table, out)
     partial.unlink()
 

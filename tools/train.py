@@ -26,14 +26,18 @@ def main(argv=None):
     args = parser.parse_args(argv)
     settings = dict(item.split("=", 1) if "=" in item else parser.error(f"--set {item}: write FIELD=VALUE")
                     for item in args.set)
+    if args.resume and (args.weights or args.solver or args.epochs or args.seed or args.replace or settings):
+        parser.error("--resume goes on with the options of the start: it takes --variant, --run and --gpu only")
 
     from selfie import paths, train, variants, weights
     variant = variants.get(args.variant)
-    run = args.run or paths.RUNS / variant.name
-    job = train.Job(variant, args.lmdb or paths.ROOT / variant.data, run,
-                    None if args.resume else weights.choose(variant, args.weights), args.solver, args.gpu, args.seed,
-                    args.epochs, args.replace, settings)
-    finished = train.train(job, args.resume)
+    folder = args.run or paths.RUNS / variant.name
+    if args.resume:
+        finished = train.resume(folder, variant, args.gpu)
+    else:
+        finished = train.train(train.Job(
+            variant, args.lmdb or paths.ROOT / variant.data, folder, weights.choose(variant, args.weights), args.solver,
+            args.gpu, args.seed, args.epochs, args.replace, settings))
     print(f"{finished.folder}: {finished.info['iterations']} iterations, {finished.info['caffemodel']}")
 
 

@@ -30,7 +30,7 @@ import numpy as np
 import polars as pl
 from tqdm import tqdm
 
-from selfie import image, parallel, paths
+from selfie import image, manifest, parallel, paths
 from selfie.errors import SelfieError
 
 AS_OF = datetime(2015, 10, 25)  # the day of the post; posts are dated against it, never against today
@@ -83,9 +83,9 @@ def make(out: Path | str, users: int = 1000, seed: int = 0, jobs: int | None = N
                "as_of": AS_OF.date().isoformat(), "trouble": trouble, "noise": NOISE,
                "effects": {"light": LIGHT, "head": HEAD, "group": GROUP, "border": BORDER, "filter": FILTER}}
     _render_all(partial(_render_batch, folder=out / "images", seed=seed), truth.to_dicts(), "pictures", jobs)
-    _write_csv(truth.drop("others"), out / "truth.csv")
+    paths.write_csv(out / "truth.csv", truth.drop("others"))
     paths.write_json(out / MARKER, planted)
-    _write_csv(posts, out / "manifest.csv")
+    paths.write_csv(out / "manifest.csv", posts)
     return planted
 
 
@@ -110,7 +110,7 @@ def make_pretraining(out: Path | str, seed: int = 0, jobs: int | None = None, fo
     with paths.atomic_write(out / "classes.txt") as file:
         file.writelines(Path(name).stem + "\n" for name in CLASSES)
     paths.write_json(out / MARKER, made)
-    _write_csv(table, out / "labels.csv")
+    paths.write_csv(out / "labels.csv", table)
     return made
 
 
@@ -140,6 +140,7 @@ def best_on_test(folder: str | os.PathLike, labels: str | os.PathLike) -> dict[s
     """`best_accuracy` on the test split of a labels.csv that was made from the corpus in `folder`."""
     truth = pl.read_csv(paths.existing(Path(folder) / "truth.csv", "corpus"), infer_schema_length=None)
     rows = pl.read_csv(paths.existing(labels, "labels file"))
+    manifest.require(rows, ("id", "label", "split"), labels)
     return best_accuracy(truth.with_columns(pl.col("id").cast(pl.String)), rows.filter(pl.col("split") == "test"))
 
 
@@ -544,8 +545,3 @@ def _random_crop(scene: np.ndarray, rng: np.random.Generator, size: int = 256) -
 
 def _encode(picture: np.ndarray, number: int) -> bytes:
     return cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 86 + number % 10])[1].tobytes()
-
-
-def _write_csv(frame: pl.DataFrame, path: Path) -> None:
-    with paths.atomic_path(path) as temporary:
-        frame.write_csv(temporary)

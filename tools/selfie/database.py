@@ -93,10 +93,11 @@ def build(labels_csv: str | os.PathLike, images: str | os.PathLike, out: str | o
     splits = _ordered_splits(labels_csv, seed)
     inputs = {"rows": _rows_hash(splits), "images": str(images.resolve()), "size": size,
               "encoding": "raw" if raw else "jpeg", "quality": None if raw else quality, "seed": seed}
-    with _locked(out), _clear_write_errors(out):
+    with locked(out), _clear_write_errors(out):
         if not force and (metas := _finished(out, splits, inputs)):
             _remove_state(out)
-            log.info("nothing to do: %s is finished and was made from the same labels and options", out)
+            log.info("nothing to do: %s is finished and was made from the same labels and options (the pictures "
+                     "were not looked at again; --force does)", out)
             return metas
         _begin(out, inputs, force)
         common = {"inputs": inputs, "labels_file": {"name": Path(labels_csv).name, "sha256": paths.sha256(labels_csv)},
@@ -300,8 +301,8 @@ def _remove_state(out: Path) -> None:
 
 
 @contextmanager
-def _locked(out: Path) -> Iterator[None]:
-    """Hold the folder OUT, made if need be, against a second build. The kernel frees the lock of a killed process."""
+def locked(out: Path) -> Iterator[None]:
+    """Hold the folder OUT, made if need be, against a second process. The kernel frees the lock of a killed process."""
     try:
         out.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
@@ -310,7 +311,7 @@ def _locked(out: Path) -> Iterator[None]:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        raise SelfieError(f"another make_lmdb is at work in {out}: wait for it, or choose another --out") from error
+        raise SelfieError(f"another process is at work in {out}: wait for it, or choose another --out") from error
     else:
         yield
     finally:

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from tqdm import tqdm
 
-from selfie import database, net, paths, plots, runs
+from selfie import database, manifest, net, paths, plots, runs
 from selfie.errors import SelfieError
 
 BATCH = 16  # pictures per forward pass: more gains nothing on a CPU
@@ -20,7 +20,8 @@ def score_database(run: runs.Run, path: Path, gpu: int | None = None) -> pl.Data
     """Columns key, label, score: every selfie of a finished database, in its order, scored by the run's net."""
     caffe_net = run.net(gpu)
     keys, labels, scores = [], [], []
-    with database.Database(path) as records, tqdm(total=len(records), unit="selfie", desc=path.name) as bar:
+    with database.Database(path) as records, \
+            tqdm(total=len(records), unit="selfie", desc=path.name, disable=None) as bar:
         for batch in batches(records, BATCH):
             scores.extend(net.scores(caffe_net, np.stack([picture for _, picture, _ in batch]), run.variant))
             keys.extend(key for key, _, _ in batch)
@@ -40,11 +41,11 @@ def validation_scores(run: runs.Run, gpu: int | None = None) -> pl.DataFrame:
     """Scores of the run's validation selfies: val_scores.csv, made when it is not there."""
     file = run.folder / "val_scores.csv"
     if not file.exists():
-        folder = paths.ROOT / run.info["lmdb"]["path"] / "val"
-        scored = score_database(run, folder, gpu)
-        with paths.atomic_path(file) as temporary:
-            scored.write_csv(temporary)
-    return pl.read_csv(file)
+        scored = score_database(run, run.database("val"), gpu)
+        paths.write_csv(file, scored)
+    scored = pl.read_csv(file)
+    manifest.require(scored, ("key", "label", "score"), file)
+    return scored
 
 
 def percentiles(scores: np.ndarray, reference: np.ndarray) -> np.ndarray:
@@ -104,14 +105,13 @@ def report(scored: pl.DataFrame) -> dict:
 
 
 def evaluate(run: runs.Run, split: str = "test", gpu: int | None = None) -> dict:
-    """Score a split of the run's database; write <split>_scores.csv, evaluation.json and evaluation.png; the report."""
-    folder = paths.ROOT / run.info["lmdb"]["path"] / split
+    """Score a split of the run's database; write <split>_scores.csv, <split>_evaluation.json and .png; the report."""
+    folder = run.database(split)
     scored = validation_scores(run, gpu) if split == "val" else score_database(run, folder, gpu)
-    with paths.atomic_path(run.folder / f"{split}_scores.csv") as temporary:
-        scored.write_csv(temporary)
     result = {"run": str(run.folder), "variant": run.variant.name, "split": split, **report(scored)}
-    paths.write_json(run.folder / "evaluation.json", result)
-    draw(scored, result, run.folder / "evaluation.png")
+    paths.write_csv(run.folder / f"{split}_scores.csv", scored)
+    paths.write_json(run.folder / f"{split}_evaluation.json", result)
+    draw(scored, result, run.folder / f"{split}_evaluation.png")
     return result
 
 

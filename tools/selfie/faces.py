@@ -49,13 +49,20 @@ Detector = Callable[[np.ndarray], list[Face]]
 
 
 def choose(name: str) -> str:
-    """'mtcnn' or 'lbp' for a name in DETECTORS. 'auto' is mtcnn if it can run here, else lbp, and says so."""
+    """'mtcnn' or 'lbp' for a name in DETECTORS. 'auto' is mtcnn if it can run here, else lbp, and says so.
+
+    SelfieError if mtcnn is asked for and cannot run here.
+    """
     if name not in DETECTORS:
         raise SelfieError(f"unknown face detector '{name}': choose one of {', '.join(DETECTORS)}")
-    if name != "auto":
+    if name == "lbp":
         return name
     from selfie import mtcnn
     missing = mtcnn.available()
+    if name == "mtcnn":
+        if missing:
+            raise SelfieError(f"MTCNN cannot run: {missing}")
+        return name
     log.info("faces are detected by %s", f"the LBP cascade, since MTCNN cannot run: {missing}" if missing else "MTCNN")
     return "lbp" if missing else "mtcnn"
 

@@ -35,6 +35,7 @@ TEXT = ("id", "path", "user", "tags", "content")
 INTEGER = ("followers", "likes", "face_count")
 REAL = ("popularity",)
 
+SUFFIXES = (".csv", ".jsonl", ".ndjson", ".parquet")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 
 _UCF_ATTRIBUTES = """
@@ -70,10 +71,9 @@ def write(frame: pl.DataFrame, path: str | os.PathLike) -> None:
     """Write a table as the suffix says (.csv, .jsonl, .ndjson, .parquet), whole or not at all."""
     path = Path(path)
     suffix = path.suffix.lower()
-    writers = {".csv": frame.write_csv, ".jsonl": frame.write_ndjson, ".ndjson": frame.write_ndjson,
-               ".parquet": frame.write_parquet}
-    if suffix not in writers:
+    if suffix not in SUFFIXES:
         raise _unknown_suffix(path)
+    writers = dict(zip(SUFFIXES, (frame.write_csv, frame.write_ndjson, frame.write_ndjson, frame.write_parquet)))
     with paths.atomic_path(path) as temporary:
         try:
             writers[suffix](temporary)

@@ -61,12 +61,22 @@ def load(prototxt: str | os.PathLike, caffemodel: str | os.PathLike | None = Non
     weights in a layer that it does not find.
     """
     prototxt = paths.existing(prototxt, "prototxt")
+    check_prototxt(prototxt)
     use_device(gpu)
     net = caffe().Net(str(prototxt), caffe().TEST)
     if caffemodel is not None:
         check_weights(parameter_shapes(net), caffemodel)
         net.copy_from(str(caffemodel))
     return net
+
+
+def check_prototxt(path: Path) -> None:
+    """SelfieError if a net's prototxt cannot be parsed: Caffe itself would abort."""
+    from google.protobuf import text_format
+    try:
+        text_format.Parse(path.read_text(), caffe_pb2().NetParameter())
+    except (text_format.ParseError, UnicodeDecodeError) as error:
+        raise SelfieError(f"{path} is not a net: {error}") from error
 
 
 def parameter_shapes(net) -> dict[str, list[tuple[int, ...]]]:
@@ -77,16 +87,22 @@ def parameter_shapes(net) -> dict[str, list[tuple[int, ...]]]:
 def caffemodel_shapes(path: str | os.PathLike) -> dict[str, list[tuple[int, ...]]]:
     """Learned layers of a caffemodel, the old V1 format included: name -> shapes. SelfieError if it is not one."""
     path = paths.existing(path, "caffemodel")
-    message = caffe_pb2().NetParameter()
-    try:
-        message.ParseFromString(path.read_bytes())
-    except Exception as error:  # protobuf's DecodeError lives in a module that depends on its backend
-        raise SelfieError(f"{path} is not a caffemodel, or a damaged one") from error
+    message = parse_binary(caffe_pb2().NetParameter(), path)
     shapes = {layer.name: [_shape(blob) for blob in layer.blobs]
               for layer in [*message.layer, *message.layers] if layer.blobs}
     if not shapes:
         raise SelfieError(f"{path} is not a caffemodel: it holds no weights")
     return shapes
+
+
+def parse_binary(message, path: Path):
+    """Fill a protobuf message from a file; SelfieError if it is damaged or something else."""
+    from google.protobuf.message import DecodeError
+    try:
+        message.ParseFromString(path.read_bytes())
+    except DecodeError as error:
+        raise SelfieError(f"{path} is damaged, or not a Caffe file") from error
+    return message
 
 
 def _shape(blob) -> tuple[int, ...]:

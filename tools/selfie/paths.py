@@ -9,9 +9,12 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from selfie.errors import SelfieError
+
+if TYPE_CHECKING:
+    import polars
 
 ROOT = Path(__file__).resolve().parents[2]
 PROTOTXT = ROOT / "prototxt"
@@ -54,6 +57,8 @@ def atomic_write(path: str | os.PathLike, mode: str = "w") -> Iterator[IO]:
 def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     """Like atomic_write for libraries that want a file name: yields a temporary name with the same suffix."""
     path = Path(path)
+    if path.is_dir():
+        raise SelfieError(f"cannot write {path}: it is a folder")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
@@ -86,6 +91,12 @@ def write_json(path: str | os.PathLike, value: object) -> None:
     with atomic_write(path) as file:
         json.dump(value, file, indent=2, ensure_ascii=False)
         file.write("\n")
+
+
+def write_csv(path: str | os.PathLike, frame: polars.DataFrame) -> None:
+    """Write a table as CSV, atomically."""
+    with atomic_write(path, "wb") as file:
+        file.write(frame.write_csv().encode())
 
 
 def read_json(path: str | os.PathLike) -> dict:

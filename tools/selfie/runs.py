@@ -9,12 +9,15 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from selfie import paths, variants
+from selfie import database, paths, variants
 from selfie.errors import SelfieError
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -36,13 +39,24 @@ class Run:
     def caffemodel(self) -> Path:
         """The finished run's weights; SelfieError if training has not ended."""
         if not self.finished:
-            raise SelfieError(f"{self.folder} is not finished: continue it with 'make train VARIANT="
-                              f"{self.info['variant']} RESUME=1'")
+            raise SelfieError(f"{self.folder} is not finished: go on with 'make train VARIANT={self.info['variant']} "
+                              f"RUN={self.folder} RESUME=1'")
         return paths.existing(self.folder / self.info["caffemodel"], "caffemodel")
 
     @property
     def deploy(self) -> Path:
         return paths.existing(self.folder / "deploy.prototxt", "deploy net")
+
+    def database(self, split: str) -> Path:
+        """The finished database of a split that belongs to the one the run was trained on.
+
+        SelfieError if it was built from other labels since: its selfies may then have been trained on.
+        """
+        folder = paths.ROOT / self.info["lmdb"]["path"] / split
+        with database.Database(folder) as records:
+            if records.meta["inputs"]["rows"] != self.info["lmdb"]["train"]["inputs"]["rows"]:
+                raise SelfieError(f"{folder} was built from other labels than {self.folder} was trained on: train anew")
+        return folder
 
     def net(self, gpu: int | None = None):
         """The run's net for scoring, with its final weights."""
@@ -72,11 +86,20 @@ def find(folder: str | Path | None = None) -> Run:
     """The run in `folder`, or by default the newest finished one below runs/ that can score (has a deploy net)."""
     if folder is not None:
         return load(folder)
-    found = [load(path.parent) for path in paths.RUNS.glob("*/run.json")]
-    able = [run for run in found if run.finished and (run.folder / "deploy.prototxt").exists()]
+    able = []
+    for path in paths.RUNS.glob("*/run.json"):
+        try:
+            run = load(path.parent)
+        except SelfieError as error:
+            log.warning("passing over a run: %s", error)
+            continue
+        if run.finished and (run.folder / "deploy.prototxt").exists():
+            able.append(run)
     if not able:
         raise SelfieError(f"no finished run in {paths.RUNS}: train one ('make demo' is the quickest), or give --run")
-    return max(able, key=lambda run: run.info["ended"])
+    newest = max(able, key=lambda run: run.info["ended"])
+    log.info("using %s, the newest finished run", newest.folder.relative_to(paths.ROOT))
+    return newest
 
 
 def snapshots(folder: Path) -> list[tuple[int, Path]]:

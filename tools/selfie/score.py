@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from selfie import evaluate, image, manifest, net, paths, runs
+from selfie import evaluate, image, manifest, net, runs
 from selfie.errors import SelfieError
+from selfie.variants import Variant
 
 
 @dataclass
@@ -26,41 +27,49 @@ class Scored:
     error: str | None = None
 
 
-def expand(names: Iterable[str]) -> list[str]:
-    """Files as they are, folders as the pictures below them, sorted. SelfieError if a name does not exist."""
-    found: list[str] = []
+def expand(names: Iterable[str]) -> list[str | Scored]:
+    """Files as they are, folders as the pictures below them, sorted; a folder without any is a Scored with an error."""
+    found: list[str | Scored] = []
     for name in names:
-        path = paths.existing(name, "file or folder")
-        if path.is_dir():
-            inside = manifest.from_folder(path)["path"].to_list()
-            if not inside:
-                raise SelfieError(f"{path} holds no pictures")
-            found += [str(path / relative) for relative in inside]
+        if Path(name).is_dir():
+            try:
+                found += [str(Path(name, relative)) for relative in manifest.from_folder(name)["path"]]
+            except SelfieError as error:
+                found.append(Scored(name, error=str(error)))
         else:
             found.append(name)
     return found
 
 
-def score(run: runs.Run, names: list[str], gpu: int | None = None, batch: int = evaluate.BATCH) -> Iterator[Scored]:
-    """Yield a Scored for each file in `names`, in their order."""
+def score(run: runs.Run, names: list[str | Scored], gpu: int | None = None,
+          batch: int = evaluate.BATCH) -> Iterator[Scored]:
+    """A Scored for each of `names`, in their order; what is a Scored already, an error, is passed on.
+
+    SelfieError at once, before the first is asked for, if the run cannot score.
+    """
     caffe_net = run.net(gpu)
     reference = evaluate.validation_scores(run, gpu)["score"].to_numpy()
-    with tqdm(total=len(names), unit="selfie", disable=len(names) < 2 * batch) as bar:
-        for group in evaluate.batches(_read_ahead(names, batch), batch):
+    return _score(caffe_net, run.variant, reference, names, batch)
+
+
+def _score(caffe_net, variant: Variant, reference: np.ndarray, names: list[str | Scored],
+           batch: int) -> Iterator[Scored]:
+    with tqdm(total=len(names), unit="selfie", disable=True if len(names) < 2 * batch else None) as bar:
+        for group in evaluate.batches(read_ahead(names, batch), batch):
             readable = [picture for _, picture in group if isinstance(picture, np.ndarray)]
-            scores = net.scores(caffe_net, np.stack(readable), run.variant) if readable else np.empty(0)
+            scores = net.scores(caffe_net, np.stack(readable), variant) if readable else np.empty(0)
             told = iter(zip(scores, evaluate.percentiles(scores, reference)))
             for name, picture in group:
                 if isinstance(picture, np.ndarray):
                     value, percentile = next(told)
                     yield Scored(name, float(value), float(percentile))
                 else:
-                    yield Scored(name, error=picture)
+                    yield picture
             bar.update(len(group))
 
 
-def _read_ahead(names: list[str], batch: int) -> Iterator[tuple[str, np.ndarray | str]]:
-    """(name, 256 x 256 x 3 picture or the reason why there is none), two batches ahead of the net."""
+def read_ahead(names: list[str | Scored], batch: int) -> Iterator[tuple[str, np.ndarray | Scored]]:
+    """(name, 256 x 256 x 3 picture, or a Scored that says why there is none), two batches ahead of the net."""
     with ThreadPoolExecutor(2) as pool:
         pending: deque = deque()
         for name in names:
@@ -72,8 +81,10 @@ def _read_ahead(names: list[str], batch: int) -> Iterator[tuple[str, np.ndarray 
             yield name, future.result()
 
 
-def _read(name: str) -> np.ndarray | str:
+def _read(name: str | Scored) -> np.ndarray | Scored:
+    if isinstance(name, Scored):
+        return name
     try:
-        return image.square(image.read(Path(name)))
+        return image.square(image.read(name))
     except SelfieError as error:
-        return str(error)
+        return Scored(name, error=str(error))

@@ -6,6 +6,7 @@ stopped; a file with a wrong checksum is never used.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tarfile
@@ -74,6 +75,9 @@ def choose(variant: Variant, given: str | None) -> Path | None:
     if given:
         return paths.existing(given, "caffemodel")
     if variant.weights == "demo":  # made on the spot, by `make demo`, not downloaded
+        if not (paths.RUNS / "demo_pretrain").exists():
+            raise SelfieError("the demo net's pretraining, runs/demo_pretrain, is missing: run 'make demo' once, or "
+                              "train from scratch with --weights none (make: WEIGHTS=none)")
         return runs.load(paths.RUNS / "demo_pretrain").caffemodel
     return caffemodel(variant.weights)
 
@@ -146,6 +150,8 @@ def _fetch(url: str, part: Path) -> None:
         raise SelfieError(f"cannot download {url}: the server answers {error.code}; get the file by other means and "
                           f"set SELFIE_MIRROR to its folder") from error
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
         raise SelfieError(f"cannot download {url} (offline?): try again (it resumes), or get the file by other means "
                           f"and set SELFIE_MIRROR to its folder") from error
     if left and size < start + left:
