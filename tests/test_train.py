@@ -102,6 +102,18 @@ def test_resume_passes_over_a_damaged_snapshot(tiny_lmdb, tmp_path, caplog):
     assert train.resume(run.folder, run.variant).info["iterations"] == 12
 
 
+def test_a_resumed_run_equals_an_uninterrupted_one(tiny_lmdb, tmp_path):
+    """Bit by bit, with JPEG databases as `make lmdb` builds them: same records, crops and mirrors after the stop."""
+    database.build(tiny_lmdb.parent / "labels.csv", tiny_lmdb.parent / "images", tmp_path / "lmdb", jobs=1)
+    run = train.train(testlib.job(tmp_path / "lmdb", tmp_path / "run", snapshot=5))
+    whole = run.caffemodel.read_bytes()
+    for iteration in (10, 12):
+        for path in (run.folder / "snapshots").glob(f"*_iter_{iteration}.*"):
+            path.unlink()
+    resumed = train.resume(run.save(state="started").folder, run.variant)
+    assert resumed.caffemodel.read_bytes() == whole
+
+
 def test_resume_notices_another_database(tiny_lmdb, tmp_path):
     """A database that was built anew since would silently change what the run is about."""
     shutil.copytree(tiny_lmdb, tmp_path / "lmdb")

@@ -56,7 +56,7 @@ VARIANTS = {variant.name: variant for variant in [
     Variant("squeezenet", "squeezenet", mean=SQUEEZENET_MEAN, crop=227, batch=32, head="conv10_selfie",
             features="fire9/concat", weights="squeezenet", deploy="squeezenet",
             files=("train_val", "deploy", "deploy_conv", "imagenet"),
-            about="Small: SqueezeNet v1.0, to be initialised from ImageNet; a CPU trains it in minutes."),
+            about="Small: SqueezeNet v1.0, to be initialised from ImageNet; a CPU can train it."),
     Variant("demo", "demo", batch=32, test_batch=50, weights="demo", deploy="demo",
             about="A VGG in miniature for `make demo` and the tests: seconds on a CPU."),
     Variant("demo_pretrain", "demo", batch=32, test_batch=50, head="fc8", classes=21, deploy="",
