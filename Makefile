@@ -22,7 +22,7 @@ one_gpu     = $(if $(GPU),--gpu $(firstword $(subst $(comma), ,$(GPU))))
 comma       := ,
 
 .DEFAULT_GOAL := help
-.PHONY: help setup system caffe caffe-test weights label faces lmdb train eval score demo figures-run prototxt test lint \
+.PHONY: help setup system caffe caffe-test weights label faces lmdb train eval report score demo figures-run prototxt test lint \
         clean distclean
 
 help: ## list the targets
@@ -47,7 +47,7 @@ setup: system $(VENV)/.installed caffe ## install system packages, .venv and Caf
 system:
 	@docker/setup_system.sh
 
-$(VENV)/.installed: requirements.txt requirements-dev.txt pyproject.toml | system
+$(VENV)/.installed: requirements.txt requirements-map.txt requirements-dev.txt pyproject.toml | system
 	@$(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --editable .
@@ -78,6 +78,18 @@ train: setup ## finetune VARIANT on LMDB in RUN (GPU=0 RESUME=1 REPLACE=1 EPOCHS
 
 eval: setup ## accuracy, AUC and plots of RUN on its test selfies
 	$(PY) tools/evaluate.py --run $(RUN) $(one_gpu)
+
+report: setup ## everything the post shows, as a page: grids, findings, crops, map, filters of RUN
+	$(PY) tools/evaluate.py --run $(RUN) $(one_gpu)
+	$(PY) tools/grids.py continuum --run $(RUN) $(GRID_FLAGS)
+	$(PY) tools/grids.py best --run $(RUN)
+	$(PY) tools/grids.py worst --run $(RUN)
+	$(PY) tools/grids.py posneg --run $(RUN)
+	$(PY) tools/findings.py --run $(RUN) $(if $(wildcard $(MANIFEST)),--manifest $(MANIFEST)) --jobs $(JOBS)
+	$(if $(CROPS),$(PY) pycaffe_scripts/crops.py --run $(RUN) $(one_gpu) $(CROPS))
+	$(PY) tools/tsne_map.py --run $(RUN) $(one_gpu)
+	$(PY) pycaffe_scripts/filters.py --run $(RUN) $(one_gpu)
+	$(PY) tools/report.py --run $(RUN)
 
 score: setup ## score IMAGES (a file or a folder) with RUN, best first
 	$(PY) tools/score.py --run $(RUN) $(one_gpu) --sort $(IMAGES)

@@ -387,7 +387,7 @@ def test_two_builds_at_once_are_refused(tmp_path):
     labels, images = corpus(tmp_path, 5)
     with database._locked(tmp_path / "lmdb"):
         result = command(*make_lmdb(labels, images, tmp_path / "lmdb"))
-    assert_one_line_error(result, "another make_lmdb is at work")
+    assert_one_line_error(result, "another process is at work")
 
 
 # --- errors ----------------------------------------------------------------------------------------------------------

@@ -81,6 +81,14 @@ def read(path: str | os.PathLike) -> np.ndarray:
     return decode(load(path))
 
 
+def read_named(path: str | os.PathLike) -> np.ndarray:
+    """`read`, with the file's name in front of the error: for a command that cannot go on without this picture."""
+    try:
+        return read(path)
+    except BadImage as error:
+        raise SelfieError(f"{path}: {error}") from error
+
+
 def write(path: str | os.PathLike, bgr: np.ndarray) -> None:
     """Write a picture as PNG or JPEG, by the name's suffix, atomically. SelfieError for another suffix."""
     path = Path(path)

@@ -1,0 +1,53 @@
+#!/usr/bin/env python3
+"""Export what the net sees in each picture: fc7, or another blob, as one memory-mapped .npy with the list of names.
+
+Pictures are files, folders, '-' for a list of files on standard input, or --split: the selfies of the run's own
+database. The folder --out gets features.npy (N x D float32), features.csv (name and score of each row), rejects.csv
+(what could not be read, and why) and meta.json. Blobs with an extent in space are averaged over it. Memory stays flat,
+and an export that was killed goes on where it stopped when it is started again.
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
+
+from selfie import cli
+
+
+def main(argv=None):
+    parser = cli.parser(__doc__)
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("paths", nargs="*", default=[], metavar="PATH")
+    what.add_argument("--split", choices=("train", "val", "test"))
+    parser.add_argument("--run", help="run folder (default: the newest finished run)")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write")
+    parser.add_argument("--blob", help="blob to export (default: the variant's features, for vgg16 and demo fc7)")
+    parser.add_argument("--gpu", type=int, help="GPU to use (default: CPU)")
+    parser.add_argument("--batch", type=int, default=16, help="pictures per forward pass (default: %(default)s)")
+    parser.add_argument("--force", action="store_true", help="replace features of other inputs in --out")
+    parser.add_argument("--json", action="store_true", help="print meta.json instead of the summary")
+    args = parser.parse_args(argv)
+    if args.batch < 1:
+        parser.error("--batch must be at least 1")
+
+    import json
+
+    from selfie import embed, runs
+    run = runs.find(args.run)
+    names = []
+    for name in args.paths:
+        names += [line.rstrip("\n") for line in sys.stdin if line.strip()] if name == "-" else [name]
+    source = embed.Records(run.database(args.split)) if args.split else embed.Files(embed.listed(names), Path.cwd())
+    features = embed.export(run, source, args.out, args.blob, args.gpu, args.batch, args.force)
+    if args.json:
+        print(json.dumps(features.meta, indent=2))
+        return
+    meta = features.meta
+    print(f"{args.out}/features.npy: {meta['rows']} x {meta['columns']}, {meta['inputs']['blob']} of {meta['run']}")
+    for reason, count in meta["rejects"].items():
+        print(f"left out: {count} ({reason}), see {args.out}/rejects.csv")
+
+
+if __name__ == "__main__":
+    cli.run(main)
