@@ -1,0 +1,69 @@
+#!/usr/bin/env python3
+"""Find what good selfies have in common, and hold it against each claim of the post.
+
+Measures light, noise, contrast, colour, border, sharpness and faces of the selfies that `make eval` scored, takes every
+numeric column of --manifest as well, and asks of each rule what it says beyond all the others: once about the net's
+score, once about the labels. Writes findings.json, findings.csv, findings.png and <split>_properties.csv into the run
+folder.
+"""
+
+import os
+
+from selfie import cli
+
+
+def main(argv=None):
+    parser = cli.parser(__doc__)
+    parser.add_argument("--run", help="run folder (default: the newest finished run)")
+    parser.add_argument("--split", default="test", choices=("train", "val", "test"))
+    parser.add_argument("--manifest", metavar="M", help="table with id; its face columns and numbers are used")
+    parser.add_argument("--detector", choices=("auto", "mtcnn", "lbp"),
+                        help="look for faces anew (default: the manifest's face columns; without them auto)")
+    parser.add_argument("--resamples", type=int, default=1000, help="of the bootstrap (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=2015, help="of the bootstrap (default: %(default)s)")
+    parser.add_argument("--jobs", type=int, metavar="N", help="processes (default: all cores)")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print findings.json instead of the tables")
+    form.add_argument("--csv", action="store_true", help="print findings.csv instead of the tables")
+    args = parser.parse_args(argv)
+    if args.resamples < 100:
+        parser.error("--resamples must be at least 100")
+    if args.jobs is not None and args.jobs < 1:
+        parser.error("--jobs must be at least 1")
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # before any BLAS is loaded: the work is split over pictures
+
+    from selfie import findings, runs
+    run = runs.find(args.run)
+    result = findings.find(run, args.split, args.manifest, args.detector, args.jobs, args.seed, args.resamples)
+    if args.json or args.csv:
+        print((run.folder / f"findings.{'json' if args.json else 'csv'}").read_text(), end="")
+        return
+    for against in ("score", "labels"):
+        print_tables(result[against], against)
+
+
+def print_tables(effects, against):
+    print(f"Against the {against}, {effects['selfies']} selfies. Findings: "
+          f"{', '.join(effects['findings']) or 'none'}\n")
+    print(f"  {'rule':<15}{'partial correlation':<26}{'p (Holm)':>9}  claim of the post: verdict")
+    for row in effects["rules"]:
+        claim = f"{row['claim']}: {row['verdict'].upper()}" if row["claim"] else ""
+        print(f"{'*' if row['finding'] else ' '} {row['rule']:<15}{interval(row, 'partial')}  {claim}"
+              f"{' (' + row['why'] + ')' if row['why'] else ''}")
+    alone, beyond = "Cliff's delta, alone", "partial correlation"
+    print(f"\n  {'property':<15}{alone:<26}{'p (Holm)':>9}  {beyond:<26}{'p (Holm)':>9}")
+    for row in effects["properties"]:
+        print(f"  {row['property']:<15}{interval(row, 'delta')}  {interval(row, 'partial')}")
+    print()
+
+
+def interval(row, field):
+    if field not in row:
+        return f"{'-':<26}{'-':>9}"
+    p = row[f"{field}_p"]
+    told = "< 0.001" if p < 0.001 else f"{p:.3f}"
+    return f"{row[field]:+.2f}  ({row[field + '_low']:+.2f} to {row[field + '_high']:+.2f})   {told:>9}"
+
+
+if __name__ == "__main__":
+    cli.run(main)
