@@ -38,7 +38,8 @@ help: ## list the targets
 	@echo "  EPOCHS=3         train: passes over the training selfies (sets max_iter)"
 	@echo "  WEIGHTS=file     train: another caffemodel to start from ('none': from scratch)"
 	@echo "  SOLVER=file      train: another solver"
-	@echo "  LABEL_FLAGS, FACE_FLAGS, LMDB_FLAGS, TRAIN_FLAGS    more flags for the command behind a target"
+	@echo "  CROPS='a.jpg b'  report: pictures to find the best crops of"
+	@echo "  LABEL_FLAGS, FACE_FLAGS, LMDB_FLAGS, TRAIN_FLAGS, GRID_FLAGS    more flags for the command behind a target"
 	@echo "  SELFIE_MIRROR=dir      look for downloads (weights, published figures) here first"
 	@echo "  CAFFE_TARBALL=file     Caffe's source, where it cannot be downloaded"
 
@@ -82,8 +83,8 @@ eval: setup ## accuracy, AUC and plots of RUN on its test selfies
 report: setup ## everything the post shows, as a page: grids, findings, crops, map, filters of RUN
 	$(PY) tools/evaluate.py --run $(RUN) $(one_gpu)
 	$(PY) tools/grids.py continuum --run $(RUN) $(GRID_FLAGS)
-	$(PY) tools/grids.py best --run $(RUN)
-	$(PY) tools/grids.py worst --run $(RUN)
+	$(PY) tools/grids.py best --run $(RUN) $(GRID_FLAGS)
+	$(PY) tools/grids.py worst --run $(RUN) $(GRID_FLAGS)
 	$(PY) tools/grids.py posneg --run $(RUN)
 	$(PY) tools/findings.py --run $(RUN) $(if $(wildcard $(MANIFEST)),--manifest $(MANIFEST)) --jobs $(JOBS)
 	$(if $(CROPS),$(PY) pycaffe_scripts/crops.py --run $(RUN) $(one_gpu) $(CROPS))
@@ -110,9 +111,9 @@ demo: setup ## the whole job on a generated corpus: corpus, faces, labels, LMDB,
 	      --as-of 2015-10-25 --split 0.7,0.1,0.2
 	$(PY) tools/make_lmdb.py --labels $(DEMO)/labels.csv --images $(DEMO)/corpus/images --out $(DEMO)/lmdb --force
 	$(PY) tools/train.py --variant demo --lmdb $(DEMO)/lmdb --run runs/demo --replace
-	$(PY) tools/evaluate.py --run runs/demo
+	$(MAKE) --no-print-directory report RUN=runs/demo MANIFEST=$(DEMO)/with_faces.csv \
+	      CROPS="$$(ls $(DEMO)/corpus/images/s*.jpg | head -6 | tr '\n' ' ')"
 	$(PY) tools/demo_corpus.py --out $(DEMO)/corpus --best $(DEMO)/labels.csv
-	$(PY) tools/grids.py --run runs/demo
 
 figures-run: setup ## SqueezeNet on the post's own published tiles (found in SELFIE_MIRROR, or downloaded)
 	$(PY) tools/fetch_weights.py squeezenet
@@ -121,8 +122,8 @@ figures-run: setup ## SqueezeNet on the post's own published tiles (found in SEL
 	      --force
 	$(PY) tools/train.py --variant squeezenet --lmdb data/figures/lmdb --run runs/figures --solver solver/figures.prototxt \
 	      --replace
-	$(PY) tools/evaluate.py --run runs/figures
 	$(PY) tools/compare_paper.py --run runs/figures
+	$(MAKE) --no-print-directory report RUN=runs/figures MANIFEST= GRID_FLAGS="--rows 5 --columns 6"
 
 # --- for developers ------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,77 @@
+#!/usr/bin/env python3
+"""Ascend the score with a spatial transformer, and see that it gets stuck or drifts.
+
+The net looks at a picture through an affine transformation; the gradient of its score moves the six parameters, from
+several starts: the whole picture first, the others at random. Once all six are free, once only scale and translation
+are, within the picture. Printed beside the best crop of a random and of a global grid search over the same crops.
+All steps of a path follow the gradient's direction with a length that shrinks to zero.
+
+Written to --out: NAME.png (the paths over the picture, and the score along them) and NAME.json (all of the paths).
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))  # before .venv is there, too
+
+from selfie import cli
+
+
+def main(argv=None):
+    parser = cli.parser(__doc__)
+    parser.add_argument("path", metavar="SELFIE")
+    parser.add_argument("--run", help="run folder (default: the newest finished run)")
+    parser.add_argument("--starts", type=int, default=8, help="paths of each ascent (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=60, help="steps of each path (default: %(default)s)")
+    parser.add_argument("--step", type=float, default=0.05, metavar="S",
+                        help="length of the first step, in half pictures; they shrink to 0 (default: %(default)s)")
+    parser.add_argument("--min-scale", type=float, default=0.4, metavar="S",
+                        help="side of the smallest crop, of the picture's (default: %(default)s)")
+    parser.add_argument("--count", type=int, default=1000, help="crops of the random search (default: %(default)s)")
+    parser.add_argument("--grid", type=int, default=10, help="steps of the grid per parameter (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=2015)
+    parser.add_argument("--gpu", type=int, help="GPU to use (default: CPU)")
+    parser.add_argument("--out", type=Path, help="folder to write to (default: <run>/transformer)")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
+    args = parser.parse_args(argv)
+    if min(args.starts, args.steps, args.count, args.grid) < 1 or not 0 < args.min_scale < 1 or args.step <= 0:
+        parser.error("numbers must be at least 1, --step positive, and --min-scale between 0 and 1")
+
+    from selfie import image, paths, runs, transformer
+    run = runs.find(args.run)
+    bgr = image.read_named(args.path)
+    ascents, searches = transformer.compare(
+        run, bgr, paths=args.starts, steps=args.steps, step=args.step, min_scale=args.min_scale, count=args.count,
+        grid=args.grid, seed=args.seed, gpu=args.gpu)
+    folder, name = args.out or run.folder / "transformer", Path(args.path).stem
+    told = {"run": str(run.folder), "path": args.path, "original": searches["grid"].original,
+            "ascents": {title: ascent.report() for title, ascent in ascents.items()},
+            "searches": {title: {"best": result.best[0][1], "crops": result.forwards, "seconds": result.seconds}
+                         for title, result in searches.items()}}
+    paths.write_json(folder / f"{name}.json", told)
+    transformer.draw(folder / f"{name}.png", bgr, ascents, searches)
+    if args.json:
+        import json
+        print(json.dumps(told))
+    else:
+        print_table(told)
+        print(folder / f"{name}.png")
+
+
+def print_table(told):
+    from statistics import median
+    print(f"the whole picture scores {100 * told['original']:.1f}%; scores in percent:\n"
+          f"{'':33}best  median of ends  ends below grid  beyond  seconds")
+    grid = told["searches"]["grid"]["best"]
+    for title, one in told["ascents"].items():
+        ends = one["ends"]
+        below = f"{sum(end < grid for end in ends)} of {len(ends)}"
+        print(f"{title:32}{100 * max(ends):5.1f}  {100 * median(ends):14.1f}  {below:>15}  "
+              f"{100 * median(one['beyond']):5.1f}%  {one['seconds']:7.1f}")
+    for title, one in told["searches"].items():
+        print(f"{title + ', ' + str(one['crops']) + ' crops':32}{100 * one['best']:5.1f}{'':41}  {one['seconds']:7.1f}")
+    print("beyond: how much of the last glimpse lies beyond the edges of the picture, median")
+
+
+if __name__ == "__main__":
+    cli.run(main)
