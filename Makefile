@@ -39,7 +39,7 @@ help: ## list the targets
 	@echo "  WEIGHTS=file     train: another caffemodel to start from ('none': from scratch)"
 	@echo "  SOLVER=file      train: another solver"
 	@echo "  CROPS='a.jpg b'  report: pictures to find the best crops of"
-	@echo "  LABEL_FLAGS, FACE_FLAGS, LMDB_FLAGS, TRAIN_FLAGS, GRID_FLAGS    more flags for the command behind a target"
+	@echo "  LABEL_FLAGS, FACE_FLAGS, LMDB_FLAGS, TRAIN_FLAGS, GRID_FLAGS, MAP_FLAGS    more flags for the command behind a target"
 	@echo "  SELFIE_MIRROR=dir      look for downloads (weights, published figures) here first"
 	@echo "  CAFFE_TARBALL=file     Caffe's source, where it cannot be downloaded"
 
@@ -88,7 +88,7 @@ report: setup ## everything the post shows, as a page: grids, findings, crops, m
 	$(PY) tools/grids.py posneg --run $(RUN)
 	$(PY) tools/findings.py --run $(RUN) $(if $(wildcard $(MANIFEST)),--manifest $(MANIFEST)) --jobs $(JOBS)
 	$(if $(CROPS),$(PY) pycaffe_scripts/crops.py --run $(RUN) $(one_gpu) $(CROPS))
-	$(PY) tools/tsne_map.py --run $(RUN) $(one_gpu)
+	$(PY) tools/tsne_map.py --run $(RUN) $(one_gpu) $(MAP_FLAGS)
 	$(PY) pycaffe_scripts/filters.py --run $(RUN) $(one_gpu)
 	$(PY) tools/report.py --run $(RUN)
 
@@ -123,7 +123,8 @@ figures-run: setup ## SqueezeNet on the post's own published tiles (found in SEL
 	$(PY) tools/train.py --variant squeezenet --lmdb data/figures/lmdb --run runs/figures --solver solver/figures.prototxt \
 	      --replace
 	$(PY) tools/compare_paper.py --run runs/figures
-	$(MAKE) --no-print-directory report RUN=runs/figures MANIFEST= GRID_FLAGS="--rows 5 --columns 6"
+	$(MAKE) --no-print-directory report RUN=runs/figures MANIFEST= GRID_FLAGS="--rows 4 --columns 5" \
+	      MAP_FLAGS="--perplexity 15"
 
 # --- for developers ------------------------------------------------------------------------------------------------
 
