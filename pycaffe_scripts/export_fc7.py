@@ -35,10 +35,8 @@ def main(argv=None):
 
     from selfie import embed, runs
     run = runs.find(args.run)
-    names = []
-    for name in args.paths:
-        names += [line.rstrip("\n") for line in sys.stdin if line.strip()] if name == "-" else [name]
-    source = embed.Records(run.database(args.split)) if args.split else embed.Files(embed.listed(names), Path.cwd())
+    source = embed.Records(run.database(args.split)) if args.split else embed.Files(
+        embed.listed(args.paths, sys.stdin), Path.cwd())
     features = embed.export(run, source, args.out, args.blob, args.gpu, args.batch, args.force)
     if args.json:
         print(json.dumps(features.meta, indent=2))

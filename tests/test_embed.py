@@ -127,7 +127,7 @@ def test_bad_requests_are_one_line(tiny_run, tiny_lmdb, tmp_path):
     result = testlib.command(EXPORT, "--run", tiny_run.folder, tmp_path / "empty", "--out", tmp_path / "c")
     testlib.assert_one_line_error(result, "empty")
     result = testlib.command(EXPORT, "--run", tiny_run.folder, "-", "--out", tmp_path / "c", stdin=subprocess.DEVNULL)
-    testlib.assert_one_line_error(result, "list is empty")
+    testlib.assert_one_line_error(result, "standard input is empty")
     unfinished = runs.Run(tmp_path / "run", {**tiny_run.info, "state": "started"})
     with pytest.raises(SelfieError, match="not finished"):
         embed.export(unfinished, embed.Files([str(folder)], tmp_path), tmp_path / "d")

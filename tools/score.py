@@ -26,14 +26,8 @@ def main(argv=None):
         parser.error("--batch must be at least 1")
 
     from selfie import runs, score
-    from selfie.errors import SelfieError
     run = runs.find(args.run)
-    names = []
-    for name in args.paths:
-        names += score.expand([line.rstrip("\n") for line in sys.stdin if line.strip()] if name == "-" else [name])
-    if not names:
-        raise SelfieError("nothing to score: the list on standard input is empty")
-    scored = score.score(run, names, args.gpu, args.batch)
+    scored = score.score(run, score.expand(args.paths, sys.stdin), args.gpu, args.batch)
     if args.sort:
         scored = sorted(scored, key=lambda one: -1 if one.score is None else one.score, reverse=True)
     write = write_json if args.json else write_csv if args.csv else write_table

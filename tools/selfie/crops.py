@@ -37,7 +37,7 @@ from selfie.variants import IMAGE_SIZE, Variant
 METHODS = ("dense", "grid", "random")
 MIN_SCALE = 0.4
 LEVELS_PER_OCTAVE = 3  # sizes of the pyramid between a crop and one of half its side
-PASS_SIDE = 768  # pixels of the largest network input: VGG16 fills 4.5 GB with it
+PASS_SIDE = 768  # pixels of the largest network input: VGG16 fills 4.2 GB with it, beside its weights
 SAME = 0.7  # crops that overlap by more (intersection over union) count as one among the best
 SEEDS, PARENTS, CHILDREN = 12, 4, 8  # of the refinement: see refine
 SPREADS = (0.06, 0.04, 0.03, 0.02, 0.01, 0.005)  # standard deviation of its moves, round by round

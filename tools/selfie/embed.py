@@ -84,9 +84,9 @@ class Records:
         return {"database": str(self.folder)}
 
 
-def listed(names: Iterable[str]) -> list[str]:
-    """Files as they are, folders as the pictures below them; SelfieError for a folder without any."""
-    found = score.expand(names)
+def listed(names: Iterable[str], listing: Iterable[str] = ()) -> list[str]:
+    """score.expand, but a folder without pictures is a SelfieError."""
+    found = score.expand(names, listing)
     for one in found:
         if isinstance(one, score.Scored):
             raise SelfieError(f"{one.path}: {one.error}")

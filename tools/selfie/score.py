@@ -27,10 +27,13 @@ class Scored:
     error: str | None = None
 
 
-def expand(names: Iterable[str]) -> list[str | Scored]:
-    """Files as they are, folders as the pictures below them, sorted; a folder without any is a Scored with an error."""
+def expand(names: Iterable[str], listing: Iterable[str] = ()) -> list[str | Scored]:
+    """Files as they are, folders as the pictures below them, sorted; a folder without any is a Scored with an error.
+
+    The name '-' stands for the names in `listing`, one on a line. SelfieError if nothing is left to read.
+    """
     found: list[str | Scored] = []
-    for name in names:
+    for name in _with_listing(names, listing):
         if Path(name).is_dir():
             try:
                 found += [str(Path(name, relative)) for relative in manifest.from_folder(name)["path"]]
@@ -38,7 +41,14 @@ def expand(names: Iterable[str]) -> list[str | Scored]:
                 found.append(Scored(name, error=str(error)))
         else:
             found.append(name)
+    if not found:
+        raise SelfieError("no pictures were named: the list on standard input is empty")
     return found
+
+
+def _with_listing(names: Iterable[str], listing: Iterable[str]) -> Iterator[str]:
+    for name in names:
+        yield from (line.rstrip("\n") for line in listing if line.strip()) if name == "-" else [name]
 
 
 def score(run: runs.Run, names: list[str | Scored], gpu: int | None = None,
