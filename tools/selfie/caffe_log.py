@@ -24,7 +24,7 @@ CURVES_EVERY = 20  # seconds between two drawings of curves.png
 class Follower:
     """Reads Caffe's log while it runs: a progress bar, log.txt, metrics.csv and curves.png."""
 
-    ITERATION = re.compile(r"Iteration (\d+) \(.*?\), loss = (\S+)")
+    ITERATION = re.compile(r"Iteration (\d+)(?: \(.*?\))?, loss = (\S+)")
     RATE = re.compile(r"Iteration (\d+), lr = (\S+)")
     TESTING = re.compile(r"Iteration (\d+), Testing net")
     TESTED = re.compile(r"Test net output #\d+: (accuracy|loss) = (\S+)")
@@ -57,7 +57,7 @@ class Follower:
             code = process.wait()
         self.metrics.save()
         draw_curves(self.metrics.rows, self.folder / "curves.png")
-        if code:
+        if code or self.diverged:
             raise SelfieError(f"caffe train failed: {self.fatal or f'exit code {code}'} (whole log: "
                               f"{self.folder / 'log.txt'})")
         return bool(signals)
