@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""Hold a run against the published continuum: does our net order those selfies as Karpathy's did?
+"""Hold a run against the original: the published figures as a test set, and its protocol, statement by statement.
 
-Scores the continuum's tiles (cut by tools/cut_figures.py), leaving out those that the run may have seen, and prints
-Spearman's correlation with the published row, beside what mere brightness reaches. Writes compare.json,
-continuum_scores.csv and compare.jpg (their order on the left, ours on the right) into the run folder.
+Needs the published figures, in SELFIE_MIRROR or data/figures/ (--download gets those that are missing), and for the
+linear probe beside our score SqueezeNet's weights (make weights VARIANT=squeezenet). Tiles that the run was trained on
+are left out of every test. A test whose figure is missing says how to get it. Writes into the run folder:
+  compare.html           one self-contained page: the numbers, their continuum beside ours, the protocol
+  compare.json           the same for programs
+  compare.jpg, compare_rows.png   the continuum in their order and in ours; mean rank by published row
 """
-
-from pathlib import Path
 
 from selfie import cli
 
@@ -14,23 +15,35 @@ from selfie import cli
 def main(argv=None):
     parser = cli.parser(__doc__)
     parser.add_argument("--run", help="run folder (default: the newest finished run)")
-    parser.add_argument("--figures", type=Path, help="what cut_figures.py wrote (default: data/figures)")
+    parser.add_argument("--download", action="store_true", help="download the figures that are missing")
+    parser.add_argument("--crops", choices=("dense", "grid", "random"), default="dense",
+                        help="how our best crop is searched (default: %(default)s)")
     parser.add_argument("--gpu", type=int, help="GPU to use (default: CPU)")
     args = parser.parse_args(argv)
 
-    from selfie import compare, image, paths, runs
+    from dataclasses import asdict
+
+    from selfie import compare, compare_page, image, paper, paths, protocol, runs
     run = runs.find(args.run)
-    figures = args.figures or paths.DATA / "figures"
-    scored, result = compare.continuum(run, figures, args.gpu)
-    paths.write_csv(run.folder / "continuum_scores.csv", scored)
+    if args.download:
+        paper.fetch_all()
+    found = compare.Comparison(run, args.gpu)
+    result = found.result(args.crops)
+    result["protocol"] = [asdict(row) for row in protocol.table(run)]
+    result["arithmetic"] = protocol.arithmetic()
+    pictures = {}
+    if "why_not" not in result["continuum"]:
+        image.write(run.folder / "compare.jpg", picture := found.picture())
+        found.draw_rows(run.folder / "compare_rows.png")
+        pictures = {"The published continuum: their order on the left, ours on the right, best on top.": picture,
+                    "Mean rank of the tiles of each published row.": run.folder / "compare_rows.png"}
     paths.write_json(run.folder / "compare.json", result)
-    image.write(run.folder / "compare.jpg", compare.picture(scored, figures))
-    print(f"published continuum: {result['tiles']} tiles; {result['left_out']} left out, labelled as well")
-    for name in ("score", "brightness"):
-        value = result[f"spearman_{name}"]
-        print(f"  Spearman of {name:10} with the published row  {value['value']:.2f}   "
-              f"(95 % interval {value['low']:.2f} to {value['high']:.2f})")
-    print(f"{run.folder / 'compare.jpg'}: their order on the left, ours on the right")
+    for row in compare_page.lines(result):
+        print("{:48} {:32} {:>18}  {:>5}  {}".format(*row))
+    for figure, overlap, chance, theirs, their_gain, ours, our_gain, _ in compare_page.crop_lines(result):
+        scores = f", random {chance}; theirs {theirs} ({their_gain}), ours {ours} ({our_gain})" if chance else ""
+        print(f"best crop, {figure}: IoU {overlap}{scores}")
+    print(compare_page.write(run, result, pictures))
 
 
 if __name__ == "__main__":

@@ -80,14 +80,36 @@ def spearman(first: np.ndarray, second: np.ndarray) -> float:
     return float(np.corrcoef(*ranks)[0, 1])
 
 
-def spearman_interval(first: np.ndarray, second: np.ndarray, seed: int = 2015,
-                      resamples: int = 2000) -> tuple[float, float]:
-    """95 % percentile bootstrap interval of spearman()."""
+def bootstrap(measure, *arrays: np.ndarray, groups: np.ndarray | None = None, seed: int = 2015,
+              resamples: int = 2000) -> tuple[float, float]:
+    """95 % percentile bootstrap interval of measure(*arrays); rows are drawn together, within `groups` where given."""
     generator = np.random.default_rng(seed)
-    values = [spearman(first[picked], second[picked])
-              for picked in (generator.integers(0, len(first), len(first)) for _ in range(resamples))]
+    parts = [np.arange(len(arrays[0]))] if groups is None else [np.flatnonzero(groups == one)
+                                                                for one in np.unique(groups)]
+    values = []
+    for _ in range(resamples):
+        picked = np.concatenate([part[generator.integers(0, len(part), len(part))] for part in parts])
+        values.append(measure(*(array[picked] for array in arrays)))
     low, high = np.percentile(values, [2.5, 97.5])
     return float(low), float(high)
+
+
+def spearman_interval(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
+    """95 % percentile bootstrap interval of spearman()."""
+    return bootstrap(spearman, first, second)
+
+
+def spearman_report(values: np.ndarray, published: np.ndarray) -> dict:
+    """value, low, high: spearman() and its interval."""
+    values, published = np.asarray(values), np.asarray(published)
+    low, high = spearman_interval(values, published)
+    return {"value": spearman(values, published), "low": low, "high": high}
+
+
+def auc_report(scores: np.ndarray, labels: np.ndarray) -> dict:
+    """value, low, high: auc() and its bootstrap interval, resampled within each label."""
+    low, high = bootstrap(auc, scores, labels, groups=labels)
+    return {"value": auc(scores, labels), "low": low, "high": high}
 
 
 def report(scored: pl.DataFrame) -> dict:

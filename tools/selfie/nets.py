@@ -16,10 +16,12 @@ DEMO_STAGES = [(1, 16), (2, 32), (2, 64)]
 class Net:
     """A net under construction: `top` is the blob that the next layer reads."""
 
-    def __init__(self, name: str, trained: bool) -> None:
-        """`trained`: write what only training needs (fillers, learning-rate multipliers)."""
+    def __init__(self, name: str, trained: bool, learns_from: str = "") -> None:
+        """`trained`: write what only training needs (fillers, learning-rate multipliers). Layers before the first one
+        whose name begins with `learns_from` keep their weights: Caffe does not even propagate back to them."""
         self.message: dict = {"name": name, "layer": []}
         self.trained = trained
+        self.learns_from, self.learning = learns_from, False
         self.top = "data"
 
     def layer(self, name: str, kind: str, *, bottom: str | list[str] | None = None, top: str | list[str] | None = None,
@@ -34,8 +36,9 @@ class Net:
     def learned(self, name: str, kind: str, settings: dict, head: bool = False) -> str:
         """A layer with weights and bias. A head is new: it starts small and learns ten times as fast as the rest."""
         fields: dict = {}
+        self.learning = self.learning or name.startswith(self.learns_from)
         if self.trained:
-            rate = 10 if head else 1
+            rate = 0 if not self.learning else 10 if head else 1
             fields["param"] = [{"lr_mult": rate, "decay_mult": 1}, {"lr_mult": 2 * rate, "decay_mult": 0}]
             settings = {**settings, "weight_filler": self._filler(head)}
         key = {"Convolution": "convolution_param", "InnerProduct": "inner_product_param"}[kind]
@@ -45,7 +48,8 @@ class Net:
         """Start values for training from scratch: He et al. 2015, but pixels are some sixty times too large for it."""
         if head:
             return {"type": "gaussian", "std": 0.01}
-        return {"type": "gaussian", "std": 0.003} if self.top == "data" else {"type": "msra"}
+        pixels = self.message["layer"][-1]["name"] in ("data", "pool0")
+        return {"type": "gaussian", "std": 0.003} if pixels else {"type": "msra"}
 
     def conv(self, name: str, outputs: int, kernel: int, *, pad: int = 0, stride: int = 1, head: bool = False) -> str:
         """A convolution; zero padding and unit stride are not written."""
@@ -94,7 +98,8 @@ def comment(variant: Variant, kind: str) -> str:
 
 def build(variant: Variant, kind: str) -> dict:
     """The message of one file of a variant; `kind` is one of those in its `files`."""
-    net = Net(IMAGENET if kind == "imagenet" else variant.name, trained=kind == "train_val")
+    net = Net(IMAGENET if kind == "imagenet" else variant.name, trained=kind == "train_val",
+              learns_from=variant.learns_from)
     if kind == "train_val":
         _data(net, variant, "TRAIN", "train", variant.batch)
         _data(net, variant, "TEST", "val", variant.test_batch)
@@ -147,7 +152,7 @@ def _vgg16(net: Net, variant: Variant, as_convolution: bool) -> None:
 def _demo(net: Net, variant: Variant, as_convolution: bool) -> None:
     """A VGG in miniature. The picture is first averaged over 4 x 4 pixels, so the rest runs on 56 x 56, and scaled to
     about unit variance, so that it trains from scratch at ordinary rates."""
-    net.pool("pool0", 4, 4, "AVE")
+    net.pool("pool0", variant.shrink, variant.shrink, "AVE")
     net.layer("scale0", "Power", top=net.top, power_param={"scale": 0.015625})
     _vgg_stages(net, DEMO_STAGES)
     _classifier(net, variant, 128, as_convolution)
@@ -159,6 +164,8 @@ def _squeezenet(net: Net, variant: Variant, as_convolution: bool) -> None:
     Its dropout is removed, as in the paper's net. The head keeps the original's form, a 1 x 1 convolution whose map is
     averaged, but not its ReLU, which would cut off half of a two-way head's gradient, nor its padding.
     """
+    if variant.shrink > 1:
+        net.pool("pool0", variant.shrink, variant.shrink, "AVE")
     net.conv_relu("conv1", 96, 7, "relu_conv1", stride=2)
     net.pool("pool1", 3, 2)
     for number, squeeze in enumerate((16, 16, 32, 32, 48, 48, 64, 64), 2):
@@ -170,7 +177,8 @@ def _squeezenet(net: Net, variant: Variant, as_convolution: bool) -> None:
     else:
         net.conv(variant.head, variant.classes, 1, head=True)
     if as_convolution:
-        net.pool("pool10", 13, 1, "AVE")  # 13 x 13 is the whole map of a 227 x 227 window
+        side = {1: 13, 2: 6}[variant.shrink]  # of the whole map of a 227 x 227 window
+        net.pool("pool10", side, 1, "AVE")
     else:
         net.layer("pool10", "Pooling", pooling_param={"pool": Token("AVE"), "global_pooling": True})
 

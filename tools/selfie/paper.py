@@ -8,6 +8,7 @@ tell a classifier which figure a tile comes from: see `reduce`.
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -25,6 +26,8 @@ HOME = "https://raw.githubusercontent.com/karpathy/karpathy.github.io/master/ass
 SIZE = 32  # side to which tiles are reduced, see reduce
 WORST_SIZE, WORST_QUALITY = 48, 75  # side of a tile of the worst figure; JPEG quality of all three grids (their tables)
 SAME = 0.93  # correlation from which two tiles show the same selfie, see near_duplicates
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -86,14 +89,18 @@ class Tile:
         return f"{self.id}.png"
 
 
+class Missing(SelfieError):
+    """A published figure that is not on this machine."""
+
+
 def find(name: str) -> Path:
-    """The checked file of a figure, in SELFIE_MIRROR or data/figures/. SelfieError if it is missing or another file."""
+    """The checked file of a figure, in SELFIE_MIRROR or data/figures/. Missing; SelfieError if another file."""
     figure = _figure(name)
     path = paths.mirror(figure.file) or paths.DATA / "figures" / figure.file
     if not path.exists():
-        raise SelfieError(f"the published figure {figure.file} is not here: get it from the post's repository "
-                          f"(karpathy/karpathy.github.io on GitHub, assets/selfie/) into {path.parent}, or set "
-                          f"SELFIE_MIRROR to a folder that holds it")
+        raise Missing(f"the published figure {figure.file} is not here: get it from the post's repository "
+                      f"(karpathy/karpathy.github.io on GitHub, assets/selfie/) into {path.parent}, or set "
+                      f"SELFIE_MIRROR to a folder that holds it")
     if paths.sha256(path) != figure.sha256:
         raise SelfieError(f"{path} is not the published figure (its sha256 differs): remove it and get the original")
     return path
@@ -106,6 +113,15 @@ def fetch(name: str) -> Path:
     if paths.mirror(figure.file) is None:
         weights.download(weights.Source(HOME + figure.file, f"sha256:{figure.sha256}"), path)
     return find(name)
+
+
+def fetch_all() -> None:
+    """`fetch` every figure; a warning for those that cannot be had now."""
+    for name in dict.fromkeys(figure.file for figure in FIGURES.values()):
+        try:
+            fetch(next(key for key, figure in FIGURES.items() if figure.file == name))
+        except SelfieError as error:
+            log.warning("%s: %s", name, error)
 
 
 def load(name: str) -> np.ndarray:

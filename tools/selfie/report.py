@@ -102,8 +102,7 @@ def _head(run: runs.Run) -> str:
         cards += [("accuracy", f"{result['accuracy']:.1%}", f"95 % interval {low:.1%} to {high:.1%}, "
                    f"always the commoner answer: {result['commoner']:.1%}"),
                   ("AUC", f"{result['auc']:.3f}", f"on {result['selfies']:,} test selfies")]
-    if result := _json(run, "compare.json"):
-        value = result["spearman_score"]
+    if value := _json(run, "compare.json").get("continuum", {}).get("spearman", {}).get("score"):
         cards.append(("Spearman with the published continuum", f"{value['value']:.2f}",
                       f"95 % interval {value['low']:.2f} to {value['high']:.2f}"))
     facts = {
