@@ -1,4 +1,4 @@
-"""Grids of selfies in the post's geometry, and a run held against the published continuum."""
+"""Grids of selfies in the post's geometry."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 import testlib
-from selfie import compare, evaluate, grids, image, paper
+from selfie import evaluate, grids, image, paper
 from selfie.errors import SelfieError
 
 
@@ -115,26 +115,3 @@ def test_wrong_use_of_the_command_is_told(tiny_run):
     """Exit code 2 for arguments that do not go together."""
     for wrong in (["best", "x.jpg"], ["celebs"], ["males"], ["posneg", "--scores"], ["best", "--rows", "0"]):
         assert testlib.command("tools/grids.py", *wrong, "--run", tiny_run.folder).returncode == 2, wrong
-
-
-def test_comparison_with_a_continuum_that_is_ordered_by_light(tiny_run, tmp_path):
-    """A net that likes brightness agrees with a continuum from bright to dark; marked duplicates are left out."""
-    rows = []
-    for row in range(12):
-        value = 230 - 17 * row
-        image.write(tmp_path / "tiles" / f"c{row}.png",
-                    np.random.default_rng(row).normal(value, 25, (32, 32, 3)).clip(0, 255).astype(np.uint8))
-        rows.append({"id": f"c{row}", "path": f"c{row}.png", "row": row, "column": 0,
-                     "duplicate_of": "best_00_00" if row == 3 else None})
-    pl.DataFrame(rows).write_csv(tmp_path / "continuum.csv")
-    scored, result = compare.continuum(tiny_run, tmp_path)
-    assert (result["tiles"], result["left_out"]) == (11, 1) and "c3" not in scored["id"]
-    assert result["spearman_brightness"]["value"] > 0.95 and result["spearman_score"]["value"] > 0.6
-    assert result["spearman_score"]["low"] <= result["spearman_score"]["value"] <= result["spearman_score"]["high"]
-    assert compare.picture(scored, tmp_path).ndim == 3
-
-
-def test_comparison_without_cut_figures_is_one_line(tiny_run, tmp_path):
-    """It names the command that cuts them."""
-    testlib.assert_one_line_error(
-        testlib.command("tools/compare_paper.py", "--run", tiny_run.folder, "--figures", tmp_path), "make figures-run")

@@ -39,9 +39,9 @@ class Tiles:
             try:
                 self.figures[name] = paper.tiles(name)
             except paper.Missing as error:
-                self.missing[name] = f"not here: {error}"
+                self.missing[name] = str(error)
         if not self.figures:
-            raise SelfieError(self.missing["continuum"].removeprefix("not here: "))
+            raise SelfieError(self.missing["continuum"])
 
     @cached_property
     def all(self) -> list[paper.Tile]:
@@ -67,6 +67,11 @@ class Tiles:
     def of(self, *names: str) -> np.ndarray:
         """Places of the tiles of some figures."""
         return np.array([self.rows[tile.id] for name in names for tile in self.figures[name]])
+
+    def fresh(self, seen: set[str], *names: str) -> np.ndarray:
+        """Places of the tiles of some figures that show none of the selfies in `seen`."""
+        known = self.showing(seen)
+        return np.array([place for place in self.of(*names) if self.all[place].id not in known], int)
 
     def showing(self, ids: set[str]) -> set[str]:
         """`ids` and all tiles that show the same selfies."""
@@ -191,8 +196,7 @@ class Comparison:
 
     def fresh(self, *names: str) -> np.ndarray:
         """Places of the tiles of some figures whose selfies the run was not trained on."""
-        known = self.tiles.showing(self.seen)
-        return np.array([place for place in self.tiles.of(*names) if self.tiles.all[place].id not in known], int)
+        return self.tiles.fresh(self.seen, *names)
 
     def values(self, places: np.ndarray, probed: np.ndarray | None) -> dict[str, np.ndarray]:
         """Measure -> its values on some tiles."""
@@ -241,7 +245,7 @@ class Comparison:
             try:
                 found.append(pairs.compare(searcher, pair, method))
             except paper.Missing as error:
-                found.append({"figure": pair.figure, "why_not": f"not here: {error}"})
+                found.append({"figure": pair.figure, "why_not": str(error)})
         return found
 
     def result(self, method: str = "dense") -> dict:
@@ -253,7 +257,11 @@ class Comparison:
         for test, names in tests.items():
             lacking = [self.tiles.missing[name] for name in names if name in self.tiles.missing]
             found[test] = {"why_not": lacking[0]} if lacking else getattr(self, test)()
-        return {**found, "crops": self.crops(method), "tsne": TSNE}
+        found["crops"] = self.crops(method)
+        if done := [one for one in found["crops"] if "iou" in one]:
+            found["crops_mean"] = {key: float(np.mean([one[key] for one in done])) for key in (
+                "iou", "iou_of_random_crops", "their_gain", "our_gain")} | {"pairs": len(done)}
+        return {**found, "tsne": TSNE}
 
     # --- pictures ----------------------------------------------------------------------------------------------------
 
@@ -275,7 +283,7 @@ class Comparison:
         with plots.figure(path) as axis:
             for name, one in values.items():
                 ranks = evaluate.percentiles(one, one)
-                shown = sorted(set(rows))
+                shown = [row for row in sorted(set(rows)) if (rows == row).sum() > 1]  # one tile has no error
                 means = [ranks[rows == row].mean() for row in shown]
                 errors = [ranks[rows == row].std(ddof=1) / np.sqrt((rows == row).sum()) for row in shown]
                 axis.errorbar(shown, means, errors, color=colours[name], label=name, capsize=2, marker="o",

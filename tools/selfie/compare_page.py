@@ -50,6 +50,9 @@ def crop_lines(result: dict) -> list[tuple[str, ...]]:
                       "{:.1f} to {:.1f}".format(*one["their_scores"]), f"{one['their_gain']:+.1f}",
                       "{:.1f} to {:.1f}".format(*one["our_scores"]), f"{one['our_gain']:+.1f}",
                       f"{one['our_score_of_their_crop']:.1f}"))
+    if mean := result.get("crops_mean"):
+        found.append((f"mean of {mean['pairs']}", f"{mean['iou']:.2f}", f"{mean['iou_of_random_crops']:.2f}", "",
+                      f"{mean['their_gain']:+.1f}", "", f"{mean['our_gain']:+.1f}", ""))
     return found
 
 

@@ -65,18 +65,17 @@ class Recipe:
 
 HEAD, TOP, ALL = "squeezenet_half_head", "squeezenet_half_top", "squeezenet_half"
 RECIPES = (  # most constrained first, see the rule above
+    Recipe("head_slower", HEAD, base_lr=3e-6, iterations=180),
     Recipe("head_slow", HEAD, base_lr=1e-5, iterations=180),
+    Recipe("head_slow_light", HEAD, base_lr=1e-5, iterations=180, light=True),
     Recipe("head", HEAD),
     Recipe("head_long", HEAD, iterations=180),
     Recipe("head_light", HEAD, iterations=180, light=True),
     Recipe("head_crops", HEAD, iterations=180, crops=True),
+    Recipe("top_slow", TOP, base_lr=1e-5),
     Recipe("top_short", TOP, iterations=30),
     Recipe("top", TOP),
-    Recipe("top_light", TOP, light=True),
-    Recipe("top_crops_light", TOP, crops=True, light=True),
-    Recipe("all_slow", ALL, base_lr=3e-5),
-    Recipe("all", ALL),
-    Recipe("all_48", ALL, size=48),
+    Recipe("all_slow", ALL, base_lr=1e-5),
 )
 
 
