@@ -10,6 +10,7 @@ MANIFEST ?= data/manifest.csv
 IMAGES   ?= data/images
 LABELS   ?= data/labels.csv
 LMDB     ?= data/lmdb
+ABLATION ?= demo
 RUN      ?= runs/$(VARIANT)
 SEED     ?= 2015
 JOBS     ?= $(shell nproc)
@@ -22,8 +23,8 @@ one_gpu     = $(if $(GPU),--gpu $(firstword $(subst $(comma), ,$(GPU))))
 comma       := ,
 
 .DEFAULT_GOAL := help
-.PHONY: help setup system caffe caffe-test weights label faces lmdb train eval report score demo figures-run prototxt test lint \
-        clean distclean
+.PHONY: help setup system caffe caffe-test weights label faces lmdb train eval report score compare ablation \
+        reach demo figures-run prototxt test lint clean distclean
 
 help: ## list the targets
 	@echo "The selfie experiment of 2015 on real Caffe. On a fresh Debian 12:  make demo"
@@ -92,6 +93,13 @@ report: setup ## everything the post shows, as a page: grids, findings, crops, m
 	$(PY) pycaffe_scripts/filters.py --run $(RUN) $(one_gpu)
 	$(PY) tools/report.py --run $(RUN)
 
+compare: setup ## hold RUN against the original: the published figures as a test set, the protocol
+	$(PY) tools/fetch_weights.py squeezenet
+	$(PY) tools/compare_paper.py --run $(RUN) --download $(one_gpu)
+
+ablation: setup ## the post's ablations of ABLATION=demo, squeezenet or vgg16: dropout, start weights, several seeds
+	$(PY) tools/ablations.py --net $(ABLATION) $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(GPU),--gpu $(GPU))
+
 score: setup ## score IMAGES (a file or a folder) with RUN, best first
 	$(PY) tools/score.py --run $(RUN) $(one_gpu) --sort $(IMAGES)
 
@@ -125,6 +133,9 @@ figures-run: setup ## SqueezeNet on the post's own published tiles (found in SEL
 	$(PY) tools/compare_paper.py --run runs/figures
 	$(MAKE) --no-print-directory report RUN=runs/figures MANIFEST= GRID_FLAGS="--rows 4 --columns 5" \
 	      MAP_FLAGS="--perplexity 15"
+
+reach: setup ## order the published continuum by nets that saw only its best and worst: half an hour
+	$(PY) tools/reach.py
 
 # --- for developers ------------------------------------------------------------------------------------------------
 

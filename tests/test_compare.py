@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 
@@ -11,7 +12,7 @@ import polars as pl
 import pytest
 import testlib
 from scipy import stats
-from selfie import compare, crops, evaluate, image, nets, pairs, paper, paths, protocol, reach, runs, weights
+from selfie import ablations, compare, crops, evaluate, image, nets, pairs, paper, paths, protocol, reach, runs, weights
 from selfie.errors import SelfieError
 
 # --- metrics ---------------------------------------------------------------------------------------------------------
@@ -270,3 +271,33 @@ def test_a_recipe_is_trained_on_tiles_of_no_test(published, tmp_path):
         assert name == "conv10_selfie" or (kernel.data == original.params[name][0].data).all()
     tiles, values = reach.order(recipe, [1], where)
     assert len(tiles) == len(values) == 240
+
+
+# --- ablations -------------------------------------------------------------------------------------------------------
+
+
+def test_ablations_train_every_arm_and_go_on(tiny_lmdb, tmp_path):
+    """Two seeds of each arm of the demo net from scratch; a second call trains nothing; another length is refused."""
+    arms = (ablations.Arm("base", "demo", "none"), ablations.Arm("dropout", "demo_dropout", "none"))
+    plan = ablations.Plan("demo", tiny_lmdb, (1, 2), tmp_path / "runs", epochs=4)
+    answers = [ablations.right(plan, arm) for arm in arms]
+    assert [one.shape for one in answers] == [(2, 24)] * 2
+    ended = [runs.load(path.parent).info["ended"] for path in sorted((tmp_path / "runs").glob("*/run.json"))]
+    assert len(ended) == 4 and (ablations.right(plan, arms[0]) == answers[0]).all()
+    assert ended == [runs.load(path.parent).info["ended"] for path in sorted((tmp_path / "runs").glob("*/run.json"))]
+    ablations.agree(plan)
+    with pytest.raises(SelfieError, match="another time"):
+        ablations.agree(dataclasses.replace(plan, epochs=5))
+    with pytest.raises(SelfieError, match="vgg16"):
+        ablations.run(dataclasses.replace(plan, net="nothing"))
+
+
+def test_a_planted_difference_shows_and_none_does_not():
+    """5 points between arms on 2,000 selfies are seen; two samples of one arm hold 0; faces need only be no better."""
+    generator = np.random.default_rng(0)
+    base, worse, same = (generator.random((3, 2000)) < share for share in (0.75, 0.70, 0.75))
+    apart = ablations.difference(worse, base)
+    assert apart["low"] < apart["value"] < apart["high"] < 0 and ablations.verdict("dropout", apart) == "shows"
+    assert ablations.verdict("dropout", ablations.difference(same, base)).startswith("does not show")
+    assert ablations.verdict("face_init", apart) == "shows: not better"
+    assert ablations.verdict("face_init", ablations.difference(base, worse)).startswith("contradicted")

@@ -132,3 +132,18 @@ def test_deploy_scores_are_probabilities(tiny_run):
         [prob] = net.forward(loaded, pictures, tiny_run.variant)
         assert prob.shape == (count, 2)
         np.testing.assert_allclose(prob.sum(1), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name, first, below", [("squeezenet_half_top", "fire6", "fire5"),
+                                                ("squeezenet_half_head", "conv10", "fire9")])
+def test_frozen_layers_have_no_learning_rate_and_the_rest_do(name, first, below):
+    """Learning begins with one layer and stops for none above it; nothing else differs from squeezenet_half."""
+    frozen, whole = (parse(paths.PROTOTXT / one / "train_val.prototxt") for one in (name, "squeezenet_half"))
+    learned = [layer for layer in frozen.layer if layer.param]
+    start = next(place for place, layer in enumerate(learned) if layer.name.startswith(first))
+    assert learned[start - 1].name.startswith(below)
+    for place, layer in enumerate(learned):
+        assert all((param.lr_mult > 0) == (place >= start) for param in layer.param)
+    for ours, theirs in zip(frozen.layer, whole.layer):
+        del ours.param[:], theirs.param[:]
+        assert ours == theirs

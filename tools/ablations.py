@@ -1,0 +1,42 @@
+#!/usr/bin/env python3
+"""The post's ablations: with and without dropout; from ImageNet, from faces, from nothing; several seeds of each.
+
+Trains every arm in <out>/<net>-<arm>-seed<n> (what is finished is not trained again, what was stopped goes on), scores
+all on the same test selfies and writes <out>/<net>.json. --net demo takes ten minutes on two cores with --epochs 3 and
+needs what `make demo` leaves; --net vgg16 --gpu 0 is the post's own.
+"""
+
+from pathlib import Path
+
+from selfie import cli
+
+
+def main(argv=None):
+    parser = cli.parser(__doc__)
+    parser.add_argument("--net", default="demo", help="demo, squeezenet or vgg16 (default: %(default)s)")
+    parser.add_argument("--lmdb", type=Path, help="databases train, val and test (default: data/lmdb; demo: its own)")
+    parser.add_argument("--seeds", type=int, default=3, help="trainings of each arm (default: %(default)s)")
+    parser.add_argument("--epochs", type=float, help="passes over the training selfies (default: as the solver says)")
+    parser.add_argument("--gpu", help="GPU to use (default: CPU)")
+    parser.add_argument("--out", type=Path, help="folder of the runs (default: runs/ablations)")
+    args = parser.parse_args(argv)
+    if args.seeds < 2:
+        parser.error("--seeds must be at least 2: one training has no spread")
+
+    from selfie import ablations, paths
+    out = args.out or paths.RUNS / "ablations"
+    lmdb = args.lmdb or paths.DATA / ("demo/lmdb" if args.net == "demo" else "lmdb")
+    seeds = tuple(range(2015, 2015 + args.seeds))
+    result = ablations.run(ablations.Plan(args.net, lmdb, seeds, out, args.epochs, args.gpu))
+    paths.write_json(out / f"{args.net}.json", result)
+    print(f"{args.net}: accuracy on {result['test_selfies']} test selfies, mean of {args.seeds} seeds")
+    for row in result["arms"]:
+        print(f"  {row['arm']:10} {row['accuracy']:6.1%}", end="")
+        if apart := row.get("difference"):
+            print("   {:+.1%} ({:+.1%} to {:+.1%})".format(*apart.values()), end="")
+            print(f"   {row['finding']}: {row['verdict']}", end="")
+        print()
+
+
+if __name__ == "__main__":
+    cli.run(main)
