@@ -9,7 +9,9 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import caffe
@@ -318,6 +320,166 @@ def test_resize_image_interpolates_and_does_not_smooth():
     stripes = np.zeros((9, 9, 3), np.float32)
     stripes[:, 1::3] = 1
     assert caffe.io.resize_image(stripes, (3, 3)).min() == 1
+
+
+def test_caffe_is_imported_without_what_only_its_io_needs():
+    """scikit-image and scipy take longer to import than all the rest."""
+    code = "import sys, caffe; print([name for name in ('skimage', 'scipy') if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
+
+
+# ---[ Threads
+
+PYTHON_NET = """
+layer {{ name: "data" type: "DummyData" top: "data" dummy_data_param {{
+  shape {{ dim: 8 dim: 400 }} data_filler {{ type: "gaussian" }} }} }}
+layer {{ name: "inner" type: "InnerProduct" bottom: "data" top: "inner"
+  inner_product_param {{ num_output: 2 weight_filler {{ type: "xavier" }} }} }}
+layer {{ name: "python" type: "Python" bottom: "inner" top: "loss" loss_weight: 1
+  python_param {{ module: "{module}" layer: "{layer}" }} }}
+"""
+
+
+class CountingLoss(caffe.Layer):
+    """Sums its bottom, in Python; other threads get their turn meanwhile."""
+
+    seen = threading.local()
+
+    def setup(self, bottom, top):
+        pass
+
+    def reshape(self, bottom, top):
+        top[0].reshape(1)
+
+    def forward(self, bottom, top):
+        self.seen.forward = getattr(self.seen, "forward", 0) + 1
+        time.sleep(0.001)
+        top[0].data[0] = bottom[0].data.sum()
+
+    def backward(self, top, propagate_down, bottom):
+        self.seen.backward = getattr(self.seen, "backward", 0) + 1
+        bottom[0].diff[...] = 1
+
+
+class FailingLoss(CountingLoss):
+    """What a user's own layer may do."""
+
+    def forward(self, bottom, top):
+        raise KeyError("my own mistake")
+
+
+def python_net(folder, layer):
+    (folder / "net.prototxt").write_text(PYTHON_NET.format(module=__name__, layer=layer))
+    return caffe.Net(str(folder / "net.prototxt"), caffe.TRAIN)
+
+
+def python_solver(folder, layer="CountingLoss"):
+    return caffe.get_solver(str(write_solver(folder, net=PYTHON_NET.format(module=__name__, layer=layer))))
+
+
+def beats_during(work) -> int:
+    """How often another Python thread ran while `work` did; it does a little 1000 times a second."""
+    beats, done = [], threading.Event()
+
+    def beat() -> None:
+        while not done.wait(0.001):
+            beats.append(1)
+
+    thread = threading.Thread(target=beat)
+    thread.start()
+    before = len(beats)
+    work()
+    during = len(beats) - before
+    done.set()
+    thread.join()
+    return during
+
+
+def test_python_goes_on_during_forward_backward_and_step(tmp_path):
+    """The lock is free in each of them: another thread runs many times in a pass that takes long."""
+    text = NET.format(hidden=3000, first="hidden").replace("dim: 10", "dim: 3000").replace("dim: 4 ", "dim: 800 ")
+    solver = caffe.get_solver(str(write_solver(tmp_path, net=text.replace("dim: 4 }", "dim: 800 }"))))
+    solver.net.forward()
+    for work in (solver.net.forward, solver.net.backward, lambda: solver.step(1), solver.solve):
+        start = time.perf_counter()
+        beats = beats_during(work)
+        assert beats >= 3, f"{beats} in {time.perf_counter() - start:.3f} s"
+
+
+def test_python_layers_take_the_lock_back(tmp_path):
+    """In forward, backward and step, in the main thread and in several others at a time: all passes are made."""
+
+    def passes(number: int) -> tuple[int, int]:
+        CountingLoss.seen.__dict__.clear()
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        net = python_net(folder, "CountingLoss")
+        for _ in range(20):
+            assert net.forward()["loss"] == pytest.approx(net.blobs["inner"].data.sum(), abs=1e-3)
+            net.backward()
+        python_solver(folder).step(5)
+        return CountingLoss.seen.forward, CountingLoss.seen.backward
+
+    assert passes(-1) == (25, 25)
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(passes, range(4))) == [(25, 25)] * 4
+
+
+def test_an_error_in_a_python_layer_is_the_callers(tmp_path):
+    """With its own text, from forward and from step, and Python works afterwards."""
+    net, solver = python_net(tmp_path, "FailingLoss"), python_solver(tmp_path, "FailingLoss")
+    for work in (net.forward, lambda: solver.step(1), solver.solve):
+        for _ in range(3):
+            with pytest.raises(KeyError, match="my own mistake"):
+                work()
+
+
+def test_callbacks_take_the_lock_back(tmp_path):
+    """Those of nets and of solvers; an error in one is the caller's, too."""
+    solver, calls = python_solver(tmp_path), []
+    solver.add_callback(lambda: calls.append("start"), lambda: calls.append("gradients"))
+    for name in ("before_forward", "after_forward", "before_backward", "after_backward"):
+        getattr(solver.net, name)(lambda layer, name=name: calls.append((name, layer)))
+    beats_during(lambda: solver.step(2))
+    assert calls.count("start") == calls.count("gradients") == 2
+    assert calls.count(("before_forward", 2)) == calls.count(("after_backward", 1)) == 2
+
+    def fail(layer: int) -> None:
+        raise KeyError(layer)
+
+    solver.net.before_forward(fail)
+    with pytest.raises(KeyError):
+        solver.net.forward()
+
+
+def test_nets_in_threads_compute_what_they_compute_alone(tmp_path):
+    """Four nets with one set of weights, each in a thread of its own, against one after the other."""
+    deploy = paths.PROTOTXT / "demo" / "deploy.prototxt"
+    master = caffe.Net(str(deploy), caffe.TEST)
+    generator = np.random.default_rng(0)
+    for blobs in master.params.values():
+        blobs[0].data[...] = generator.normal(0, 0.05, blobs[0].data.shape)
+    inputs = generator.normal(0, 60, (4, 6, 2, *master.blobs["data"].data.shape[1:]))
+
+    def scores(batches) -> np.ndarray:
+        caffe.set_cpu_threads(1)
+        net = caffe.Net(str(deploy), caffe.TEST)
+        net.share_with(master)
+        net.blobs["data"].reshape(*batches.shape[1:])
+        found = []
+        for batch in batches:
+            net.blobs["data"].data[...] = batch
+            found.append(net.forward()["prob"].copy())
+        return np.stack(found)
+
+    before = caffe.cpu_threads()
+    alone = [scores(batches) for batches in inputs]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(scores, inputs))
+    assert caffe.cpu_threads() == 1
+    caffe.set_cpu_threads(before)
+    np.testing.assert_array_equal(together, alone)
+    assert np.ptp(alone) > 0
 
 
 # ---[ The build script and the patch queue

@@ -126,12 +126,14 @@ JPEG = saved(pil(smooth(300, 400)), "JPEG", quality=90)
     pytest.param(saved(pil(BGR), "TIFF")[:-400], "broken or truncated", id="TIFF"),
     pytest.param(saved(pil(smooth(300, 400)), "JPEG", progressive=True)[:-20], "broken or truncated",
                  id="progressive JPEG"),
+    pytest.param(saved(pil(smooth(1100, 1100)), "JPEG")[:-20], "broken or truncated", id="large JPEG"),
 ])
 def test_hostile_input_is_refused_with_a_fixed_phrase(data, reason, capfd):
     """Bombs, broken and foreign files are a BadImage with a phrase that rejects.csv counts; nothing is printed."""
-    with pytest.raises(image.BadImage) as error:
-        image.decode(data)
-    assert str(error.value) == reason
+    for decode in (image.decode, image.decode_square):
+        with pytest.raises(image.BadImage) as error:
+            decode(data)
+        assert str(error.value) == reason
     assert capfd.readouterr() == ("", "")
 
 
@@ -176,6 +178,51 @@ def test_square_squashes(height, width):
     if width > 256:
         assert result[:, 0].max() < 3
         assert result[:, -1].min() > 252
+
+
+def photo(height: int, width: int) -> np.ndarray:
+    """Smooth, with fine grain: what plain interpolation of a large picture would turn into coarse noise."""
+    grain = np.random.default_rng(1).normal(0, 6, (height, width, 1))
+    return np.clip(smooth(height, width) + grain, 0, 255).astype(np.uint8)
+
+
+def test_large_pictures_are_halved_before_they_are_interpolated():
+    """A fine chequered picture becomes even gray from 1024 pixels on; below, pixels are those of plain bilinear."""
+    chequered = np.indices((1300, 1024)).sum(0).astype(np.uint8)[:, :, None].repeat(3, 2) % 2 * 255
+    assert np.ptp(image.square(chequered)) <= 1
+    below = photo(1023, 3000)
+    assert np.array_equal(image.square(below), cv2.resize(below, (256, 256), interpolation=cv2.INTER_LINEAR))
+    assert np.ptp(image.square(chequered[:512, :256], size=64)) <= 1
+
+
+@pytest.mark.parametrize(("side", "size", "decoded"), [
+    (1023, 256, 1023), (1024, 256, 512), (2046, 256, 1023), (2047, 256, 512), (2048, 256, 512), (4100, 256, 513),
+    (600, 32, 75)])
+def test_large_jpegs_are_decoded_at_reduced_scale(side, size, decoded):
+    """By the decoder itself, down to what `square` halves other formats to; never below twice the wanted size."""
+    data = saved(pil(smooth(side, side + 10)), "JPEG", quality=90)
+    assert image.decode(data, size).shape[0] == decoded
+    assert image.decode(data).shape == (side, side + 10, 3)
+    assert image.decode(saved(pil(smooth(side, side)), "PNG"), size).shape == (side, side, 3)
+
+
+@pytest.mark.parametrize("options", [
+    {"quality": 85}, {"quality": 85, "progressive": True}, {"quality": 85, "subsampling": 0}, {"mode": "L"},
+    {"mode": "CMYK"}, *[{"orientation": number} for number in range(1, 9)]], ids=str)
+@pytest.mark.parametrize("shape", [(1080, 1350), (1025, 2051)])
+def test_reduced_decoding_stays_close_to_full_decoding(options, shape):
+    """Of whatever kind, size and orientation the JPEG is: half a level on average. (More only where a picture of odd
+    size is stored turned, so that other pixels make a pair; its grain differs then.)"""
+    options = dict(options)
+    odd = options.get("orientation", 1) > 1 and (shape[0] % 2 or shape[1] % 2)
+    picture = pil(photo(*shape)).convert(options.pop("mode", "RGB"))
+    exif = Image.Exif()
+    exif[0x112] = options.pop("orientation", 1)
+    data = saved(picture, "JPEG", exif=exif, **options)
+    reduced, full = image.decode_square(data).astype(int), image.square(image.decode(data))
+    assert max(image.decode(data, 256).shape) < max(shape) / 1.9
+    assert np.abs(reduced - full).mean() <= (2 if odd else 0.5)
+    assert np.abs(reduced - full).max() <= (24 if odd else 12)
 
 
 @pytest.mark.parametrize("crop", [224, 227, 256, 1])

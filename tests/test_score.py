@@ -5,11 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import json
+import signal
+import subprocess
+import sys
+import threading
 
 import numpy as np
 import pytest
 import testlib
-from selfie import evaluate, image, runs, score
+from selfie import evaluate, image, net, paths, runs, score
 from selfie.errors import SelfieError
 
 
@@ -26,6 +30,63 @@ def test_scores_do_not_depend_on_the_batch(tiny_run, tiny_lmdb):
     names = [str(path) for path in sorted((tiny_lmdb.parent / "images").glob("test*"))[:10]]
     many, single = ([one.score for one in score.score(tiny_run, names, batch=batch)] for batch in (7, 1))
     np.testing.assert_allclose(many, single, atol=1e-6)
+
+
+@pytest.fixture
+def mixed(tiny_lmdb, tmp_path) -> list:
+    """Names of good pictures, more than a few batches, with broken, missing and empty ones among them."""
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff nonsense")
+    good = [str(path) for path in sorted((tiny_lmdb.parent / "images").glob("*.png"))]
+    bad = [str(tmp_path / "broken.jpg"), "no_such.jpg", score.Scored("empty", error="holds no pictures")]
+    return [name for number, first in enumerate(good) for name in ([first, bad[number // 9 % 3]] if number % 9 == 4
+                                                                   else [first])]
+
+
+def test_scores_and_their_order_do_not_depend_on_the_jobs(tiny_run, mixed):
+    """Copies of the net in 2 or 3 threads: the very same scores; one net with all cores: but for the last digits."""
+    one, two, three = (list(score.score(tiny_run, mixed, batch=4, jobs=jobs)) for jobs in (1, 2, 3))
+    assert two == three
+    names = [name.path if isinstance(name, score.Scored) else name for name in mixed]
+    assert [scored.path for scored in one] == [scored.path for scored in two] == names
+    assert [scored.error for scored in one] == [scored.error for scored in two]
+    assert {scored.error for scored in one} == {None, "broken or truncated", "no such file", "holds no pictures"}
+    np.testing.assert_allclose([scored.score or 0 for scored in one], [scored.score or 0 for scored in two], atol=1e-6)
+
+
+def test_scores_can_be_left_before_the_end(tiny_run, mixed):
+    """Who takes only some, `| head` say, waits for nothing, and Caffe has its threads back."""
+    before, running = net.caffe().cpu_threads(), threading.active_count()
+    scores = score.score(tiny_run, mixed, batch=2, jobs=2)
+    assert next(scores).score is not None
+    assert net.caffe().cpu_threads() == 1
+    scores.close()
+    assert (net.caffe().cpu_threads(), threading.active_count()) == (before, running)
+
+
+def test_ctrl_c_ends_scoring_in_one_line(tiny_run, tiny_lmdb):
+    """In the middle of thousands of pictures: at once, with exit code 130 and no traceback."""
+    names = "\n".join([str(tiny_lmdb.parent / "images" / "test0001.png")] * 20000)
+    process = subprocess.Popen([sys.executable, "tools/score.py", "--run", tiny_run.folder, "-", "--csv"], text=True,
+                               cwd=paths.ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdin.write(names)
+    process.stdin.close()
+    for _ in range(3):
+        assert process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    process.stdout.read()
+    assert process.wait(timeout=20) == 130
+    assert process.stderr.read().splitlines()[-1] == "error: interrupted"
+
+
+def test_a_run_of_an_older_preprocessing_says_so(tiny_run, tiny_lmdb, tmp_path, caplog):
+    """Its scores of large pictures are not quite what its training saw."""
+    info = json.loads(json.dumps(tiny_run.info))
+    name = str(tiny_lmdb.parent / "images" / "test0001.png")
+    list(score.score(tiny_run, [name]))
+    assert "older version" not in caplog.text
+    del info["lmdb"]["train"]["inputs"]["preprocessing"]
+    list(score.score(runs.Run(tiny_run.folder, info), [name]))
+    assert "older version" in caplog.text
 
 
 def test_bad_files_are_named_and_the_rest_is_scored(tiny_run, tiny_lmdb, tmp_path):

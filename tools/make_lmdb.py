@@ -24,7 +24,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--raw", action="store_true", help="store plain pixels, not JPEG")
     parser.add_argument("--quality", type=int, default=95, metavar="Q", help="JPEG quality, 1-100 (default: 95)")
     parser.add_argument("--size", type=int, default=256, help="side of the stored pictures in pixels (default: 256)")
-    parser.add_argument("--jobs", type=int, metavar="N", help="processes (default: one per core)")
+    parser.add_argument("--jobs", type=int, metavar="N", help="pictures worked on at a time (default: one per core)")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the shuffle (default: 0)")
     parser.add_argument("--force", action="store_true", help="replace databases that are already in OUT")
     args = parser.parse_args(argv)

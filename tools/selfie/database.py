@@ -50,7 +50,7 @@ from selfie import datum, image, parallel, paths
 from selfie.errors import SelfieError
 
 SPLITS = ("train", "val", "test")  # also the order in which they are built
-TASK_ROWS = 16  # rows per message to a worker: 3 MB of raw datums
+TASK_ROWS = 16  # rows that a worker does at a time: 3 MB of raw datums
 CHUNK_ROWS, CHUNK_BYTES = 256, 16 << 20  # per transaction: what a kill can cost
 SMALLEST_MAP = 1 << 20
 CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f]")
@@ -92,7 +92,8 @@ def build(labels_csv: str | os.PathLike, images: str | os.PathLike, out: str | o
     _check_options(images, size, quality, seed)
     splits = _ordered_splits(labels_csv, seed)
     inputs = {"rows": _rows_hash(splits), "images": str(images.resolve()), "size": size,
-              "encoding": "raw" if raw else "jpeg", "quality": None if raw else quality, "seed": seed}
+              "encoding": "raw" if raw else "jpeg", "quality": None if raw else quality, "seed": seed,
+              "preprocessing": image.PREPROCESSING}
     with locked(out), _clear_write_errors(out):
         if not force and (metas := _finished(out, splits, inputs)):
             _remove_state(out)
@@ -266,6 +267,7 @@ def _begin(out: Path, inputs: dict, force: bool) -> None:
 
 def _difference(before: dict, now: dict) -> str:
     """'other labels', 'seed 1 (not 0)' ...: what tells two builds apart, for an error message."""
+    before = {"preprocessing": 1, **before}  # the first one was not recorded
     changed = [f"{name} {before[name]} (not {now[name]})" for name in now
                if name != "rows" and name in before and before[name] != now[name]]
     if before.get("rows") != now["rows"] and before.get("seed") == now["seed"]:  # the seed orders the rows
@@ -341,7 +343,7 @@ def _build_splits(out: Path, splits: dict[str, pl.DataFrame], common: dict, jobs
         parts.append(Part(out / split, rows, first, done, records))
         first += len(rows)
     tasks = chain.from_iterable(_tasks(part.rows[part.done:], common["inputs"]) for part in parts)
-    with closing(parallel.imap(_encode, tasks, jobs)) as lists, \
+    with closing(parallel.threads(_encode, tasks, jobs)) as lists, \
             tqdm(total=len(ids), initial=sum(part.done for part in parts), unit="img", disable=None) as bar:
         answers = chain.from_iterable(lists)
         for part in parts:
@@ -403,7 +405,7 @@ def _tasks(rows: pl.DataFrame, options: dict) -> Iterator[Task]:
 
 def _encode(task: Task) -> list[Record | str]:
     """Worker: the Datum of every picture, or the reason why there is none."""
-    cv2.setNumThreads(1)  # the processes share the cores already
+    cv2.setNumThreads(1)  # the workers share the cores already
     return [_encode_one(task, path, label) for path, label in task.rows]
 
 
@@ -412,7 +414,7 @@ def _encode_one(task: Task, path: str, label: int) -> Record | str:
         return "control character in the path"  # it would break list.txt
     try:
         data = image.load(os.path.join(task.images, path))
-        bgr = image.square(image.decode(data), task.size)
+        bgr = image.decode_square(data, task.size)
     except image.BadImage as error:
         return str(error)
     value = datum.encode_raw(bgr, label) if task.quality is None else datum.encode_jpeg(bgr, label, task.quality)

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import importlib
 import os
+import threading
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Callable, TypeVar
 
 import numpy as np
 
-from selfie import image, paths
+from selfie import image, parallel, paths
 from selfie.errors import SelfieError
 from selfie.variants import Variant
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 CAFFE = paths.BUILD / "caffe" / "bin" / "caffe"
 
@@ -155,3 +161,29 @@ def forward(net, pictures: np.ndarray, variant: Variant, blobs: tuple[str, ...] 
 def scores(net, pictures: np.ndarray, variant: Variant) -> np.ndarray:
     """The net's probability of *good* for each of N x 256 x 256 x 3 uint8 BGR pictures: N floats in [0, 1]."""
     return forward(net, pictures, variant)[0].reshape(len(pictures), -1)[:, 1]
+
+
+def imap(net, prototxt: str | os.PathLike, function: Callable[[object, T], R], items: Iterable[T],
+         count: int) -> Iterator[R]:
+    """Yield function(net, item) in the order of `items`; on the CPU, in `count` threads with a copy of the net each.
+
+    The copies share the weights. Each computes with one thread, which beats one net with all of them: only Caffe's
+    matrix products know threads, and those wait for each other at every layer. With a count of 1 it is the net itself,
+    here, with all cores.
+    """
+    if count == 1:
+        yield from (function(net, item) for item in items)
+        return
+    own = threading.local()
+
+    def begin() -> None:
+        use_device(None)
+        caffe().set_cpu_threads(1)
+        own.net = caffe().Net(str(prototxt), caffe().TEST)
+        own.net.share_with(net)
+
+    before = caffe().cpu_threads()
+    try:
+        yield from parallel.threads(lambda item: function(own.net, item), items, count, 2 * count, begin)
+    finally:
+        caffe().set_cpu_threads(before)

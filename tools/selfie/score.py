@@ -1,19 +1,25 @@
-"""Scores for files that a user names: read ahead in threads, forward in batches, report what cannot be read."""
+"""Scores for files that a user names. Reading and forward passes overlap; what cannot be read is reported.
+
+Pictures are read by one thread per core and go through the net in batches; on the CPU in as many copies of the net,
+with one set of weights, as there are cores. Caffe's passes and OpenCV's decoder let go of Python's lock (patch 0040),
+so all of it runs at the same time in one process.
+"""
 
 from __future__ import annotations
 
-from collections import deque
+import logging
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from selfie import evaluate, image, manifest, net, runs
+from selfie import evaluate, image, manifest, net, parallel, runs
 from selfie.errors import SelfieError
-from selfie.variants import Variant
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -51,50 +57,55 @@ def _with_listing(names: Iterable[str], listing: Iterable[str]) -> Iterator[str]
         yield from (line.rstrip("\n") for line in listing if line.strip()) if name == "-" else [name]
 
 
-def score(run: runs.Run, names: list[str | Scored], gpu: int | None = None,
-          batch: int = evaluate.BATCH) -> Iterator[Scored]:
+def score(run: runs.Run, names: list[str | Scored], gpu: int | None = None, batch: int = evaluate.BATCH,
+          jobs: int | None = None) -> Iterator[Scored]:
     """A Scored for each of `names`, in their order; what is a Scored already, an error, is passed on.
 
+    `jobs` (default: one per core) pictures are read at a time, and on the CPU as many batches go through copies of the
+    net. Scores do not depend on it, but for the last digits where one net uses all cores (jobs 1, or one batch only).
     SelfieError at once, before the first is asked for, if the run cannot score.
     """
+    if run.info["lmdb"]["train"]["inputs"].get("preprocessing", 1) != image.PREPROCESSING:
+        log.warning("%s was trained by an older version that squashed large pictures otherwise: they score a little "
+                    "differently now", run.folder)
     caffe_net = run.net(gpu)
     reference = evaluate.validation_scores(run, gpu)["score"].to_numpy()
-    return _score(caffe_net, run.variant, reference, names, batch)
+    return _score(run, caffe_net, reference, names, gpu, batch, jobs or parallel.cores())
 
 
-def _score(caffe_net, variant: Variant, reference: np.ndarray, names: list[str | Scored],
-           batch: int) -> Iterator[Scored]:
-    with tqdm(total=len(names), unit="selfie", disable=True if len(names) < 2 * batch else None) as bar:
-        for group in evaluate.batches(read_ahead(names, batch), batch):
-            readable = [picture for _, picture in group if isinstance(picture, np.ndarray)]
-            scores = net.scores(caffe_net, np.stack(readable), variant) if readable else np.empty(0)
-            told = iter(zip(scores, evaluate.percentiles(scores, reference)))
-            for name, picture in group:
-                if isinstance(picture, np.ndarray):
-                    value, percentile = next(told)
-                    yield Scored(name, float(value), float(percentile))
-                else:
-                    yield picture
+def _score(run: runs.Run, caffe_net, reference: np.ndarray, names: list[str | Scored], gpu: int | None, batch: int,
+           jobs: int) -> Iterator[Scored]:
+    read = read_ahead(names, batch, jobs)
+    nets = 1 if gpu is not None else min(jobs, -(-len(names) // batch))
+    done = net.imap(caffe_net, run.deploy, lambda copy, group: _score_batch(copy, group, run, reference),
+                    evaluate.batches(read, batch), nets)
+    with tqdm(total=len(names), unit="selfie", disable=True if len(names) < 2 * batch else None) as bar, \
+            closing(read), closing(done):
+        for group in done:
+            yield from group
             bar.update(len(group))
 
 
-def read_ahead(names: list[str | Scored], batch: int) -> Iterator[tuple[str, np.ndarray | Scored]]:
-    """(name, 256 x 256 x 3 picture, or a Scored that says why there is none), two batches ahead of the net."""
-    with ThreadPoolExecutor(2) as pool:
-        pending: deque = deque()
-        for name in names:
-            pending.append((name, pool.submit(_read, name)))
-            if len(pending) > 2 * batch:
-                name, future = pending.popleft()
-                yield name, future.result()
-        for name, future in pending:
-            yield name, future.result()
+def _score_batch(caffe_net, group: list[tuple[str, np.ndarray | Scored]], run: runs.Run,
+                 reference: np.ndarray) -> list[Scored]:
+    readable = [picture for _, picture in group if isinstance(picture, np.ndarray)]
+    scores = net.scores(caffe_net, np.stack(readable), run.variant) if readable else np.empty(0)
+    told = iter(zip(scores, evaluate.percentiles(scores, reference)))
+    return [Scored(name, *map(float, next(told))) if isinstance(picture, np.ndarray) else picture
+            for name, picture in group]
 
 
-def _read(name: str | Scored) -> np.ndarray | Scored:
+def read_ahead(names: list[str | Scored], batch: int,
+               jobs: int | None = None) -> Iterator[tuple[str, np.ndarray | Scored]]:
+    """(name, 256 x 256 x 3 picture, or a Scored that says why there is none), read by `jobs` threads (default: one per
+    core), two batches ahead of the net."""
+    return parallel.threads(_read, names, jobs, 2 * max(batch, jobs or parallel.cores()))
+
+
+def _read(name: str | Scored) -> tuple[str, np.ndarray | Scored]:
     if isinstance(name, Scored):
-        return name
+        return name.path, name
     try:
-        return image.square(image.read(name))
+        return name, image.decode_square(image.load(name))
     except SelfieError as error:
-        return Scored(name, error=str(error))
+        return name, Scored(name, error=str(error))
