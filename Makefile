@@ -24,7 +24,7 @@ comma       := ,
 
 .DEFAULT_GOAL := help
 .PHONY: help setup system caffe caffe-test weights label faces lmdb train eval report score compare ablation \
-        reach demo figures-run prototxt test lint clean distclean
+        reach demo figures-run prototxt test bench lint clean distclean
 
 help: ## list the targets
 	@echo "The selfie experiment of 2015 on real Caffe. On a fresh Debian 12:  make demo"
@@ -144,6 +144,9 @@ prototxt: setup ## write the generated files of prototxt/ anew
 
 test: setup ## run the tests (after all set-up)
 	$(PY) -m pytest
+
+bench: setup ## measure everything beside its peers: table, build/bench/bench.json (QUICK=1: minutes)
+	$(PY) tools/bench.py $(if $(QUICK),--quick)
 
 lint: $(VENV)/.installed ## ruff, and the generated prototxts against their generator
 	$(VENV)/bin/ruff check

@@ -39,8 +39,8 @@ layer {{ name: "loss" type: "SoftmaxWithLoss" bottom: "head" bottom: "label" }}
 
 
 def clean_environment(**more: str) -> dict[str, str]:
-    """The environment without anything that steers OpenBLAS, plus `more`."""
-    return {**{k: v for k, v in os.environ.items() if not k.startswith("OPENBLAS_")}, **more}
+    """The environment without anything that steers OpenBLAS or Caffe's log, plus `more`."""
+    return {**{k: v for k, v in os.environ.items() if not k.startswith(("OPENBLAS_", "GLOG_"))}, **more}
 
 
 def write_solver(folder, max_iter=10, hidden=8, first="hidden", fmt="BINARYPROTO", more="", net=None):

@@ -1,0 +1,31 @@
+#!/usr/bin/env python3
+"""Measure how fast everything is, beside its peers on the same work, and print the table of the README.
+
+Groups: start (commands' start-up), lmdb (beside Caffe's convert_imageset), scoring (beside the bare net), faces,
+labels, crops (dense search beside random crops), growth (cost at 1,000, 10,000 and 100,000). What is compared takes
+turns. The numbers go to OUT/bench.json, group by group, and a plot of growth to OUT/growth.png; pictures and tables to
+work on are made in OUT once, about 1 GB, with --quick 0.3 GB.
+"""
+
+from pathlib import Path
+
+from selfie import cli
+
+
+def main(argv=None):
+    parser = cli.parser(__doc__)
+    parser.add_argument("--only", nargs="+", metavar="GROUP", help="measure these groups again, keep the others")
+    parser.add_argument("--quick", action="store_true", help="less work: minutes instead of a quarter of an hour")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder for all it makes (default: build/bench)")
+    args = parser.parse_args(argv)
+
+    from selfie import bench, paths
+    unknown = set(args.only or ()) - set(bench.GROUPS)
+    if unknown:
+        parser.error(f"no group {', '.join(sorted(unknown))}: choose from {', '.join(bench.GROUPS)}")
+    report = bench.measure(args.out or paths.BUILD / "bench", args.only or bench.GROUPS, args.quick)
+    print(*bench.table(report), sep="\n")
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,407 @@
+"""What `make bench` measures: the commands and their peers on the same work, in turns.
+
+Each group of GROUPS is a function that returns rows for the table. What is compared takes turns, round by round, so
+that a machine with other work to do slows all of them; a ratio is the median of the rounds' ratios. Everything that is
+measured is kept in bench.json, group by group, so a group can be measured again alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
+from functools import cache
+from pathlib import Path
+from typing import Callable, NamedTuple
+
+import cv2
+import numpy as np
+import polars as pl
+
+from selfie import database, image, net, parallel, paths, plots, runs, score
+from selfie.errors import SelfieError
+
+PHOTOS = ("astronaut.png", "brick.png", "chelsea.png", "coffee.png", "grass.png", "motorcycle_left.png", "rocket.jpg")
+DIFFERENT = 400  # pictures that are drawn; more files are these again, with another comment inside
+CONVERT_IMAGESET = paths.BUILD / "caffe" / "bin" / "convert_imageset"
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table. `ours` and `peer` in `unit`; `ratio` says how many times better ours is (time: peer / ours,
+    images/s: ours / peer). `wanted` is the bound that was set: of the ratio, or of `ours` where there is no peer."""
+
+    group: str
+    what: str
+    unit: str
+    ours: float
+    peer: float | None = None
+    peer_name: str = ""
+    ratio: float | None = None
+    wanted: float | None = None
+    detail: dict = field(default_factory=dict)
+
+    @property
+    def fine(self) -> bool | None:
+        """Whether the bound is kept; None without one. Times and memory are to be below it, all else above."""
+        if self.wanted is None:
+            return None
+        value = self.ours if self.ratio is None else self.ratio
+        return value <= self.wanted if self.ratio is None and self.unit in ("s", "MB") else value >= self.wanted
+
+
+class Cost(NamedTuple):
+    """What a command took. `cores`: processor time / time;  `megabytes`: the largest resident set of its process."""
+
+    seconds: float
+    cores: float
+    megabytes: float
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where the benchmark's own files are, and whether it is the short one."""
+
+    folder: Path
+    quick: bool
+
+    def pictures(self, count: int, side: int) -> Path:
+        return pictures(self.folder / f"{count}x{side}", count, side)
+
+
+def command(*arguments: object) -> Cost:
+    """Run `python <arguments>` from the project's root, its output thrown away. SelfieError if it fails."""
+    start = time.perf_counter()
+    process = subprocess.Popen([sys.executable, *map(str, arguments)], cwd=paths.ROOT, stdout=subprocess.DEVNULL,
+                               stderr=subprocess.PIPE)
+    told = process.stderr.read().decode(errors="replace")
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    seconds = time.perf_counter() - start
+    if process.returncode:
+        raise SelfieError(f"{' '.join(map(str, arguments))} failed: {told.strip()[-500:]}")
+    return Cost(seconds, (usage.ru_utime + usage.ru_stime) / seconds, usage.ru_maxrss / 1024)
+
+
+def in_turns(rounds: int, **contenders: Callable[[int], float]) -> dict[str, list[float]]:
+    """name -> what contender(round) returned, in seconds or images/s, for each round; they take turns."""
+    found: dict[str, list[float]] = {name: [] for name in contenders}
+    for number in range(rounds):
+        for name, contender in contenders.items():
+            found[name].append(contender(number))
+    return found
+
+
+def median_ratio(first: list[float], second: list[float]) -> float:
+    return statistics.median(a / b for a, b in zip(first, second))
+
+
+# --- work to do ------------------------------------------------------------------------------------------------------
+
+
+def pictures(folder: Path, count: int, side: int) -> Path:
+    """`count` JPEGs of `side` x `side` pixels in folder/images, with folder/labels.csv; made once. Returns labels.csv.
+
+    Random parts of scikit-image's photographs with film grain, so that a file of 1080 pixels has the 150 to 250 kB of
+    a phone's. No two files are equal: make_lmdb would take them for the same selfie.
+    """
+    labels = folder / "labels.csv"
+    if labels.exists():
+        return labels
+    (folder / "images").mkdir(parents=True, exist_ok=True)
+    tasks = [(folder, number, count, side) for number in range(min(count, DIFFERENT))]
+    for _ in parallel.threads(_draw, tasks):
+        pass
+    names = [f"{number:06d}.jpg" for number in range(count)]
+    paths.write_csv(labels, pl.DataFrame({"id": names, "path": names, "split": ["train"] * count,
+                                          "label": [number % 2 for number in range(count)]}))
+    return labels
+
+
+def _draw(task: tuple[Path, int, int, int]) -> None:
+    """Picture `number`, into all files that have its pixels."""
+    folder, number, count, side = task
+    rng = np.random.default_rng([2015, number])
+    scene = _photo(PHOTOS[number % len(PHOTOS)])
+    part = int(min(scene.shape[:2]) * rng.uniform(0.6, 1))
+    top, left = (rng.integers(0, length - part + 1) for length in scene.shape[:2])
+    picture = cv2.resize(scene[top:top + part, left:left + part], (side, side), interpolation=cv2.INTER_CUBIC)
+    cv2.setRNGSeed(number)
+    grain = cv2.randn(np.empty((side, side, 3), np.int16), 0, 5)
+    data = cv2.imencode(".jpg", cv2.add(picture.astype(np.int16), grain, dtype=cv2.CV_8U),
+                        [cv2.IMWRITE_JPEG_QUALITY, 85])[1].tobytes()
+    for copy in range(number, count, DIFFERENT):
+        comment = b"\xff\xfe\x00\x0a%08d" % copy
+        (folder / "images" / f"{copy:06d}.jpg").write_bytes(data[:2] + comment + data[2:])
+
+
+@cache
+def _photo(name: str) -> np.ndarray:
+    """A photograph of scikit-image's wheel: real, and here without a download."""
+    import skimage
+    return image.read_named(Path(skimage.__file__).parent / "data" / name)
+
+
+def make_run(folder: Path, variant: str) -> runs.Run:
+    """A finished run of a net with random weights: speed does not depend on what it has learnt."""
+    run = runs.Run(folder / "runs" / variant, {
+        "variant": variant, "state": "finished", "caffemodel": "random.caffemodel",
+        "lmdb": {"train": {"inputs": {"preprocessing": image.PREPROCESSING}}}})
+    if not (run.folder / "run.json").exists():
+        run.folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(paths.PROTOTXT / variant / "deploy.prototxt", run.folder / "deploy.prototxt")
+        caffe_net, rng = net.load(run.folder / "deploy.prototxt"), np.random.default_rng(2015)
+        for weights, *_ in caffe_net.params.values():
+            weights.data[...] = rng.standard_normal(weights.data.shape, np.float32) * (2 * weights.shape[0] /
+                                                                                      weights.count) ** 0.5
+        caffe_net.save(str(run.folder / "random.caffemodel"))
+        paths.write_csv(run.folder / "val_scores.csv", pl.DataFrame({
+            "key": list("abcd"), "label": [0, 0, 1, 1], "score": [0.1, 0.4, 0.6, 0.9]}))
+        run.save()
+    return run
+
+
+def manifest(folder: Path, rows: int, suffix: str) -> Path:
+    """A manifest of `rows` invented posts, .parquet or .csv; made once."""
+    path = folder / f"manifest{rows}{suffix}"
+    if path.exists():
+        return path
+    rng = np.random.default_rng(2015)
+    number = pl.int_range(rows, eager=True)
+    table = pl.DataFrame({
+        "id": "s" + number.cast(pl.String).str.zfill(8), "path": number.cast(pl.String) + ".jpg",
+        "user": "u" + pl.Series(rng.integers(0, max(1, rows // 5), rows)).cast(pl.String),
+        "followers": (50 * (1 + rng.pareto(1, rows))).clip(1, 1e8).astype(np.int64),
+        "likes": rng.lognormal(3, 1, rows).astype(np.int64),
+        "tags": pl.Series([" ".join(f"tag{k}" for k in range(n)) for n in range(25)]).gather(rng.integers(0, 25, rows)),
+        "posted_at": (pl.Series(rng.integers(1_420_000_000, 1_445_000_000, rows)) * 1000).cast(
+            pl.Datetime("ms")).dt.strftime("%Y-%m-%dT%H:%M:%SZ")})
+    folder.mkdir(parents=True, exist_ok=True)
+    with paths.atomic_path(path) as temporary:
+        table.write_parquet(temporary) if suffix == ".parquet" else table.write_csv(temporary)
+    return path
+
+
+# --- groups ----------------------------------------------------------------------------------------------------------
+
+
+def start(setting: Setting) -> Iterable[Row]:
+    """Every command's --help, and one picture's score."""
+    helps = {path.name: min(command(path, "--help").seconds for _ in range(3))
+             for path in sorted([*paths.ROOT.glob("tools/*.py"), *paths.ROOT.glob("pycaffe_scripts/*.py")])}
+    slowest = max(helps, key=helps.get)
+    yield Row("start", f"--help, the slowest of {len(helps)} commands: {slowest}", "s", helps[slowest], wanted=0.3,
+              detail=helps)
+    run = make_run(setting.folder, "squeezenet")
+    one = setting.pictures(1, 1080).parent / "images" / "000000.jpg"
+    times = [command("tools/score.py", "--run", run.folder, one).seconds for _ in range(5)]
+    yield Row("start", "score.py one.jpg, squeezenet", "s", statistics.median(times), wanted=1.5,
+              detail={"rounds": times})
+
+
+def lmdb(setting: Setting) -> Iterable[Row]:
+    """make_lmdb.py --raw beside Caffe's convert_imageset: from their start to their end."""
+    count, rounds = (400, 2) if setting.quick else (2000, 3)
+    for side, what in ((1000, "same pixels"), (1080, "halved by the JPEG decoder")):
+        labels = setting.pictures(count, side)
+        found = in_turns(rounds, ours=lambda _, labels=labels: count / make_lmdb(setting, labels, "--raw").seconds,
+                         peer=lambda _, labels=labels: count / convert_imageset(setting, labels))
+        detail = {"rounds": found}
+        if side == 1000:
+            detail["largest difference of a pixel"] = _largest_difference(setting)
+        yield Row("lmdb", f"raw LMDB of JPEGs of {side} px ({what})", "images/s", statistics.median(found["ours"]),
+                  statistics.median(found["peer"]), "convert_imageset", median_ratio(found["ours"], found["peer"]),
+                  1.8, detail)
+
+
+def make_lmdb(setting: Setting, labels: Path, *options: str) -> Cost:
+    """Into <folder>/lmdb, from nothing."""
+    shutil.rmtree(setting.folder / "lmdb", ignore_errors=True)
+    return command("tools/make_lmdb.py", "--labels", labels, "--images", labels.parent / "images", "--out",
+                   setting.folder / "lmdb", *options)
+
+
+def convert_imageset(setting: Setting, labels: Path) -> float:
+    """Seconds that Caffe's own tool takes for the same pictures, into <folder>/peer. The order is that of our LMDB."""
+    shutil.rmtree(setting.folder / "peer", ignore_errors=True)
+    lines = [line.split("\t") for line in (setting.folder / "lmdb/train/list.txt").read_text().splitlines()]
+    (setting.folder / "list").write_text("".join(f"{path} {label}\n" for _, label, path in lines))
+    begin = time.perf_counter()
+    subprocess.run([CONVERT_IMAGESET, "--resize_height=256", "--resize_width=256", f"{labels.parent}/images/",
+                    setting.folder / "list", setting.folder / "peer"], check=True, capture_output=True)
+    return time.perf_counter() - begin
+
+
+def _largest_difference(setting: Setting) -> int:
+    """Between a pixel of our raw LMDB and of Caffe's, in levels."""
+    import lmdb as pylmdb
+
+    from selfie import datum
+    with pylmdb.open(str(setting.folder / "peer"), readonly=True, lock=False) as env, env.begin() as transaction, \
+            database.Database(setting.folder / "lmdb" / "train") as ours:
+        return max(int(cv2.absdiff(datum.decode(theirs)[0], pixels).max())
+                   for (_, theirs), (_, pixels, _) in zip(transaction.cursor(), ours))
+
+
+def scoring(setting: Setting) -> Iterable[Row]:
+    """score.py's pipeline on JPEGs of 1080 px beside the bare net on pictures in memory, both in the same number of
+    copies; and what a single net makes of both cores."""
+    for variant, full, short in (("squeezenet", 500, 100), ("vgg16", 32, 16)):
+        share, rounds = (short, 2) if setting.quick else (full, 4)
+        run = make_run(setting.folder, variant)
+        names = sorted(map(str, (setting.pictures(2000, 1080).parent / "images").iterdir()))
+        caffe_net, cores, busy = run.net(), parallel.cores(), []
+
+        def ours(number: int, run=run, share=share, busy=busy, names=names) -> float:
+            """Pictures per second, without loading the net."""
+            scored = score.score(run, names[number * share:(number + 1) * share], batch=min(16, share // 4))
+            used, begin = time.process_time(), time.perf_counter()
+            assert all(one.error is None for one in scored)
+            seconds = time.perf_counter() - begin
+            busy.append((time.process_time() - used) / seconds)
+            return share / seconds
+
+        def bare(_: int, count: int = cores, run=run, share=share, caffe_net=caffe_net) -> float:
+            size = min(16, share // 4)
+            batch = np.random.default_rng(0).integers(0, 256, (size, 256, 256, 3), dtype=np.uint8)
+            begin = time.perf_counter()
+            done = list(net.imap(caffe_net, run.deploy, lambda copy, _: net.scores(copy, batch, run.variant),
+                                 range(share // size), count))
+            return len(done) * size / (time.perf_counter() - begin)
+
+        found = in_turns(rounds, ours=ours, bare=bare, single=lambda number, bare=bare: bare(number, 1))
+        for name, peer in (("the bare net, a copy per core", "bare"), ("the bare net, once, with all cores", "single")):
+            yield Row("scoring", f"{variant}, JPEGs of 1080 px", "images/s", statistics.median(found["ours"]),
+                      statistics.median(found[peer]), name, median_ratio(found["ours"], found[peer]),
+                      0.95 if (variant, peer) == ("vgg16", "bare") else None,
+                      {"rounds": found, "cores": cores, "cores busy": statistics.median(busy)})
+
+
+def faces(setting: Setting) -> Iterable[Row]:
+    """The face filter on JPEGs of 1080 px."""
+    count = 100 if setting.quick else 400
+    labels = setting.pictures(count, 1080)
+    for detector in ("lbp", "mtcnn"):
+        if detector == "mtcnn" and not _has_mtcnn():
+            log.warning("no measurement of MTCNN: its weights are not here ('make weights VARIANT=mtcnn')")
+            continue
+        cost = command("tools/filter_faces.py", "--manifest", labels, "--images", labels.parent / "images", "--out",
+                       setting.folder / "faces.csv", "--detector", detector)
+        yield Row("faces", f"face filter {detector}, JPEGs of 1080 px", "images/s", count / cost.seconds,
+                  detail=cost._asdict())
+
+
+def _has_mtcnn() -> bool:
+    from selfie import mtcnn
+    return not mtcnn.available()
+
+
+def labels(setting: Setting) -> Iterable[Row]:
+    """label.py on millions of rows."""
+    rows = 500_000 if setting.quick else 5_000_000
+    for suffix, most in ((".parquet", 15), (".csv", 40)):
+        source = manifest(setting.folder, rows, suffix)
+        cost = command("tools/label.py", "--manifest", source, "--out", setting.folder / "labels.csv")
+        what = f"labels of {rows:,} rows of {suffix[1:]}"
+        yield Row("labels", what, "s", cost.seconds, wanted=None if setting.quick else most, detail=cost._asdict())
+        yield Row("labels", f"{what}: memory", "MB", cost.megabytes, wanted=3000)
+
+
+def crops(setting: Setting) -> Iterable[Row]:
+    """The best crop: the dense search beside 1000 random crops, as in the post."""
+    from selfie.crops import Searcher, space
+    run = make_run(setting.folder, "squeezenet")
+    searcher = Searcher(run)
+    photos = [_photo("astronaut.png"), _photo("coffee.png")][:1 if setting.quick else 2]
+    found = {"dense": [], "random": []}
+    for photo in photos:
+        for method, results in found.items():
+            results.append(searcher.search(photo, space(photo, run.variant), method))
+    seconds = {method: [result.seconds for result in results] for method, results in found.items()}
+    scores = {method: [result.best[0][1] for result in results] for method, results in found.items()}
+    yield Row("crops", "best crop, dense search, squeezenet", "s", statistics.mean(seconds["dense"]),
+              statistics.mean(seconds["random"]), "1000 random crops", median_ratio(seconds["random"],
+                                                                                    seconds["dense"]),
+              detail={"seconds": seconds, "best scores": scores})
+
+
+def growth(setting: Setting) -> Iterable[Row]:
+    """LMDB, labels and scoring (the demo net) at 1,000, 10,000 and 100,000: cost per item, and memory."""
+    sizes = (1000, 10_000) if setting.quick else (1000, 10_000, 100_000)
+    run, costs = make_run(setting.folder, "demo"), {"lmdb": [], "labels": [], "scoring": []}
+    for size in sizes:
+        source = setting.pictures(size, 128)
+        costs["lmdb"].append(make_lmdb(setting, source))
+        shutil.rmtree(setting.folder / "lmdb")
+        costs["scoring"].append(command("tools/score.py", "--run", run.folder, "--csv", source.parent / "images"))
+        costs["labels"].append(command("tools/label.py", "--out", setting.folder / "labels.csv", "--manifest",
+                                       manifest(setting.folder, size, ".parquet")))
+    with plots.figure(setting.folder / "growth.png") as axis:
+        for name, of_sizes in costs.items():
+            axis.loglog(sizes, [cost.seconds for cost in of_sizes], marker="o", label=name)
+        axis.set_xlabel("pictures (labels: rows)")
+        axis.set_ylabel("seconds, with starting up")
+        axis.legend()
+    for name, of_sizes in costs.items():
+        before, last = of_sizes[-2:]
+        detail = {str(size): cost._asdict() for size, cost in zip(sizes, of_sizes)}
+        yield Row("growth", f"{name}: {sizes[-1]:,} against {sizes[-2]:,}, times the cost", "x",
+                  last.seconds / before.seconds, detail=detail)
+        yield Row("growth", f"{name}: memory at {sizes[-1]:,}", "MB", last.megabytes,
+                  wanted=500 if name == "lmdb" else None)
+
+
+GROUPS = {function.__name__: function for function in (start, lmdb, scoring, faces, labels, crops, growth)}
+
+
+# --- all of it -------------------------------------------------------------------------------------------------------
+
+
+def measure(folder: Path, groups: Iterable[str], quick: bool) -> dict:
+    """Measure `groups` and put them into folder/bench.json beside those that were measured before; its content."""
+    file = folder / "bench.json"
+    report = paths.read_json(file) if file.exists() else {"groups": {}}
+    for name in groups:
+        log.info("measuring %s", name)
+        rows = [{**asdict(row), "fine": row.fine} for row in GROUPS[name](Setting(folder, quick))]
+        report["machine"] = machine()
+        report["groups"][name] = {"quick": quick, "rows": rows,
+                                  "measured": datetime.now(timezone.utc).isoformat(timespec="minutes")}
+        paths.write_json(file, report)
+    return report
+
+
+def machine() -> dict:
+    """What the numbers depend on."""
+    info = Path("/proc/cpuinfo")
+    model = next((line.split(":", 1)[1].strip() for line in info.read_text().splitlines()
+                  if line.startswith("model name")), "") if info.exists() else ""
+    return {"cpu": model or platform.machine(), "cores": parallel.cores(), "system": platform.platform(),
+            "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
+            "blas_kernel": net.caffe().blas_kernel(), "python": platform.python_version()}
+
+
+def table(report: dict) -> list[str]:
+    """The report as lines of Markdown."""
+    lines = ["| what | ours | peer | ratio | wanted |", "|---|---|---|---|---|"]
+    for name in (name for name in GROUPS if name in report["groups"]):
+        for row in report["groups"][name]["rows"]:
+            peer = "" if row["peer"] is None else f"{_number(row['peer'])} ({row['peer_name']})"
+            ratio = "" if row["ratio"] is None else f"{row['ratio']:.2f}"
+            wanted = "" if row["wanted"] is None else f"{row['wanted']:g}{'' if row['fine'] else ' **missed**'}"
+            lines.append(f"| {row['what']} | {_number(row['ours'])} {row['unit']} | {peer} | {ratio} | {wanted} |")
+    return lines
+
+
+def _number(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
