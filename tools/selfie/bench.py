@@ -211,7 +211,7 @@ def start(setting: Setting) -> Iterable[Row]:
 
 def lmdb(setting: Setting) -> Iterable[Row]:
     """make_lmdb.py --raw beside Caffe's convert_imageset: from their start to their end."""
-    count, rounds = (400, 2) if setting.quick else (2000, 3)
+    count, rounds = (1000, 2) if setting.quick else (2000, 3)
     for side, what in ((1000, "same pixels"), (1080, "halved by the JPEG decoder")):
         labels = setting.pictures(count, side)
         found = in_turns(rounds, ours=lambda _, labels=labels: count / make_lmdb(setting, labels, "--raw").seconds,
