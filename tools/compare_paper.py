@@ -29,7 +29,7 @@ def main(argv=None):
         paper.fetch_all()
     found = compare.Comparison(run, args.gpu)
     result = found.result(args.crops)
-    result["protocol"] = [asdict(row) for row in protocol.table(run)]
+    result["protocol"] = [asdict(row) for row in protocol.table(run, len(found.seen))]
     result["arithmetic"] = protocol.arithmetic()
     pictures = {}
     if "why_not" not in result["continuum"]:
@@ -40,9 +40,9 @@ def main(argv=None):
     paths.write_json(run.folder / "compare.json", result)
     for row in compare_page.lines(result):
         print("{:48} {:32} {:>18}  {:>5}  {}".format(*row))
-    for figure, overlap, chance, theirs, their_gain, ours, our_gain, _ in compare_page.crop_lines(result):
-        scores = f", random {chance}; theirs {theirs} ({their_gain}), ours {ours} ({our_gain})" if chance else ""
-        print(f"best crop, {figure}: IoU {overlap}{scores}")
+    for figure, overlap, chance, theirs, their_gain, ours, our_gain, last in compare_page.crop_lines(result):
+        told = f"IoU {overlap}, random {chance}; theirs {theirs} ({their_gain}), ours {ours} ({our_gain})"
+        print(f"best crop, {figure}: {last if our_gain == compare_page.NOTHING else told}")
     print(compare_page.write(run, result, pictures))
 
 

@@ -288,6 +288,7 @@ class Comparison:
                 errors = [ranks[rows == row].std(ddof=1) / np.sqrt((rows == row).sum()) for row in shown]
                 axis.errorbar(shown, means, errors, color=colours[name], label=name, capsize=2, marker="o",
                               markersize=3)
+            axis.set_xticks(range(0, paper.FIGURES["continuum"].rows, 2))
             axis.set_xlabel("published row, 0 is the best")
             axis.set_ylabel("mean rank, 100 is the best")
             axis.legend()

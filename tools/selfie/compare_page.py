@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import base64
 import html
-from dataclasses import astuple
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from selfie import paths, protocol, runs
+from selfie import paths, runs
 from selfie.report import STYLE
 
 TITLES = {"continuum": "continuum: Spearman with the published row", "best_worst": "best 100 against worst 300: AUC",
           "posneg": "the post's training examples", "celebs": "celebrities: Spearman with the published order"}
-MARKS = "td.same { color: #2a7f4e; } td.different { color: #b03a2e; } td.reconstructed { color: #8a6d1a; }"
+NOTHING = "-"  # value of a test that cannot be done; the last cell says why
+MARKS = "td.same { color: #2a7f4e; } td.different { color: #b03a2e; } td.reconstructed { color: #8a6d1a; } \
+td, th { overflow-wrap: normal; }"
 
 
 def lines(result: dict) -> list[tuple[str, str, str, str, str]]:
@@ -24,7 +25,7 @@ def lines(result: dict) -> list[tuple[str, str, str, str, str]]:
     for test, title in TITLES.items():
         part = result[test]
         if "why_not" in part:
-            found.append((title, "", str(part.get("tiles", "")), "-", part["why_not"]))
+            found.append((title, "", str(part.get("tiles", "")), NOTHING, part["why_not"]))
             continue
         for kind in ("spearman", "accuracy", "auc"):
             for name, value in part.get(kind, {}).items():
@@ -43,7 +44,7 @@ def crop_lines(result: dict) -> list[tuple[str, ...]]:
     found = []
     for one in result["crops"]:
         if "why_not" in one:
-            found.append((one["figure"], one["why_not"], *[""] * 6))
+            found.append((one["figure"], *[""] * 5, NOTHING, one["why_not"]))
             continue
         found.append((one["figure"], f"{one['iou']:.2f}",
                       f"{one['iou_of_random_crops']:.2f} ({one['random_crops_that_overlap_more']:.0%} overlap more)",
@@ -66,7 +67,7 @@ def write(run: runs.Run, result: dict, pictures: dict[str, np.ndarray | Path]) -
             _table(("figure", "IoU, ours and theirs", "IoU of random crops", "their scores", "gain", "our scores",
                     "gain", "our score of their crop"), crop_lines(result)),
             "<h2>The map</h2>", f"<p>{html.escape(result['tsne'])}</p>",
-            "<h2>The protocol</h2>", _protocol(run)]
+            "<h2>The protocol</h2>", _protocol(result["protocol"])]
     page = (f'<!doctype html>\n<html lang="en"><meta charset="utf-8">\n'
             f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<title>{title}</title>\n'
             f"<style>{STYLE}{MARKS}</style>\n" + "\n".join(body) + "\n</html>\n")
@@ -84,10 +85,9 @@ def _trained(result: dict) -> str:
             f"Brightness is the mean gray value; the probe a linear classifier on untouched ImageNet features.</p>")
 
 
-def _protocol(run: runs.Run) -> str:
-    rows = "".join("<tr>" + "".join(f'<td class="{value if number == 3 else ""}">{html.escape(value)}</td>'
-                                    for number, value in enumerate(astuple(row))) + "</tr>"
-                   for row in protocol.table(run))
+def _protocol(table: list[dict]) -> str:
+    rows = "".join("<tr>" + "".join(f'<td class="{value if name == "mark" else ""}">{html.escape(value)}</td>'
+                                    for name, value in row.items()) + "</tr>" for row in table)
     head = "".join(f"<th>{name}</th>" for name in ("", "the post", "this run", "", "why"))
     return f'<div class="scroll"><table><tr>{head}</tr>{rows}</table></div>'
 
@@ -95,8 +95,10 @@ def _protocol(run: runs.Run) -> str:
 def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     def line(cells: tuple[str, ...], tag: str) -> str:
         return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
-    return ('<div class="scroll"><table>' + line(head, "th") + "\n".join(line(row, "td") for row in rows)
-            + "</table></div>")
+    def reason(row: tuple[str, ...]) -> str:
+        return f'<tr><td>{html.escape(row[0])}</td><td colspan="{len(head) - 1}">{html.escape(row[-1])}</td></tr>'
+    body = [reason(row) if row[-2] == NOTHING else line(row, "td") for row in rows]
+    return '<div class="scroll"><table>' + line(head, "th") + "\n".join(body) + "</table></div>"
 
 
 def _figure(caption: str, picture: np.ndarray | Path) -> str:

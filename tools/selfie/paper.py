@@ -98,8 +98,9 @@ def find(name: str) -> Path:
     figure = _figure(name)
     path = paths.mirror(figure.file) or paths.DATA / "figures" / figure.file
     if not path.exists():
+        folder = path.parent.relative_to(paths.ROOT) if path.is_relative_to(paths.ROOT) else path.parent
         raise Missing(f"the published figure {figure.file} is not here: get it from the post's repository "
-                      f"(karpathy/karpathy.github.io on GitHub, assets/selfie/) into {path.parent}, or set "
+                      f"(karpathy/karpathy.github.io on GitHub, assets/selfie/) into {folder}, or set "
                       f"SELFIE_MIRROR to a folder that holds it")
     if paths.sha256(path) != figure.sha256:
         raise SelfieError(f"{path} is not the published figure (its sha256 differs): remove it and get the original")
