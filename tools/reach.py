@@ -14,7 +14,8 @@ def main(argv=None):
     parser.add_argument("--choose-only", action="store_true", help="stop before the continuum is looked at")
     args = parser.parse_args(argv)
 
-    from selfie import evaluate, paper, paths, reach, weights
+    import numpy as np
+    from selfie import compare, evaluate, paper, paths, reach, weights
     for name in ("best", "worst", "continuum"):
         paper.fetch(name)
     weights.obtain("squeezenet")
@@ -33,11 +34,15 @@ def main(argv=None):
     for result, recipe in zip(results, reach.RECIPES):
         seeds = reach.SEEDS if recipe.name == chosen else reach.SEEDS[:1]
         tiles, values = reach.order(recipe, seeds, where)
-        published = [-tile.row for tile in tiles]
+        published = np.array([-tile.row for tile in tiles])
         result |= {"nets": len(seeds) * reach.FOLDS, "continuum": evaluate.spearman_report(values, published)}
         print("{recipe:16} Spearman {value:.2f} ({low:.2f} to {high:.2f}), {nets} nets{mark}".format(
             **result, **result["continuum"], mark="  <- chosen" if recipe.name == chosen else ""), flush=True)
-    paths.write_json(where.runs / "reach.json", {"chosen": chosen, "recipes": results})
+        if recipe.name == chosen:
+            beside = compare.ordered({"score": values, **compare.baselines(tiles)}, published)
+    for name, one in beside.items():
+        print("{:24} {value:.2f} ({low:.2f} to {high:.2f})".format(name, **one))
+    paths.write_json(where.runs / "reach.json", {"chosen": chosen, "beside": beside, "recipes": results})
 
 
 if __name__ == "__main__":

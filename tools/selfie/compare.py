@@ -152,6 +152,13 @@ class Probe:
         return values[np.searchsorted(places, wanted)]  # both are in order
 
 
+def baselines(some: Sequence[paper.Tile]) -> dict[str, np.ndarray]:
+    """Brightness and probe of tiles of figures that the probe is not trained on."""
+    tiles = Tiles()
+    places = np.array([tiles.rows[tile.id] for tile in some])
+    return {"brightness": brightness(tiles.reduced)[places], "probe": Probe(tiles).on(places)}
+
+
 # --- the tests -------------------------------------------------------------------------------------------------------
 
 
