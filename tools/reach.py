@@ -31,7 +31,7 @@ def main(argv=None):
     print(f"chosen: {chosen}")
     if args.choose_only:
         return
-    for result, recipe in zip(results, reach.RECIPES):
+    for result, recipe in sorted(zip(results, reach.RECIPES), key=lambda one: one[1].name != chosen):
         seeds = reach.SEEDS if recipe.name == chosen else reach.SEEDS[:1]
         tiles, values = reach.order(recipe, seeds, where)
         published = np.array([-tile.row for tile in tiles])
@@ -40,9 +40,9 @@ def main(argv=None):
             **result, **result["continuum"], mark="  <- chosen" if recipe.name == chosen else ""), flush=True)
         if recipe.name == chosen:
             beside = compare.ordered({"score": values, **compare.baselines(tiles)}, published)
-    for name, one in beside.items():
-        print("{:24} {value:.2f} ({low:.2f} to {high:.2f})".format(name, **one))
-    paths.write_json(where.runs / "reach.json", {"chosen": chosen, "beside": beside, "recipes": results})
+            for name, one in beside.items():
+                print("  {:24} {value:.2f} ({low:.2f} to {high:.2f})".format(name, **one), flush=True)
+        paths.write_json(where.runs / "reach.json", {"chosen": chosen, "beside": beside, "recipes": results})
 
 
 if __name__ == "__main__":
