@@ -132,7 +132,7 @@ figures-run: setup ## SqueezeNet on the post's own published tiles (found in SEL
 	      --replace
 	$(PY) tools/compare_paper.py --run runs/figures
 	$(MAKE) --no-print-directory report RUN=runs/figures MANIFEST= GRID_FLAGS="--rows 4 --columns 5" \
-	      MAP_FLAGS="--perplexity 15"
+	      MAP_FLAGS="--perplexity 15" CROPS="$$(ls $(VENV)/lib/python3*/site-packages/skimage/data/astronaut.png)"
 
 reach: setup ## order the published continuum by nets that saw only its best and worst: half an hour
 	$(PY) tools/reach.py

@@ -195,6 +195,25 @@ def test_the_command_shows_patches_that_alone_make_the_activation(tiny_run, tiny
     assert len(shapes) == 1
 
 
+def test_patches_of_bad_selfies_stay_small(tiny_run, tiny_lmdb, tmp_path):
+    """Below a score of 50 % no patch is larger than 48 pixels, in any of the pictures; the others fill their cell."""
+    blob, found = filters.find(tiny_run, count=4, top=4)
+    files = filters.draw(tiny_run, blob, found, tmp_path)
+    selfies = grids.pictures_of(tiny_lmdb / "test", [patch.key for patches in found for patch in patches])
+    bad = net.scores(tiny_run.net(), np.stack(selfies), tiny_run.variant) < 0.5
+    assert 0 < bad.sum() < len(bad)
+    for file in files:
+        sheet, filled = cv2.imread(str(file)), []
+        for number in range(len(bad)):
+            block, place = divmod(number, 4)
+            top = 12 + 20 + 97 * (place // 2)
+            left = 12 + block * (194 + 12) + 97 * (place % 2)
+            cell = sheet[top:top + 96, left:left + 96].astype(int)
+            ring = np.delete(cell.reshape(-1, 3), np.ravel_multi_index(np.mgrid[24:72, 24:72], (96, 96)).ravel(), 0)
+            filled.append(bool(np.abs(ring - filters.GRAY).max() > 0))
+        assert filled == [not each for each in bad]
+
+
 def test_chosen_filters_and_the_seed(tiny_run):
     """--filters are shown in the given order; the same seed chooses the same ones, and the default blob is the third
     stage's last."""

@@ -17,6 +17,7 @@ from selfie.variants import Variant
 
 GRAY = 128
 CELL = 96  # pixels of a patch in the sheets
+BAD_CELL = 48  # where its selfie scores below 50 %: late filters see whole faces, and nobody should be recognised
 MAP_CELL = 80
 LABEL = 20  # pixels of height for a line of text
 FONT = cv2.FONT_HERSHEY_SIMPLEX
@@ -147,9 +148,10 @@ def visible(values: np.ndarray) -> np.ndarray:
 def draw(run: runs.Run, blob: str, found: list[list[Patch]], folder: Path, split: str = "test",
          gpu: int | None = None) -> list[Path]:
     """Write patches.png, guided.png and deconvolution.png, block for block the same, into `folder`; their paths."""
-    caffe_net = gradient.load(gradient.up_to(gradient.parse(run.deploy), blob), run.caffemodel, gpu)
-    keys = [patch.key for patches in found for patch in patches]
+    keys = list(dict.fromkeys(patch.key for patches in found for patch in patches))
     selfies = dict(zip(keys, grids.pictures_of(paths.ROOT / run.info["lmdb"]["path"] / split, keys)))
+    sides = _cell_sides(run, selfies, gpu)
+    caffe_net = gradient.load(gradient.up_to(gradient.parse(run.deploy), blob), run.caffemodel, gpu)
     names = ["patches", "guided", "deconvolution"]
     blocks: dict[str, list[np.ndarray]] = {name: [] for name in names}
     for patches in tqdm(found, unit="filter", desc="gradients"):
@@ -159,13 +161,29 @@ def draw(run: runs.Run, blob: str, found: list[list[Patch]], folder: Path, split
             values = gradients(caffe_net, run.variant, blob, patches, pictures, rule)
             shown[rule] = [visible_part(value, patch.box) for value, patch in zip(values, patches)]
         for name in names:
-            cells = [cut(picture, patch.box) for picture, patch in zip(shown[name], patches)]
+            cells = [cell(cut(picture, patch.box), sides[patch.key]) for picture, patch in zip(shown[name], patches)]
             blocks[name].append(grids.grid(cells, round(len(cells) ** 0.5), CELL))
     labels = [f"filter {patches[0].filter}" for patches in found]
     files = [folder / f"{name}.png" for name in names]
     for file, name in zip(files, names):
         image.write(file, sheet(blocks[name], labels, columns=4))
     return files
+
+
+def _cell_sides(run: runs.Run, selfies: dict[str, np.ndarray], gpu: int | None) -> dict[str, int]:
+    """Key -> pixels that a patch of this selfie may have, by the run's own score of it."""
+    scorer = run.net(gpu)
+    told = [net.scores(scorer, np.stack(batch), run.variant)
+            for batch in evaluate.batches(selfies.values(), evaluate.BATCH)]
+    return {key: CELL if score >= 0.5 else BAD_CELL for key, score in zip(selfies, np.concatenate(told))}
+
+
+def cell(patch: np.ndarray, side: int) -> np.ndarray:
+    """An H x W x 3 patch squashed to `side` pixels, in the middle of a gray square of CELL pixels."""
+    square = np.full((CELL, CELL, 3), GRAY, np.uint8)
+    start = (CELL - side) // 2
+    square[start:start + side, start:start + side] = cv2.resize(patch, (side, side), interpolation=cv2.INTER_AREA)
+    return square
 
 
 def visible_part(values: np.ndarray, box: Box) -> np.ndarray:

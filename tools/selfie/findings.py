@@ -14,7 +14,8 @@ Two effect sizes, both in [-1, 1]:
 A rule is a finding if its partial correlation is significant after correction for all rules, against the score and
 against the labels together (Holm 1979), and not negligible (at least 0.1, Cohen's "small"). The score enters by its
 normal scores (ranks): calibration does not matter. Intervals are 95 % percentile bootstrap over selfies, and the test
-of a partial correlation takes its standard error from the same bootstrap, as rare properties scatter unevenly. Selfies
+of a partial correlation takes its standard error from the same bootstrap, as rare properties scatter unevenly, but none
+below 1 / sqrt(selfies - controls - 3), that of normal values. Selfies
 without a detected face are left out; where too few have one, all are used, and faces are not spoken of.
 """
 
@@ -159,7 +160,8 @@ def effects(values: pl.DataFrame, targets: dict[str, Target], extra: Sequence[st
 
       selfies     how many were used
       properties  list of dicts: property, rule, selfies, delta and partial, each with _low, _high, and _p (after Holm)
-      rules       list of dicts: rule, claim, members, selfies, partial with _low, _high, _p, finding, verdict, why
+      rules       list of dicts: rule, claim, members, selfies, partial with _low, _high, _p and _absent_p (that the
+                  effect in the claim's direction is at least small, after Holm), finding, verdict, why
       findings    names of the rules that are findings
 
     values: a row per selfie, columns as `measure` makes them, and the attributes named in `extra`.
@@ -178,8 +180,9 @@ def effects(values: pl.DataFrame, targets: dict[str, Target], extra: Sequence[st
         told[name] = {"selfies": int(used.sum()),
                       "properties": _property_effects(model, target.top[used], rules),
                       "rules": _rule_effects(model, rules)}
-    for kind, field in (("properties", "delta"), ("properties", "partial"), ("rules", "partial")):
-        _correct([row for one in told.values() for row in one[kind] if field in row], f"{field}_p")
+    for kind, field in (("properties", "delta_p"), ("properties", "partial_p"), ("rules", "partial_p"),
+                        ("rules", "partial_absent_p")):
+        _correct([row for one in told.values() for row in one[kind] if field in row], field)
     for one in told.values():
         for row in one["rules"]:
             row["finding"] = "partial" in row and row["partial_p"] < LEVEL and abs(row["partial"]) >= NEGLIGIBLE
@@ -213,9 +216,13 @@ class _Model:
                  if name == "1" or (name.removesuffix("^2") in self.controls and name.removesuffix("^2") not in but)]
         value, *sample = _partial(grams, given, index)
         low, high = np.percentile(sample, [2.5, 97.5])
-        spread = float(np.arctanh(sample).std()) or math.inf
+        # Among few selfies the bootstrap's error is too small: at least Fisher's (1924), which counts the controls.
+        free = int(known.sum()) - len(given) - 2
+        spread = max(float(np.arctanh(sample).std()), 1 / math.sqrt(free)) if free > 0 else math.inf
+        short = (math.atanh(NEGLIGIBLE) - math.atanh(value)) / spread  # by how much it falls short of a small effect
         return {"selfies": int(known.sum()), "partial": float(value), "partial_low": float(low),
-                "partial_high": float(high), "partial_p": _two_sided(math.atanh(value) / spread)}
+                "partial_high": float(high), "partial_p": _two_sided(math.atanh(value) / spread),
+                "partial_absent_p": NormalDist().cdf(-short)}
 
     def _grams(self, known: np.ndarray) -> tuple[list[str], np.ndarray]:
         """Names of the columns, the target last, and Gram matrices of the known rows: of all, then of each sample."""
@@ -248,9 +255,10 @@ def _property_effects(model: _Model, top: np.ndarray, rules: Sequence[Rule]) -> 
         siblings = [other for other in model.controls if rule_of[other] == rule_of[name]]
         column = model.values[name]
         known = column.is_not_null().to_numpy() & (top >= 0)
+        effect = model.partial({name: 1}, siblings)
+        del effect["partial_absent_p"]  # a property by itself claims no direction
         told.append({"property": name, "rule": rule_of[name],
-                     **cliff(column.to_numpy()[known], top[known], generator, model.resamples),
-                     **model.partial({name: 1}, siblings)})
+                     **cliff(column.to_numpy()[known], top[known], generator, model.resamples), **effect})
     return told
 
 
@@ -266,8 +274,8 @@ def _rule_effects(model: _Model, rules: Sequence[Rule]) -> list[dict]:
 def _verdict(row: dict) -> tuple[str, str]:
     """The post's claim: confirmed, contradicted or not measurable here, and why. Both "" where the post claims nothing.
 
-    An effect that is not found contradicts the claim only where the interval leaves no room for more than a negligible
-    one.
+    An effect that is not found contradicts the claim only where it is significantly less than a small one, in the
+    direction of the claim and after correction for all rules.
     """
     if not row["claim"]:
         return "", ""
@@ -275,8 +283,8 @@ def _verdict(row: dict) -> tuple[str, str]:
         return VERDICTS[2], row["why"]
     if row["finding"]:
         return (VERDICTS[0], "") if row["partial"] > 0 else (VERDICTS[1], "it is the other way round")
-    if row["partial_high"] < NEGLIGIBLE:
-        return VERDICTS[1], "the interval leaves no room for such an effect"
+    if row["partial_absent_p"] < LEVEL:
+        return VERDICTS[1], "if there is such an effect, it is negligible"
     return VERDICTS[2], "too few selfies to tell a small effect from none"
 
 

@@ -69,7 +69,8 @@ SECTIONS = (
     Section("The map", "tools/tsne_map.py", (
         Picture("map/grid.jpg", "t-SNE of the net's features: similar selfies lie close together.", 48),)),
     Section("How the net sees", "pycaffe_scripts/filters.py", (
-        Picture("filters/*/patches.png", "Patches that excite twelve filters of the third stage most."),
+        Picture("filters/*/patches.png",
+                "Patches that excite twelve filters of the third stage most (small: of selfies below 50 %)."),
         Picture("filters/*/deconvolution.png", "What in these patches does it: deconvolution (Zeiler and Fergus)."))),
     Section("Held against the original", "tools/compare_paper.py", (
         Picture("compare.jpg", "The published continuum: their order on the left, ours on the right.", 48),)),
