@@ -10,6 +10,10 @@
 #   BUILD          everything that is built          (default: build of this checkout)
 #   JOBS           compilers at a time               (default: number of processors)
 #   CAFFE_TARBALL  the source, already downloaded    (default: fetched through apt)
+#   CUDA=13        build for GPUs, with the CUDA 13 of cuda-13.txt, fetched through pip into build/cuda-13
+#   ARCH           their architectures, e.g. "80 90" (default: 90); newer GPUs compile the last one's code at start
+#   CUDNN=0        without cuDNN: Caffe's own kernels
+#   NCCL=1         with NCCL, for training on several GPUs
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -25,13 +29,15 @@ tarball_sha256=e0eb3f06794f7402c77b7dec8e8480273ee1a1bb192e9122b621a69d4147ad0c
 debian_suite=bullseye # the Debian release that carries this source package
 debian_source=caffe=$version-8
 
-flavour=cpu
-source=$build/caffe-src
+cuda=${CUDA:-}
+flavour=${cuda:+cuda-$cuda}
+flavour=${flavour:-cpu}
+toolkit=$build/cuda-$cuda/nvidia
+source=$build/caffe-src${cuda:+-cuda-$cuda}
 binary=$build/caffe-$flavour
 prefix=$binary/install
 stamp=$binary/stamp
 cmake_options=(
-    -DCPU_ONLY=ON
     -DBLAS=Open
     -DUSE_LEVELDB=OFF
     -DBUILD_docs=OFF
@@ -41,6 +47,46 @@ cmake_options=(
 die() {
     echo "build_caffe.sh: $*" >&2
     exit 1
+}
+
+# ---[ CUDA
+
+# "80 90" -> 80-real;90: machine code for each, and for the last one code that newer GPUs can compile.
+architectures() {
+    local known arch list=()
+    known=$("$toolkit/cu13/bin/nvcc" --list-gpu-arch | sed 's/compute_//' | tr '\n' ' ')
+    for arch in ${ARCH:-90}; do
+        [[ " $known" == *" $arch "* ]] || die "ARCH=$arch: CUDA $cuda knows ${known% }"
+        list+=("$arch-real")
+    done
+    list[-1]=${list[-1]%-real}
+    (IFS=';' && echo "${list[*]}")
+}
+
+# The toolkit's wheels, and the names that linkers look for: wheels carry libX.so.13 only.
+fetch_cuda() {
+    local folder=$build/cuda-$cuda library
+    cmp -s "$here/cuda-$cuda.txt" "$folder/wheels.txt" && return
+    echo "Fetching CUDA $cuda through pip"
+    rm -rf "$folder"
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --target "$folder" \
+        -r "$here/cuda-$cuda.txt" || die "pip could not fetch CUDA $cuda (see above)"
+    ln -s lib "$toolkit/cu13/lib64"
+    for library in "$toolkit"/*/lib/lib*.so.*; do
+        ln -sf "$(basename "$library")" "${library%.so.*}.so"
+    done
+    cp "$here/cuda-$cuda.txt" "$folder/wheels.txt"
+}
+
+cuda_options() {
+    local arch
+    arch=$(architectures)
+    cmake_options+=(
+        -DCMAKE_CUDA_COMPILER="$toolkit/cu13/bin/nvcc" -DCMAKE_CUDA_ARCHITECTURES="$arch"
+        -DUSE_CUDNN="$([ "${CUDNN:-1}" = 0 ] && echo OFF || echo ON)" -DCUDNN_ROOT="$toolkit/cudnn"
+        -DUSE_NCCL="$([ "${NCCL:-0}" = 0 ] && echo OFF || echo ON)"
+        -DNCCL_INCLUDE_DIR="$toolkit/nccl/include" -DNCCL_LIBRARIES="$toolkit/nccl/lib/libnccl.so"
+    )
 }
 
 # ---[ What the build depends on
@@ -56,14 +102,17 @@ check_tools() {
 # One text that changes whenever the build has to be looked at again.
 fingerprint() {
     sha256sum "$here/build_caffe.sh" "$here/patches/series" $(patches)
-    echo "$root $build $venv"
+    echo "$root $build $venv $cuda ${ARCH:-} ${CUDNN:-} ${NCCL:-}"
     "$venv/bin/python" -c 'import sys, importlib.metadata as m; print(sys.version, m.version("numpy"))' 2>/dev/null ||
         die "numpy is missing in $venv: install requirements.txt into it"
     dpkg-query -W $(sed 's/#.*//' "$here/packages.txt") 2>/dev/null || true
 }
 
+# The CPU build leaves out those of series-cuda.
 patches() {
-    sed -e 's/#.*//' -e '/^\s*$/d' -e "s|^|$here/patches/|" "$here/patches/series"
+    local series=("$here/patches/series")
+    [ -z "$cuda" ] || series+=("$here/patches/series-cuda")
+    sed -e 's/#.*//' -e '/^\s*$/d' -e "s|^|$here/patches/|" "${series[@]}"
 }
 
 up_to_date() {
@@ -189,6 +238,12 @@ build_caffe() {
         return
     fi
     rm -f "$stamp"
+    if [ -n "$cuda" ]; then
+        fetch_cuda
+        cuda_options
+    else
+        cmake_options+=(-DCPU_ONLY=ON)
+    fi
     fetch_source
     prepare_source
     configure
@@ -242,6 +297,7 @@ run_pycaffe_tests() {
 
 # ---[ Go
 
+[ -z "$cuda" ] || [ -f "$here/cuda-$cuda.txt" ] || die "CUDA=$cuda: there is a recipe for 13 only"
 check_tools
 mkdir -p "$build"
 exec 9>"$build/.lock"

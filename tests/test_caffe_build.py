@@ -509,10 +509,12 @@ def test_another_tarball_is_refused_in_one_line(tmp_path):
 
 
 def test_every_patch_is_listed_and_says_what_it_is_for():
-    """series names all patches, in order; each has the header fields of a Debian patch."""
-    series = (PATCHES / "series").read_text().split()
-    assert series == sorted(path.name for path in PATCHES.glob("*.patch"))
-    for name in series:
+    """series and series-cuda name all patches, in order; each has the header fields of a Debian patch."""
+    both = [(PATCHES / name).read_text().split() for name in ("series", "series-cuda")]
+    assert all(series == sorted(series) for series in both)
+    names = [*both[0], *both[1]]
+    assert sorted(names) == sorted(path.name for path in PATCHES.glob("*.patch"))
+    for name in names:
         header = (PATCHES / name).read_text(encoding="utf-8").split("\n---\n")[0]
         for field in ("Description", "Author", "Forwarded", "Last-Update"):
             assert re.search(rf"^{field}: \S", header, re.M), f"{name} has no {field}"
