@@ -24,11 +24,16 @@ CAFFE = paths.BUILD / "caffe" / "bin" / "caffe"
 
 def caffe() -> ModuleType:
     """pycaffe, with glog silenced below errors; SelfieError where it was not built."""
-    os.environ.setdefault("GLOG_minloglevel", "2")
+    quiet = "GLOG_minloglevel" not in os.environ
+    if quiet:
+        os.environ["GLOG_minloglevel"] = "2"
     try:
         return importlib.import_module("caffe")
     except ImportError as error:
         raise SelfieError(f"Caffe is not built ({error}): run 'make caffe'") from error
+    finally:
+        if quiet:  # glog has read it while it was loaded; a `caffe train` that we start is to log
+            del os.environ["GLOG_minloglevel"]
 
 
 def caffe_pb2() -> ModuleType:
