@@ -20,20 +20,21 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 CAFFE = paths.BUILD / "caffe" / "bin" / "caffe"
+LOG_LEVEL = "GLOG_minloglevel"  # glog's variable, in glog's spelling
 
 
 def caffe() -> ModuleType:
     """pycaffe, with glog silenced below errors; SelfieError where it was not built."""
-    quiet = "GLOG_minloglevel" not in os.environ
+    quiet = LOG_LEVEL not in os.environ
     if quiet:
-        os.environ["GLOG_minloglevel"] = "2"
+        os.environ[LOG_LEVEL] = "2"
     try:
         return importlib.import_module("caffe")
     except ImportError as error:
         raise SelfieError(f"Caffe is not built ({error}): run 'make caffe'") from error
     finally:
         if quiet:  # glog has read it while it was loaded; a `caffe train` that we start is to log
-            del os.environ["GLOG_minloglevel"]
+            del os.environ[LOG_LEVEL]
 
 
 def caffe_pb2() -> ModuleType:
