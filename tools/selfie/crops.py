@@ -14,6 +14,7 @@ as it comes out of `image.square`. The net sees only the centre of those 256 pix
 loses the same margin all around and goes through the convolutional net (selfie.surgery) once. Value j of the map is of
 the window that starts at j strides of the level, that is j * stride * w / 256 pixels into the picture. w is a multiple
 of 256 / stride, so these are whole pixels, and the level's pixels are bit for bit those of the crops cut one by one.
+(Not so for crops of 1024 pixels and more, which `image.square` halves first; there the map is off by that as well.)
 
 What still differs is the border: a convolution with padding sees zeros beyond the edge of a single crop, but the
 neighbouring pixels in a level. Map and exact score are equal for nets without padding and for levels of one window
