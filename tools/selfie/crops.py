@@ -14,7 +14,7 @@ as it comes out of `image.square`. The net sees only the centre of those 256 pix
 loses the same margin all around and goes through the convolutional net (selfie.surgery) once. Value j of the map is of
 the window that starts at j strides of the level, that is j * stride * w / 256 pixels into the picture. w is a multiple
 of 256 / stride, so these are whole pixels, and the level's pixels are bit for bit those of the crops cut one by one.
-(Not so for crops of 1024 pixels and more, which `image.square` halves first; there the map is off by that as well.)
+(Crops of 1024 pixels and more are halved by `image.square`; there w is a multiple of 512 / stride, and so on.)
 
 What still differs is the border: a convolution with padding sees zeros beyond the edge of a single crop, but the
 neighbouring pixels in a level. Map and exact score are equal for nets without padding and for levels of one window
@@ -41,7 +41,7 @@ LEVELS_PER_OCTAVE = 3  # sizes of the pyramid between a crop and one of half its
 PASS_SIDE = 768  # pixels of the largest network input: VGG16 fills 4.2 GB with it, beside its weights
 SAME = 0.7  # crops that overlap by more (intersection over union) count as one among the best
 SEEDS, PARENTS, CHILDREN = 12, 4, 8  # of the refinement: see refine
-SPREADS = (0.06, 0.04, 0.03, 0.02, 0.01, 0.005)  # standard deviation of its moves, round by round
+SPREADS = (0.06, 0.04, 0.02, 0.01, 0.005)  # standard deviation of its moves, round by round
 
 
 @dataclass(frozen=True)
@@ -201,7 +201,7 @@ class Pass:
 
 
 def passes(allowed: Space, width: int, height: int, steps: int, crop: int) -> list[Pass]:
-    """The windows of one size (multiples of `steps`), `steps` to a side, spread over the room; none where it is empty.
+    """The windows of one size (see level_size), `steps` to a side, spread over the room; none where it is empty.
 
     What the last step leaves over is left free on both sides: every allowed position is at most half a step away. Large
     levels are cut into several passes, so that memory does not depend on the picture.
@@ -268,7 +268,7 @@ class Searcher:
         """All windows of an image pyramid and their scores on the net's maps, level by level, row by row."""
         _, steps = self.grown()
         count = 1 + int(np.ceil(LEVELS_PER_OCTAVE * np.log2(1 / allowed.smallest)))
-        sizes = {tuple(max(1, int(scale * side) // steps) * steps for side in allowed.largest)
+        sizes = {level_size(*(scale * side for side in allowed.largest), steps)
                  for scale in np.geomspace(1, allowed.smallest, count)}
         windows, scores = [], []
         for width, height in tqdm(sorted(sizes, reverse=True), unit="level", leave=False, disable=None):
@@ -312,10 +312,17 @@ class Searcher:
         return tried, exact
 
 
+def level_size(width: float, height: float, steps: int) -> tuple[int, int]:
+    """The largest windows of at most that size whose steps are whole pixels, also after image.square's halving."""
+    unit = steps * image.halving(int(min(width, height)))
+    return max(1, int(width) // unit) * unit, max(1, int(height) // unit) * unit
+
+
 def level(bgr: np.ndarray, part: Pass, steps: int) -> np.ndarray:
     """The picture resized so that each window of a pass has 256 x 256 pixels; they are 256 / steps pixels apart."""
     size = [IMAGE_SIZE + IMAGE_SIZE // steps * (count - 1) for count in (part.columns, part.rows)]
-    return cv2.resize(part.region.cut(bgr), size, interpolation=cv2.INTER_LINEAR)
+    halved = image.reduced(part.region.cut(bgr), image.halving(min(part.first.width, part.first.height)))
+    return cv2.resize(halved, size, interpolation=cv2.INTER_LINEAR)
 
 
 def distinct(windows: list[Window], scores: np.ndarray, count: int, overlap: float) -> np.ndarray:

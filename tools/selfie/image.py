@@ -73,7 +73,7 @@ def decode(data: bytes, size: int | None = None) -> np.ndarray:
     truncated (also what has no width or height).
     """
     kind, side = _check_header(data)
-    scale = min(8, _halving(side, size)) if size and kind in ("JPEG", "MPO") else 1
+    scale = min(8, halving(side, size)) if size and kind in ("JPEG", "MPO") else 1
     try:
         with _quiet:
             bgr = cv2.imdecode(np.frombuffer(data, np.uint8), REDUCED[scale])
@@ -119,10 +119,7 @@ def square(bgr: np.ndarray, size: int = 256) -> np.ndarray:
     height, width = bgr.shape[:2]
     if (height, width) == (size, size):
         return bgr
-    if (scale := _halving(min(height, width), size)) > 1:
-        bgr = cv2.copyMakeBorder(bgr, 0, -height % scale, 0, -width % scale, cv2.BORDER_REPLICATE)
-        bgr = cv2.resize(bgr, (bgr.shape[1] // scale, bgr.shape[0] // scale), interpolation=cv2.INTER_AREA)
-    return cv2.resize(bgr, (size, size), interpolation=cv2.INTER_LINEAR)
+    return cv2.resize(reduced(bgr, halving(min(height, width), size)), (size, size), interpolation=cv2.INTER_LINEAR)
 
 
 def decode_square(data: bytes, size: int = 256) -> np.ndarray:
@@ -138,12 +135,21 @@ def decode_square(data: bytes, size: int = 256) -> np.ndarray:
     return square(decode(data, size), size)
 
 
-def _halving(side: int, size: int) -> int:
-    """1, 2, 4 ...: by what a picture is reduced before it is interpolated to `size`. `side`: the shorter one."""
+def halving(side: int, size: int = 256) -> int:
+    """1, 2, 4 ...: by what `square` reduces a picture before it interpolates to `size`. `side`: the shorter one."""
     scale = 1
     while side >= 4 * size:
         side, scale = -(-side // 2), 2 * scale
     return scale
+
+
+def reduced(bgr: np.ndarray, scale: int) -> np.ndarray:
+    """A picture whose pixels are means of `scale` x `scale` pixels; its last row and column are repeated to fill up."""
+    if scale == 1:
+        return bgr
+    height, width = bgr.shape[:2]
+    bgr = cv2.copyMakeBorder(bgr, 0, -height % scale, 0, -width % scale, cv2.BORDER_REPLICATE)
+    return cv2.resize(bgr, (bgr.shape[1] // scale, bgr.shape[0] // scale), interpolation=cv2.INTER_AREA)
 
 
 def prepare(batch: np.ndarray, crop: int, mean_bgr: tuple[float, float, float]) -> np.ndarray:
