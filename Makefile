@@ -33,7 +33,10 @@ help: ## list the targets
 	@echo
 	@echo "Variables (now): VARIANT=$(VARIANT) MANIFEST=$(MANIFEST) IMAGES=$(IMAGES) LABELS=$(LABELS)"
 	@echo "  LMDB=$(LMDB) RUN=$(RUN) SEED=$(SEED) JOBS=$(JOBS) PYTHON=$(PYTHON)"
-	@echo "  GPU=0            train and score on a GPU (needs a GPU build of Caffe: not made by this Makefile yet)"
+	@echo "  GPU=0            train and score on that GPU (0,1: train on both); makes Caffe a GPU build if it is none"
+	@echo "  CUDA=13          caffe: build for GPUs, with that toolkit; 11.8 for the K40 and its time; 0: for CPUs again"
+	@echo "  ARCH='80 90'     caffe: for GPUs of these architectures (without: this machine's, or else 90; CUDA=11.8: 35)"
+	@echo "  CUDNN=0 NCCL=1   caffe: without cuDNN; with NCCL, for several GPUs. These four hold until asked for otherwise"
 	@echo "  RESUME=1         train: go on from the newest snapshot"
 	@echo "  REPLACE=1        train: remove an older run of that name first"
 	@echo "  EPOCHS=3         train: passes over the training selfies (sets max_iter)"
@@ -44,7 +47,8 @@ help: ## list the targets
 	@echo "  SELFIE_MIRROR=dir      look for downloads (weights, published figures) here first"
 	@echo "  CAFFE_TARBALL=file     Caffe's source, where it cannot be downloaded"
 
-setup: system $(VENV)/.installed caffe ## install system packages, .venv and Caffe (does only what is missing)
+# In the images of docker/ all is there, and nobody could install more.
+setup: $(if $(PREBUILT),,system $(VENV)/.installed caffe) ## install system packages, .venv and Caffe (does only what is missing)
 
 system:
 	@docker/setup_system.sh

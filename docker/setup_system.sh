@@ -1,18 +1,28 @@
 #!/usr/bin/env bash
-# Install the Debian packages of packages.txt that are missing. Nothing to do, nothing done: instant, no root needed.
+# Install the Debian packages that are missing. Nothing to do, nothing done: instant, no root needed.
+#
+#   setup_system.sh          what it takes to build and use: packages.txt, with CUDA=11.8 also packages-cuda-11.8.txt
+#   setup_system.sh run      what it takes to use a finished build: packages-run.txt
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+case ${1:-build} in
+    build) lists=("$here/packages.txt") ;;
+    run) lists=("$here/packages-run.txt") ;;
+    *) echo "usage: setup_system.sh [build|run]" >&2 && exit 1 ;;
+esac
+more=$here/packages-cuda-${CUDA:-none}.txt
+if [ "${1:-build}" = build ] && [ -f "$more" ]; then lists+=("$more"); fi
 
 die() {
     echo "setup_system.sh: $*" >&2
     exit 1
 }
 
-# Names in packages.txt that dpkg does not report as installed.
+# Names in the lists that dpkg does not report as installed.
 missing_packages() {
     local wanted installed
-    wanted=$(sed 's/#.*//' "$here/packages.txt" | tr -s ' \t' '\n' | sed '/^$/d' | sort -u)
+    wanted=$(sed 's/#.*//' "${lists[@]}" | tr -s ' \t' '\n' | sed '/^$/d' | sort -u)
     # dpkg-query fails when it knows nothing of a package: exactly what is asked here.
     installed=$(dpkg-query -W -f '${db:Status-Status} ${Package}\n' $wanted 2>/dev/null |
         sed -n 's/^installed //p' | sort -u || true)
@@ -20,7 +30,7 @@ missing_packages() {
 }
 
 command -v dpkg-query >/dev/null && command -v apt-get >/dev/null ||
-    die "no apt here: install the equivalents of $here/packages.txt yourself (this is made for Debian 12)"
+    die "no apt here: install the equivalents of ${lists[*]} yourself (this is made for Debian 12)"
 
 missing=$(missing_packages | tr '\n' ' ')
 [ -n "$missing" ] || exit 0

@@ -518,3 +518,61 @@ def test_every_patch_is_listed_and_says_what_it_is_for():
         header = (PATCHES / name).read_text(encoding="utf-8").split("\n---\n")[0]
         for field in ("Description", "Author", "Forwarded", "Last-Update"):
             assert re.search(rf"^{field}: \S", header, re.M), f"{name} has no {field}"
+
+
+def refused(**environment) -> str:
+    """The one line with which the script refuses, before it does anything."""
+    result = build(**{"PATH": os.environ["PATH"], "VENV": sys.prefix, **environment})
+    assert result.returncode == 1 and result.stderr.count("\n") == 1, result.stderr
+    assert result.stdout == ""
+    return result.stderr
+
+
+def test_an_unknown_toolkit_or_architecture_is_one_line(tmp_path):
+    """Before anything is fetched; it says what there is."""
+    assert "13 and 11.8" in refused(BUILD=str(tmp_path), CUDA="12")
+    assert re.search("ARCH=35: CUDA 13 knows 75 .* 90", refused(BUILD=str(tmp_path), CUDA="13", ARCH="90 3.5"))
+    assert re.search("ARCH=100: CUDA 11.8 knows 35 .* 90", refused(BUILD=str(tmp_path), CUDA="11.8", ARCH="35,100"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_gpu_without_a_driver_is_one_line(tmp_path):
+    """Nobody waits for a GPU build that could not run here; one for another machine has to be asked for."""
+    (tmp_path / "bin").mkdir()
+    for tool in ("bash", "dirname", "realpath", "nproc", "tr", "xargs"):
+        (tmp_path / "bin" / tool).symlink_to(f"/usr/bin/{tool}")
+    line = refused(BUILD=str(tmp_path / "build"), GPU="0", PATH=str(tmp_path / "bin"))
+    assert "no NVIDIA driver" in line and "CUDA=13" in line
+
+
+@pytest.mark.parametrize("answer, refusal", [
+    ("9.0\n9.0\n", "ARCH=1: CUDA 13 "),
+    ("7.0\n9.0\n", "ARCH=1: CUDA 11.8 "),
+    ('Field "compute_cap" is not a valid field to query.\n', "ARCH=1: CUDA 11.8 "),  # as drivers for a K40 say
+])
+def test_a_gpu_gets_the_toolkit_that_knows_it(tmp_path, answer, refusal):
+    """Turing and newer: CUDA 13; older ones, and those whose driver cannot tell: 11.8. (Refused: ARCH=1 is none.)"""
+    (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\necho '{answer}'\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    assert refusal in refused(BUILD=str(tmp_path / "build"), GPU="0", ARCH="1", PATH=path)
+
+
+def test_the_last_build_asked_for_holds(tmp_path):
+    """CUDA and ARCH are remembered, until they are asked for otherwise."""
+    (tmp_path / "settings").write_text("CUDA=13\nARCH=9 80\nCUDNN=1\nNCCL=0\n")
+    assert "ARCH=9: CUDA 13" in refused(BUILD=str(tmp_path))
+    assert "ARCH=8: CUDA 13" in refused(BUILD=str(tmp_path), ARCH="8")
+    assert "ARCH=7: CUDA 11.8" in refused(BUILD=str(tmp_path), CUDA="11.8", ARCH="7")
+    assert "CAFFE_TARBALL" in refused(BUILD=str(tmp_path), CUDA="0", CAFFE_TARBALL=str(tmp_path / "none"))
+
+
+@pytest.mark.parametrize("cuda", ["13", "11.8"])
+def test_the_architectures_are_the_toolkits_own(cuda):
+    """cuda-*.txt lists what the nvcc that it pins can compile for."""
+    compilers = list(paths.BUILD.glob(f"cuda-{cuda}/nvidia/cu*/bin/nvcc"))
+    if not compilers:
+        pytest.skip(f"CUDA {cuda} has not been fetched")
+    listed = re.search("^# ARCH: (.*)", (paths.ROOT / "docker" / f"cuda-{cuda}.txt").read_text(), re.M).group(1)
+    known = subprocess.run([compilers[0], "--list-gpu-arch"], capture_output=True, text=True, check=True).stdout
+    assert sorted(listed.split()) == sorted(known.replace("compute_", "").split())

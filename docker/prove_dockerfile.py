@@ -1,0 +1,271 @@
+#!/usr/bin/env python3
+"""Execute a Dockerfile where no container engine runs: each stage a folder, each RUN a chroot, FROM a debootstrap.
+
+Not a line of the Dockerfile is skipped: FROM debian:N, FROM <stage>, ARG, ENV, WORKDIR, USER, COPY (from the checkout,
+with its .dockerignore, and --from=<stage>) and RUN do what an engine would do; VOLUME, CMD and the like only describe
+the image. Anything else is an error. The folders see of this machine its name resolution, its certificates and its pip
+configuration, and get Debian from the archives that its apt uses.
+
+    sudo docker/prove_dockerfile.py docker/Dockerfile /var/tmp/proof --build-arg CUDA=13 --run "make help"
+
+Needs root and debootstrap. A stage's folder stays, WORK/<stage>, for a look at it; the last one is called `final`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import glob
+import os
+import pwd
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+OF_THIS_MACHINE = ("/etc/resolv.conf", "/etc/hosts", "/etc/ssl/certs/ca-certificates.crt", "/etc/pip.conf")
+SUITES = {"debian:11": "bullseye", "debian:12": "bookworm", "debian:13": "trixie"}
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+class DockerfileError(Exception):
+    """What the Dockerfile asks for cannot be done: one line says what."""
+
+
+@dataclass
+class Stage:
+    """A stage under construction: its folder and what ARG, ENV, WORKDIR and USER have set."""
+
+    name: str
+    root: Path
+    environment: dict[str, str] = field(default_factory=lambda: {"PATH": PATH})
+    arguments: dict[str, str] = field(default_factory=dict)
+    workdir: str = "/"
+    user: str = "root"
+
+    def variables(self) -> dict[str, str]:
+        """What $NAME stands for, and what RUN's environment is: ENV goes before ARG."""
+        return {**self.arguments, **self.environment}
+
+    def inside(self, path: str) -> Path:
+        """The folder's own place of an image's path, absolute or below WORKDIR."""
+        return self.root / os.path.normpath(os.path.join(self.workdir, path)).lstrip("/")
+
+
+def instructions(text: str) -> list[tuple[str, str]]:
+    """(INSTRUCTION, rest of it) for each of a Dockerfile, comments out and continued lines joined."""
+    lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    parts = [line.strip().partition(" ") for line in re.sub(r"\\\n\s*", "", "\n".join(lines)).splitlines()]
+    return [(word.upper(), rest.strip()) for word, _, rest in parts]
+
+
+def substitute(text: str, variables: dict[str, str]) -> str:
+    """$NAME and ${NAME} replaced; one that is not set by nothing."""
+    return re.sub(r"\$(?:(\w+)|\{(\w+)\})", lambda found: variables.get(found[1] or found[2], ""), text)
+
+
+# ---[ Base images
+
+
+def archives(suite: str) -> list[str]:
+    """sources.list lines for a Debian suite, its updates and security fixes, from where this machine gets Debian."""
+    uris = subprocess.run(["apt-get", "update", "--print-uris"], capture_output=True, text=True).stdout
+    found = re.findall(rf"^'(\S+)/dists/({suite}(?:-updates|-security)?)/", uris, re.M)
+    lines = list(dict.fromkeys(f"deb {archive} {name} main" for archive, name in found))
+    if not any(line.endswith(f" {suite} main") for line in lines):
+        raise DockerfileError(f"this machine's apt has no archive of Debian {suite}")
+    return sorted(lines, key=len)
+
+
+def base_image(name: str, work: Path) -> Path:
+    """A bare Debian below `work`, made once."""
+    if name not in SUITES:
+        raise DockerfileError(f"FROM {name}: known are {', '.join(SUITES)} and stages")
+    base, sources = work / name.replace(":", "-"), archives(SUITES[name])
+    if not (base / "etc/apt/sources.list").exists():
+        shutil.rmtree(base, ignore_errors=True)
+        subprocess.run(["debootstrap", "--variant=minbase", SUITES[name], base, sources[0].split()[1]], check=True,
+                       stdout=subprocess.DEVNULL)
+        shutil.rmtree(base / "var/cache/apt/archives")
+        (base / "etc/apt/sources.list").write_text("\n".join(sources) + "\n")
+        for path in filter(os.path.exists, OF_THIS_MACHINE):
+            target = base / path.lstrip("/")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, target)
+    return base
+
+
+# ---[ Instructions
+
+
+def new_stage(rest: str, stages: dict[str, Stage], work: Path) -> Stage:
+    """FROM image-or-stage [AS name]; one without a name is `final`."""
+    words = rest.split()
+    name = words[2] if len(words) == 3 else "final"
+    parent = stages.get(words[0])
+    stage = Stage(name, work / name)
+    if parent:
+        stage.environment, stage.workdir, stage.user = dict(parent.environment), parent.workdir, parent.user
+    source = parent.root if parent else base_image(words[0], work)
+    shutil.rmtree(stage.root, ignore_errors=True)
+    subprocess.run(["cp", "-a", "--reflink=auto", source, stage.root], check=True)
+    return stage
+
+
+def ignored(path: str, patterns: list[str]) -> bool:
+    """Whether .dockerignore leaves out a path, relative to the checkout; the last pattern that fits decides."""
+    verdict = False
+    for pattern in patterns:
+        expression = re.escape(pattern.lstrip("!").strip("/"))
+        for escaped, meaning in ((r"\*\*/", "(?:.*/)?"), (r"\*\*", ".*"), (r"\*", "[^/]*"), (r"\?", "[^/]")):
+            expression = expression.replace(escaped, meaning)
+        if re.fullmatch(rf"{expression}(?:/.*)?", path):
+            verdict = not pattern.startswith("!")
+    return verdict
+
+
+def context_files(context: Path) -> list[str]:
+    """All files of the checkout that COPY may see."""
+    listed = context / ".dockerignore"
+    lines = listed.read_text().splitlines() if listed.exists() else []
+    patterns = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    found = []
+    for folder, folders, files in os.walk(context):
+        relative = Path(folder).relative_to(context)
+        folders[:] = [name for name in folders if not ignored(str(relative / name), patterns)]
+        found += [str(relative / name) for name in files if not ignored(str(relative / name), patterns)]
+    return found
+
+
+def copy(rest: str, stage: Stage, stages: dict[str, Stage], context: Path) -> None:
+    """COPY [--from=stage] source... destination; a folder's content is copied, not the folder."""
+    *sources, destination = shlex.split(rest)
+    if sources[0].startswith("--from="):
+        base = stages[sources.pop(0).removeprefix("--from=")].root
+        visible = None
+    else:
+        base, visible = context, context_files(context)
+    if any(source.startswith("--") for source in sources):
+        raise DockerfileError(f"COPY {rest}: this option is not known here")
+    target = stage.inside(destination)
+    if destination.endswith("/") or destination == "." or len(sources) > 1:
+        target.mkdir(parents=True, exist_ok=True)
+    for source in sources:
+        matches = sorted(glob.glob(str(base / source.lstrip("/"))))
+        if not matches:
+            raise DockerfileError(f"COPY {rest}: no {source}")
+        for match in map(Path, matches):
+            if visible is not None:
+                copy_visible(match, target, context, visible)
+            else:
+                subprocess.run(["cp", "-a", f"{match}/." if match.is_dir() else match, target], check=True)
+
+
+def copy_visible(match: Path, target: Path, context: Path, visible: list[str]) -> None:
+    """Of a file or a folder of the checkout, what is visible, to `target`; belongs to root, as in an image."""
+    if match.is_file() and str(match.relative_to(context)) not in visible:
+        raise DockerfileError(f"COPY: {match.relative_to(context)} is in .dockerignore")
+    top = "" if match == context else f"{match.relative_to(context)}/"
+    files = [match.relative_to(context)] if match.is_file() else [name for name in visible if name.startswith(top)]
+    for name in map(str, files):
+        goal = target / (name.removeprefix(top) if match.is_dir() else Path(name).name) if target.is_dir() or \
+            match.is_dir() else target
+        goal.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(context / name, goal, follow_symlinks=False)
+        os.chown(goal, 0, 0, follow_symlinks=False)
+
+
+def run(command: str, stage: Stage) -> None:
+    """RUN command, by the image's own shell as its own user in a chroot, with /proc and /dev; raises if it fails."""
+    account = next(line.split(":") for line in (stage.root / "etc/passwd").read_text().splitlines()
+                   if stage.user.split(":")[0] in line.split(":")[0::2][:2])
+    environment = {"HOME": account[5], **stage.variables()}
+    stage.inside(".").mkdir(parents=True, exist_ok=True)
+    script = f"""
+        set -e
+        mount -t proc proc {stage.root}/proc
+        mount --rbind /dev {stage.root}/dev
+        exec chroot --userspec={account[2]}:{account[3]} {stage.root} /usr/bin/env -i -C {stage.workdir} "$@"
+    """
+    words = [f"{name}={value}" for name, value in environment.items()]
+    result = subprocess.run(["unshare", "--mount", "--pid", "--fork", "sh", "-c", script, "sh", *words, "/bin/sh", "-c",
+                             command])
+    if result.returncode:
+        raise DockerfileError(f"RUN {command}: exit status {result.returncode}")
+
+
+def set_argument(rest: str, stage: Stage, given: dict[str, str]) -> None:
+    """ARG NAME or NAME=default: what was given goes before the default."""
+    name, has_default, default = rest.partition("=")
+    if name in given or has_default:
+        stage.arguments[name] = given.get(name, substitute(default.strip('"'), stage.variables()))
+
+
+def execute(word: str, rest: str, stage: Stage, stages: dict[str, Stage], context: Path, given: dict[str, str]) -> None:
+    """One instruction of a stage."""
+    if word == "RUN":
+        run(rest, stage)
+    elif word == "COPY":
+        copy(substitute(rest, stage.variables()), stage, stages, context)
+    elif word == "ENV":
+        values = [part.partition("=") for part in shlex.split(substitute(rest, stage.variables()))]
+        stage.environment.update({name: value for name, _, value in values})
+    elif word == "ARG":
+        set_argument(rest, stage, given)
+    elif word == "WORKDIR":
+        stage.workdir = os.path.join(stage.workdir, substitute(rest, stage.variables()))
+        stage.inside(".").mkdir(parents=True, exist_ok=True)
+    elif word == "USER":
+        stage.user = rest
+    elif word not in ("VOLUME", "CMD", "ENTRYPOINT", "LABEL", "EXPOSE"):
+        raise DockerfileError(f"{word}: this instruction is not known here")
+
+
+def prove(dockerfile: Path, work: Path, given: dict[str, str], leave_out: list[str]) -> Stage:
+    """Execute all stages but those left out, and return the last."""
+    context, stages, stage = Path.cwd(), {}, None
+    for word, rest in instructions(dockerfile.read_text()):
+        start = time.monotonic()
+        if word == "FROM":
+            left_out = rest.split()[-1] in leave_out
+            if not left_out:
+                stage = new_stage(rest, stages, work)
+                stages[stage.name] = stage
+        elif not left_out:
+            execute(word, rest, stage, stages, context, given)
+        where = "left out" if left_out else stage.name
+        print(f"[{where}] {word} {rest}  ({time.monotonic() - start:.0f} s)", flush=True)
+    return stage
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("dockerfile", type=Path)
+    parser.add_argument("work", type=Path, help="folder for the stages, one below it for each")
+    parser.add_argument("--build-arg", action="append", default=[], metavar="NAME=VALUE")
+    parser.add_argument("--leave-out", action="append", default=[], metavar="STAGE", help="a stage that no other needs")
+    parser.add_argument("--run", action="append", default=[], metavar="COMMAND", help="then run this in the last stage")
+    args = parser.parse_args(argv)
+    os.umask(0o022)
+    try:
+        if os.geteuid() != 0 or not shutil.which("debootstrap"):
+            raise DockerfileError(f"needs root (this is {pwd.getpwuid(os.geteuid()).pw_name}) and debootstrap")
+        args.work.mkdir(parents=True, exist_ok=True)
+        stage = prove(args.dockerfile, args.work.resolve(), dict(part.split("=", 1) for part in args.build_arg),
+                      args.leave_out)
+        for command in args.run:
+            print(f"[{stage.name}] {command}", flush=True)
+            run(command, stage)
+        size = subprocess.run(["du", "-sxm", stage.root], capture_output=True, text=True).stdout.split()[0]
+    except DockerfileError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"{stage.root}: {size} MiB")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
