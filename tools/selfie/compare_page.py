@@ -16,7 +16,7 @@ TITLES = {"continuum": "continuum: Spearman with the published row", "best_worst
           "posneg": "the post's training examples", "celebs": "celebrities: Spearman with the published order"}
 NOTHING = "-"  # value of a test that cannot be done; the last cell says why
 MARKS = "td.same { color: #2a7f4e; } td.different { color: #b03a2e; } td.reconstructed { color: #8a6d1a; } \
-td, th { overflow-wrap: normal; }"
+td + td { overflow-wrap: normal; }"
 
 
 def lines(result: dict) -> list[tuple[str, str, str, str, str]]:
