@@ -18,13 +18,13 @@ export JOBS
 
 # Only what was set on the command line or in the environment becomes a flag.
 train_flags = $(if $(GPU),--gpu $(GPU)) $(if $(RESUME),--resume) $(if $(REPLACE),--replace) $(if $(EPOCHS),--epochs $(EPOCHS)) \
-              $(if $(SOLVER),--solver $(SOLVER)) $(if $(WEIGHTS),--weights $(WEIGHTS)) $(TRAIN_FLAGS)
+              $(if $(BATCH),--batch $(BATCH)) $(if $(SOLVER),--solver $(SOLVER)) $(if $(WEIGHTS),--weights $(WEIGHTS)) $(TRAIN_FLAGS)
 one_gpu     = $(if $(GPU),--gpu $(firstword $(subst $(comma), ,$(GPU))))
 comma       := ,
 
 .DEFAULT_GOAL := help
 .PHONY: help setup system caffe caffe-test weights label faces lmdb train eval report score compare ablation \
-        reach demo figures-run prototxt test bench lint clean distclean
+        reach demo figures-run prototxt test bench bench-gpu lint clean distclean
 
 help: ## list the targets
 	@echo "The selfie experiment of 2015 on real Caffe. On a fresh Debian 12:  make demo"
@@ -37,6 +37,7 @@ help: ## list the targets
 	@echo "  CUDA=13          caffe: build for GPUs, with that toolkit; 11.8 for the K40 and its time; 0: for CPUs again"
 	@echo "  ARCH='80 90'     caffe: for GPUs of these architectures (without: this machine's, or else 90; CUDA=11.8: 35)"
 	@echo "  CUDNN=0 NCCL=1   caffe: without cuDNN; with NCCL, for several GPUs. These four hold until asked for otherwise"
+	@echo "  BATCH=16         train: pictures per pass on each GPU (GPU=0,1 reads two batches for a step)"
 	@echo "  RESUME=1         train: go on from the newest snapshot"
 	@echo "  REPLACE=1        train: remove an older run of that name first"
 	@echo "  EPOCHS=3         train: passes over the training selfies (sets max_iter)"
@@ -151,6 +152,10 @@ test: setup ## run the tests (after all set-up)
 
 bench: setup ## measure everything beside its peers: table, build/bench/bench.json (QUICK=1: minutes)
 	$(PY) tools/bench.py $(if $(QUICK),--quick)
+
+bench-gpu: setup ## measure a GPU build beside PyTorch on the same card (GPU=0, TORCH=a Python that has it)
+	$(PY) tools/bench_gpu.py $(if $(GPU),--device $(firstword $(subst $(comma), ,$(GPU)))) $(if $(QUICK),--quick) \
+	      $(if $(TORCH),--torch $(TORCH))
 
 lint: $(VENV)/.installed ## ruff, and the generated prototxts against their generator
 	$(VENV)/bin/ruff check

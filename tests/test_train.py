@@ -211,14 +211,6 @@ def test_an_existing_run_is_not_overwritten(tiny_run, tiny_lmdb):
         train.train(testlib.job(tiny_lmdb, tiny_run.folder))
 
 
-def test_gpu_with_a_cpu_build_is_one_line(tiny_lmdb, tmp_path):
-    """Caffe itself would abort."""
-    job = testlib.job(tiny_lmdb, tmp_path / "run")
-    job.gpu = "0"
-    with pytest.raises(SelfieError, match="built for the CPU only"):
-        train.train(job)
-
-
 def test_epochs_set_the_length_of_the_run(tiny_lmdb, tmp_path):
     """--epochs counts passes over the training split."""
     job = testlib.job(tiny_lmdb, tmp_path / "run")

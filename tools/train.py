@@ -17,7 +17,9 @@ def main(argv=None):
     parser.add_argument("--lmdb", type=Path, help="folder with the databases train and val (default: data/lmdb)")
     parser.add_argument("--weights", help="pretrained caffemodel (default: the variant's; 'none': from scratch)")
     parser.add_argument("--solver", type=Path, help="solver file (default: solver/<variant>.prototxt)")
-    parser.add_argument("--gpu", help="GPU to use, or several: 0,1 (default: CPU)")
+    parser.add_argument("--gpu", help="GPU to use, or several: 0,1 (default: CPU); each reads a batch of its own for "
+                        "a step")
+    parser.add_argument("--batch", type=int, metavar="N", help="pictures per pass and GPU (default: the net's own)")
     parser.add_argument("--resume", action="store_true", help="go on from the newest intact snapshot")
     parser.add_argument("--replace", action="store_true", help="remove an older run of that name first")
     parser.add_argument("--epochs", type=float, help="passes over the training split; sets max_iter")
@@ -26,7 +28,8 @@ def main(argv=None):
     args = parser.parse_args(argv)
     settings = dict(item.split("=", 1) if "=" in item else parser.error(f"--set {item}: write FIELD=VALUE")
                     for item in args.set)
-    if args.resume and (args.weights or args.solver or args.epochs or args.seed or args.replace or settings):
+    if args.resume and (args.weights or args.solver or args.epochs or args.batch or args.seed or args.replace or
+                        settings):
         parser.error("--resume goes on with the options of the start: it takes --variant, --run and --gpu only")
 
     from selfie import paths, train, variants, weights
@@ -37,7 +40,7 @@ def main(argv=None):
     else:
         finished = train.train(train.Job(
             variant, args.lmdb or paths.ROOT / variant.data, folder, weights.choose(variant, args.weights), args.solver,
-            args.gpu, args.seed, args.epochs, args.replace, settings))
+            args.gpu, args.seed, args.epochs, args.batch, args.replace, settings))
     print(f"{finished.folder}: {finished.info['iterations']} iterations, {finished.info['caffemodel']}")
 
 

@@ -53,11 +53,13 @@ class Row:
 
     @property
     def fine(self) -> bool | None:
-        """Whether the bound is kept; None without one. Times and memory are to be below it, all else above."""
+        """Whether the bound is kept; None without one. Times, memory and differences are to be below
+        it, all else above."""
         if self.wanted is None:
             return None
         value = self.ours if self.ratio is None else self.ratio
-        return value <= self.wanted if self.ratio is None and self.unit in ("s", "MB") else value >= self.wanted
+        less_is_better = self.ratio is None and self.unit in ("s", "MB", "relative")
+        return value <= self.wanted if less_is_better else value >= self.wanted
 
 
 class Cost(NamedTuple):
@@ -79,11 +81,12 @@ class Setting:
         return pictures(self.folder / f"{count}x{side}", count, side)
 
 
-def command(*arguments: object) -> Cost:
-    """Run `python <arguments>` from the project's root, its output thrown away. SelfieError if it fails."""
+def command(*arguments: object, **environment: str) -> Cost:
+    """Run `python <arguments>` from the project's root, with `environment` added to ours and its output thrown away.
+    SelfieError if it fails."""
     start = time.perf_counter()
     process = subprocess.Popen([sys.executable, *map(str, arguments)], cwd=paths.ROOT, stdout=subprocess.DEVNULL,
-                               stderr=subprocess.PIPE)
+                               stderr=subprocess.PIPE, env={**os.environ, **environment})
     told = process.stderr.read().decode(errors="replace")
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
@@ -367,15 +370,19 @@ GROUPS = {function.__name__: function for function in (start, lmdb, scoring, fac
 # --- all of it -------------------------------------------------------------------------------------------------------
 
 
-def measure(folder: Path, groups: Iterable[str], quick: bool) -> dict:
-    """Measure `groups` and put them into folder/bench.json beside those that were measured before; its content."""
-    file = folder / "bench.json"
+def measure(folder: Path, names: Iterable[str], quick: bool) -> dict:
+    """Measure groups and put them into folder/bench.json beside those that were measured before; its content."""
+    return record(folder / "bench.json", GROUPS, names, Setting(folder, quick), machine)
+
+
+def record(file: Path, groups: dict[str, Callable], names: Iterable[str], setting, machine: Callable[[], dict]) -> dict:
+    """Measure those of `groups` called `names`, each with `setting`, into a JSON file; its content."""
     report = paths.read_json(file) if file.exists() else {"groups": {}}
-    for name in groups:
+    for name in names:
         log.info("measuring %s", name)
-        rows = [{**asdict(row), "fine": row.fine} for row in GROUPS[name](Setting(folder, quick))]
+        rows = [{**asdict(row), "fine": row.fine} for row in groups[name](setting)]
         report["machine"] = machine()
-        report["groups"][name] = {"quick": quick, "rows": rows,
+        report["groups"][name] = {"quick": setting.quick, "rows": rows,
                                   "measured": datetime.now(timezone.utc).isoformat(timespec="minutes")}
         paths.write_json(file, report)
     return report
@@ -391,10 +398,10 @@ def machine() -> dict:
             "blas_kernel": net.caffe().blas_kernel(), "python": platform.python_version()}
 
 
-def table(report: dict) -> list[str]:
-    """The report as lines of Markdown."""
+def table(report: dict, groups: Iterable[str] | None = None) -> list[str]:
+    """The report as lines of Markdown, in the order of `groups` (default: of `make bench`)."""
     lines = ["| what | ours | peer | ratio | wanted |", "|---|---|---|---|---|"]
-    for name in (name for name in GROUPS if name in report["groups"]):
+    for name in (name for name in groups or GROUPS if name in report["groups"]):
         for row in report["groups"][name]["rows"]:
             peer = "" if row["peer"] is None else f"{_number(row['peer'])} ({row['peer_name']})"
             ratio = "" if row["ratio"] is None else f"{row['ratio']:.2f}"
@@ -404,4 +411,6 @@ def table(report: dict) -> list[str]:
 
 
 def _number(value: float) -> str:
+    if 0 < value < 0.01:
+        return f"{value:.0e}"
     return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import importlib
+import math
 import os
 import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Callable, TypeVar
+from typing import Callable, NamedTuple, TypeVar
 
 import numpy as np
 
-from selfie import image, parallel, paths
+from selfie import gpus, image, memory, parallel, paths
 from selfie.errors import SelfieError
 from selfie.variants import Variant
 
@@ -50,24 +51,32 @@ def binary() -> Path:
     return CAFFE
 
 
-def use_device(gpu: int | None) -> None:
-    """Compute on the CPU (None) or on a GPU. SelfieError where the build has no CUDA; Caffe itself would abort."""
-    if gpu is None:
+def use_device(number: int | None) -> None:
+    """Compute on the CPU (None) or on a GPU. SelfieError where that GPU cannot be used; Caffe itself would abort."""
+    if number is None:
         caffe().set_mode_cpu()
         return
-    check_gpu_build()
-    caffe().set_device(gpu)
+    gpus.refuse(number, gpu_problem(number))
+    caffe().set_device(number)
     caffe().set_mode_gpu()
+
+
+def gpu_problem(number: int) -> str:
+    """Why a GPU cannot be used, in Caffe's words; "" if it can. Opens it here. SelfieError in a CPU build."""
+    check_gpu_build()
+    return importlib.import_module("caffe._caffe").gpu_problem(number)
 
 
 def check_gpu_build() -> None:
     """SelfieError unless the Caffe in use was built with CUDA."""
-    if "caffe-cpu" in CAFFE.resolve().parts:
-        raise SelfieError("a GPU was asked for, but this Caffe was built for the CPU only: leave GPU out")
+    caffe()
+    if not hasattr(importlib.import_module("caffe._caffe"), "gpu_problem"):
+        raise SelfieError("a GPU was asked for, but this Caffe was built for the CPU only: leave GPU out, or build it "
+                          "for GPUs ('make caffe CUDA=13')")
 
 
 def load(prototxt: str | os.PathLike, caffemodel: str | os.PathLike | None = None, gpu: int | None = None):
-    """A caffe.Net in the TEST phase.
+    """A caffe.Net in the TEST phase; its attribute `gpu` is where it computes.
 
     SelfieError where the weights are not those of the net: Caffe would abort on a wrong shape, and silently keep random
     weights in a layer that it does not find.
@@ -79,6 +88,7 @@ def load(prototxt: str | os.PathLike, caffemodel: str | os.PathLike | None = Non
     if caffemodel is not None:
         check_weights(parameter_shapes(net), caffemodel)
         net.copy_from(str(caffemodel))
+    net.gpu = gpu
     return net
 
 
@@ -150,6 +160,27 @@ def parameter_count(net) -> int:
     return sum(blob.count for blobs in net.params.values() for blob in blobs)
 
 
+class Multiplications(NamedTuple):
+    """Of one picture: in a forward pass, and in a training step."""
+
+    forward: int
+    training: int
+
+
+def multiplications(net) -> Multiplications:
+    """Multiplications (each with an addition) of a caffe.Net's convolutions and fully connected layers, per picture.
+
+    Counted as in the definition, not as an algorithm like Winograd's may save them. Training does as many again by
+    weights and by data, the latter not below the first learned layer, which nobody asks for.
+    """
+    found = []
+    for name, layer in zip(net._layer_names, net.layers):
+        if layer.type in ("Convolution", "InnerProduct"):
+            places = math.prod(net.blobs[net.top_names[name][0]].shape[2:])
+            found.append(layer.blobs[0].count * places)
+    return Multiplications(sum(found), 3 * sum(found) - found[0])
+
+
 def forward(net, pictures: np.ndarray, variant: Variant, blobs: tuple[str, ...] = ("prob",)) -> list[np.ndarray]:
     """Run N x 256 x 256 x 3 uint8 BGR pictures through a deploy net; copies of the named blobs, N first."""
     for name in blobs:
@@ -157,11 +188,21 @@ def forward(net, pictures: np.ndarray, variant: Variant, blobs: tuple[str, ...] 
             raise SelfieError(f"the net has no blob '{name}': choose one of {', '.join(net.blobs)}")
     data = image.prepare(pictures, variant.crop, variant.mean)
     if net.blobs["data"].shape[0] != len(data):
+        _check_memory(net, len(data))
         net.blobs["data"].reshape(*data.shape)
         net.reshape()
     net.blobs["data"].data[...] = data
     net.forward()
     return [net.blobs[name].data.copy() for name in blobs]
+
+
+def _check_memory(net, batch: int) -> None:
+    """SelfieError if the net computes on a GPU that has no room for a larger batch: Caffe itself would abort."""
+    number, need = getattr(net, "gpu", None), memory.scoring(net)
+    if number is not None and batch > net.blobs["data"].shape[0]:
+        free, total = gpus.memory(number)
+        memory.check(need, batch, number, gpus.Gpu("", free + getattr(net, "taken", 0), total), "scoring")
+        net.taken = need.total(batch)  # from now on, of what is free
 
 
 def scores(net, pictures: np.ndarray, variant: Variant) -> np.ndarray:

@@ -5,6 +5,7 @@ Layer names of the pretrained layers are a contract: Caffe copies weights by nam
 
 from __future__ import annotations
 
+from selfie.errors import SelfieError
 from selfie.prototxt import Token, dump
 from selfie.variants import VARIANTS, Variant
 
@@ -115,6 +116,38 @@ def build(variant: Variant, kind: str) -> dict:
     else:
         net.layer("prob", "Softmax")
     return net.message
+
+
+def with_input(variant: Variant, batch: int, training: bool) -> dict:
+    """A variant's net without databases, for benchmarks: `batch` pictures and labels that stay where they are put.
+
+    `training`: ends in the loss, else in prob.
+    """
+    message = build(variant, "train_val" if training else "deploy")
+    shapes = [{"dim": [batch, 3, variant.crop, variant.crop]}, {"dim": [batch]}][:2 if training else 1]
+    source = {"name": "data", "type": "Input", "top": ["data", "label"][:len(shapes)], "input_param": {"shape": shapes}}
+    message["layer"] = [source, *(layer for layer in message["layer"]
+                                  if layer["type"] not in ("Data", "Input", "Accuracy"))]
+    return message
+
+
+def chain(variant: Variant) -> list[dict]:
+    """A variant's layers from pixels to scores, for another framework to build; SelfieError if they branch.
+
+    Each has a type (Convolution, InnerProduct, ReLU, MAX or AVE pooling, Power) and what it needs: outputs, kernel,
+    stride, pad, scale.
+    """
+    found, top = [], "data"
+    for layer in build(variant, "deploy")["layer"][1:-1]:
+        if layer["bottom"] != top or variant.dropout:
+            raise SelfieError(f"{variant.name} is no chain of layers: its {layer['name']} reads {layer['bottom']}")
+        top = layer["top"]
+        given = {**layer.get("convolution_param", {}), **layer.get("inner_product_param", {}),
+                 **layer.get("pooling_param", {}), **layer.get("power_param", {})}
+        found.append({"type": str(given.get("pool", layer["type"])), "outputs": given.get("num_output"),
+                      "kernel": given.get("kernel_size"), "stride": given.get("stride", 1), "pad": given.get("pad", 0),
+                      "scale": given.get("scale")})
+    return found
 
 
 def _data(net: Net, variant: Variant, phase: str, split: str, batch: int) -> None:

@@ -17,8 +17,10 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from selfie import caffe_log, database, evaluate, net, nets, paths, prototxt, runs, solver, variants
+from selfie import caffe_log, database, evaluate, gpus, memory, net, nets, paths, prototxt, runs, solver, variants
 from selfie.errors import SelfieError
+
+TWO_HISTORIES = ("AdaDelta", "Adam")  # solvers that keep two numbers per weight; the others keep one
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +28,8 @@ log = logging.getLogger(__name__)
 @dataclass
 class Job:
     """What to train. `settings` overrides solver fields; `epochs` sets max_iter in passes over the training split;
-    `replace` removes an older run of that name."""
+    `gpu` is one number or several ("0,1"); `batch` pictures are in a pass on each, instead of the variant's; `replace`
+    removes an older run of that name."""
 
     variant: variants.Variant
     lmdb: Path
@@ -36,9 +39,15 @@ class Job:
     gpu: str | None = None
     seed: int | None = None
     epochs: float | None = None
+    batch: int | None = None
     replace: bool = False
     settings: dict[str, str] = field(default_factory=dict)
     command: list[str] = field(default_factory=lambda: sys.argv)
+
+    @property
+    def pictures(self) -> int:
+        """Training pictures per pass, of all GPUs together: each takes a batch of its own."""
+        return (self.batch or self.variant.batch) * (1 if self.gpu is None else len(gpus.ids(self.gpu)))
 
 
 def train(job: Job) -> runs.Run:
@@ -63,8 +72,8 @@ def resume(folder: Path, variant: variants.Variant, gpu: str | None = None) -> r
                 raise SelfieError(f"{records.path} is another database than {folder} was started with: start it again "
                                   f"with --replace")
     if gpu is not None:
-        net.check_gpu_build()
         run = run.save(gpu=gpu)
+    _check_gpus(run.info["gpu"], run.variant, run.info.get("batch", variant.batch), _settings(run))
     iteration, state = newest_intact_snapshot(run)
     return _run_caffe(run, iteration, state)
 
@@ -72,8 +81,6 @@ def resume(folder: Path, variant: variants.Variant, gpu: str | None = None) -> r
 def prepare(job: Job) -> runs.Run:
     """Check everything, then make the run folder: the exact prototxts and solver, and run.json."""
     net.binary()
-    if job.gpu is not None:
-        net.check_gpu_build()
     _check_folder(job)
     sizes = {split: _database_size(job.lmdb / split, job.variant.classes) for split in ("train", "val")}
     layers = learned_layers(job.variant)
@@ -82,7 +89,9 @@ def prepare(job: Job) -> runs.Run:
     texts = {"train_val": _train_val_text(job), "solver": _solver_text(job, sizes)}
     if job.variant.deploy:
         texts["deploy"] = paths.existing(paths.PROTOTXT / job.variant.deploy / "deploy.prototxt").read_text()
-    info = _info(job, solver.parse(texts["solver"]), layers)
+    settings = solver.parse(texts["solver"])
+    _check_gpus(job.gpu, job.variant, job.batch or job.variant.batch, settings)
+    info = _info(job, settings, layers)
     log.info("%s: %s parameters, %d selfies to train on, %d to validate; OpenBLAS kernel %s", job.variant.name,
              f"{info['parameters']:,}", sizes["train"], sizes["val"], info["versions"]["blas_kernel"])
     if job.run.exists():
@@ -111,6 +120,7 @@ def _info(job: Job, settings, layers: dict[str, list[tuple[int, ...]]]) -> dict:
     return {
         "variant": job.variant.name, "state": "started", "started": _now(), "command": job.command,
         "seed": settings.random_seed, "max_iter": settings.max_iter, "gpu": job.gpu,
+        "batch": job.batch or job.variant.batch,
         "parameters": sum(math.prod(shape) for shapes in layers.values() for shape in shapes),
         "lmdb": {"path": shown(job.lmdb.resolve()),
                  **{split: paths.read_json(job.lmdb / split / "meta.json") for split in ("train", "val")}},
@@ -123,7 +133,12 @@ def _run_caffe(run: runs.Run, iteration: int, state: Path | None) -> runs.Run:
     """Run `caffe train` from `iteration` on; then mark the run as finished and score its validation selfies."""
     max_iter = run.info["max_iter"]
     follower = caffe_log.Follower(run.folder, iteration, max_iter)
-    stopped = follower.run(_command(run, state), resumed=state is not None)
+    try:
+        stopped = follower.run(_command(run, state), resumed=state is not None)
+    except SelfieError as error:
+        if run.info["gpu"] is None or not memory.EXHAUSTED.search(str(error)):
+            raise
+        raise SelfieError(_out_of_memory(run)) from error
     found = runs.snapshots(run.folder)
     if not found:
         raise SelfieError(f"caffe train left no snapshot in {run.folder}/snapshots: start it again with --replace")
@@ -139,12 +154,42 @@ def _run_caffe(run: runs.Run, iteration: int, state: Path | None) -> runs.Run:
     return run
 
 
+def _check_gpus(text: str | None, variant: variants.Variant, batch: int, settings) -> None:
+    """SelfieError unless each GPU of "0,1" can be used and has room for the training; nothing to do without."""
+    if text is not None:
+        for number, found in gpus.check(text).items():
+            memory.check(_need(variant, settings), batch, number, found, f"training {variant.name}")
+
+
+def _need(variant: variants.Variant, settings) -> memory.Need:
+    """The memory of a training on one GPU, with its solver's settings."""
+    return memory.training(_scoring_net(variant), variant.test_batch, 2 if settings.type in TWO_HISTORIES else 1)
+
+
+def _out_of_memory(run: runs.Run) -> str:
+    """One line for a training that Caffe gave up."""
+    number = gpus.ids(run.info["gpu"])[0]
+    need, batch = _need(run.variant, _settings(run)), run.info["batch"]
+    return (f"GPU {number} ran out of memory: training {run.variant.name} "
+            f"{memory.sentence(need, batch, gpus.look(number))}: start again with --batch (whole log: "
+            f"{run.folder / 'log.txt'})")
+
+
+def _settings(run: runs.Run):
+    return solver.parse((run.folder / "solver.prototxt").read_text())
+
+
 def learned_layers(variant: variants.Variant) -> dict[str, list[tuple[int, ...]]]:
     """Layers with weights of a variant's net: name -> blob shapes, as Caffe itself makes them."""
+    return net.parameter_shapes(_scoring_net(variant))
+
+
+def _scoring_net(variant: variants.Variant):
+    """A variant's own net for one picture, with random weights, on the CPU."""
     with tempfile.NamedTemporaryFile("w", suffix=".prototxt") as file:
         file.write(prototxt.dump(nets.build(variant, "deploy")))
         file.flush()
-        return net.parameter_shapes(net.load(file.name))
+        return net.load(file.name)
 
 
 def newest_intact_snapshot(run: runs.Run) -> tuple[int, Path]:
@@ -211,13 +256,19 @@ def _train_val_text(job: Job) -> str:
     if text.count(source) != 2:
         raise SelfieError(f"prototxt/{job.variant.name}/train_val.prototxt does not read {job.variant.data}: run 'make "
                           f"prototxt'")
-    return text.replace(source, f'source: "{shown(job.lmdb)}/')
+    text = text.replace(source, f'source: "{shown(job.lmdb)}/')
+    if job.batch is None:
+        return text
+    if job.batch < 1:
+        raise SelfieError(f"--batch {job.batch}: it must be at least 1")
+    # The training phase is the first.
+    return text.replace(f"batch_size: {job.variant.batch}", f"batch_size: {job.batch}", 1)
 
 
 def _solver_text(job: Job, sizes: dict[str, int]) -> str:
     """The solver file with this run's paths, seed, length and --set values."""
     file = paths.existing(job.solver or paths.SOLVER / f"{job.variant.name}.prototxt", "solver")
-    given = solver.parse(file.read_text(), str(file))
+    solver.parse(file.read_text(), str(file))  # so that a mistake in it is told under its name
     # Rounded up, so that every validation selfie is seen; Caffe reads on in circles, so a few are seen twice.
     ours: dict[str, object] = {
         "net": shown(job.run / "train_val.prototxt"),
@@ -228,7 +279,8 @@ def _solver_text(job: Job, sizes: dict[str, int]) -> str:
     if job.epochs is not None:
         if not 0 < job.epochs < math.inf:
             raise SelfieError(f"--epochs {job.epochs}: it must be a number above 0")
-        ours["max_iter"] = max(1, round(job.epochs * sizes["train"] / (job.variant.batch * given.iter_size)))
+        iter_size = solver.parse(solver.change(file.read_text(), job.settings), "--set").iter_size
+        ours["max_iter"] = max(1, round(job.epochs * sizes["train"] / (job.pictures * iter_size)))
     if job.seed is not None:
         ours["random_seed"] = job.seed
     text = solver.change(file.read_text(), {**ours, **job.settings})

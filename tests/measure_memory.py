@@ -1,0 +1,44 @@
+"""A process that prints the bytes a net takes and the bytes that selfie.memory expects: VARIANT MODE BATCH LMDB."""
+
+from __future__ import annotations
+
+import re
+import sys
+import tempfile
+from pathlib import Path
+
+from selfie import memory, net, nets, paths, prototxt, variants
+
+SOLVER = ('net: "{net}"\nbase_lr: 1e-5\nlr_policy: "fixed"\nmomentum: 0.9\ntest_iter: 1\ntest_interval: 1\n'
+          'max_iter: 100\n')
+
+
+def main(variant: str, mode: str, batch: str, lmdb: str) -> None:
+    described, count = variants.get(variant), int(batch)
+    small = net.load(paths.PROTOTXT / variant / "deploy.prototxt")
+    small.forward()  # OpenBLAS takes its own memory now
+    need = memory.scoring(small) if mode == "scoring" else memory.training(small, described.test_batch)
+    with tempfile.TemporaryDirectory() as folder:
+        before, file = resident(), Path(folder, "net.prototxt")
+        if mode == "scoring":
+            file.write_text(prototxt.dump(nets.with_input(described, count, training=False)))
+            kept = net.load(file)
+            kept.blobs["data"].data[...] = 0
+            kept.forward()
+        else:
+            text = (paths.PROTOTXT / variant / "train_val.prototxt").read_text()
+            file.write_text(text.replace(f'"{described.data}/', f'"{lmdb}/').replace(
+                f"batch_size: {described.batch}", f"batch_size: {count}", 1))
+            Path(folder, "solver.prototxt").write_text(SOLVER.format(net=file))
+            kept = net.caffe().SGDSolver(str(Path(folder, "solver.prototxt")))
+            kept.step(2)
+        print(resident() - before, need.total(count))
+
+
+def resident() -> int:
+    """Bytes of memory that is this process's own, files that are mapped left out."""
+    return int(re.search(r"RssAnon:\s+(\d+)", Path("/proc/self/status").read_text())[1]) * 1024
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,39 @@
+#!/usr/bin/env python3
+"""Measure Caffe on a GPU beside PyTorch on the same card, and check that it is right; a table and JSON.
+
+Groups: layers (`caffe time` of VGG16), vgg16 (scoring and training at batch 32, 64 and 128 beside PyTorch, in TF32 and
+in full precision, with the share of the card's matrix rate), training (SqueezeNet on the published tiles: the losses of
+the CPU), gtest (upstream's tests). Needs a GPU build of Caffe; PyTorch may be in another Python. The numbers go to
+OUT/bench_gpu.json, group by group. `--device cpu --quick` tries the benchmark itself where there is no GPU.
+"""
+
+from pathlib import Path
+
+from selfie import cli
+
+
+def main(argv=None):
+    parser = cli.parser(__doc__)
+    parser.add_argument("--device", default="0", metavar="GPU", help="number of the GPU, or cpu (default: %(default)s)")
+    parser.add_argument("--only", nargs="+", metavar="GROUP", help="measure these groups again, keep the others")
+    parser.add_argument("--quick", action="store_true", help="a miniature net and few passes: half a minute on a CPU")
+    parser.add_argument("--torch", metavar="PYTHON", help="a Python that has PyTorch (default: this one, or python3)")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder for all it makes (default: build/bench-gpu)")
+    args = parser.parse_args(argv)
+    if args.device != "cpu" and not args.device.isdecimal():
+        parser.error(f"--device {args.device}: give the number of a GPU, or cpu")
+
+    from selfie import bench, bench_gpu, gpus, net, paths
+    unknown = set(args.only or ()) - set(bench_gpu.GROUPS)
+    if unknown:
+        parser.error(f"no group {', '.join(sorted(unknown))}: choose from {', '.join(bench_gpu.GROUPS)}")
+    names = args.only or list(bench_gpu.GROUPS)
+    gpu = None if args.device == "cpu" else int(args.device)
+    net.binary() if gpu is None else gpus.check(args.device)
+    torch = bench_gpu.find_torch(args.torch) if "vgg16" in names else None
+    setting = bench_gpu.Setting((args.out or paths.BUILD / "bench-gpu").absolute(), args.quick, gpu, torch)
+    print(*bench.table(bench_gpu.measure(setting, names), bench_gpu.GROUPS), sep="\n")
+
+
+if __name__ == "__main__":
+    cli.run(main)
