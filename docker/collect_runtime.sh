@@ -18,8 +18,11 @@ toolkit=build/${caffe#caffe-}/nvidia       # of a GPU build
 parts=(
     .venv Makefile LICENSE README.md pyproject.toml requirements*.txt docker prototxt pycaffe_scripts solver tools
     build/caffe "build/$caffe/install"
-    "$toolkit"/cu*/lib/lib{cublas,cublasLt,cudart,curand,nvrtc,nvrtc-builtins}.so.*
-    "$toolkit"/{cublas,cuda_nvrtc,cudnn}/lib
 )
-if ldd build/caffe/lib/libcaffe.so | grep -q libnccl; then parts+=("$toolkit/nccl/lib"); fi
+if [ -d "$toolkit" ]; then
+    parts+=("$toolkit"/cu*/lib/lib{cublas,cublasLt,cudart,curand,nvrtc,nvrtc-builtins}.so.* "$toolkit"/{cublas,cuda_nvrtc}/lib)
+fi
+for library in cudnn nccl; do # they are options
+    if ldd build/caffe/lib/libcaffe.so | grep -q "lib$library\.so"; then parts+=("$toolkit/$library/lib"); fi
+done
 cp -a --parents "${parts[@]}" "$target"

@@ -101,17 +101,18 @@ def base_image(name: str, work: Path) -> Path:
 # ---[ Instructions
 
 
-def new_stage(rest: str, stages: dict[str, Stage], work: Path) -> Stage:
-    """FROM image-or-stage [AS name]; one without a name is `final`."""
-    words = rest.split()
-    name = words[2] if len(words) == 3 else "final"
-    parent = stages.get(words[0])
+def new_stage(rest: str, name: str, stages: dict[str, Stage], work: Path, keep: bool) -> Stage:
+    """FROM image-or-stage: a copy of its folder, or what an earlier run left if we are to keep that."""
+    parent = stages.get(rest.split()[0])
     stage = Stage(name, work / name)
     if parent:
         stage.environment, stage.workdir, stage.user = dict(parent.environment), parent.workdir, parent.user
-    source = parent.root if parent else base_image(words[0], work)
-    shutil.rmtree(stage.root, ignore_errors=True)
-    subprocess.run(["cp", "-a", "--reflink=auto", source, stage.root], check=True)
+    if not keep:
+        source = parent.root if parent else base_image(rest.split()[0], work)
+        shutil.rmtree(stage.root, ignore_errors=True)
+        subprocess.run(["cp", "-a", "--reflink=auto", source, stage.root], check=True)
+    elif not stage.root.is_dir():
+        raise DockerfileError(f"there is no {stage.root} to keep")
     return stage
 
 
@@ -224,20 +225,18 @@ def execute(word: str, rest: str, stage: Stage, stages: dict[str, Stage], contex
         raise DockerfileError(f"{word}: this instruction is not known here")
 
 
-def prove(dockerfile: Path, work: Path, given: dict[str, str], leave_out: list[str]) -> Stage:
-    """Execute all stages but those left out, and return the last."""
+def prove(dockerfile: Path, work: Path, given: dict[str, str], leave_out: list[str], have: list[str]) -> Stage:
+    """Execute all stages but those left out, and return the last; those that we have without their RUN and COPY."""
     context, stages, stage = Path.cwd(), {}, None
     for word, rest in instructions(dockerfile.read_text()):
         start = time.monotonic()
         if word == "FROM":
-            left_out = rest.split()[-1] in leave_out
-            if not left_out:
-                stage = new_stage(rest, stages, work)
-                stages[stage.name] = stage
-        elif not left_out:
+            name = rest.split()[2] if len(rest.split()) == 3 else "final"
+            if name not in leave_out:
+                stage = stages[name] = new_stage(rest, name, stages, work, keep=name in have)
+        elif name not in leave_out and not (name in have and word in ("RUN", "COPY")):
             execute(word, rest, stage, stages, context, given)
-        where = "left out" if left_out else stage.name
-        print(f"[{where}] {word} {rest}  ({time.monotonic() - start:.0f} s)", flush=True)
+        print(f"[{name}] {word} {rest}  ({time.monotonic() - start:.0f} s)", flush=True)
     return stage
 
 
@@ -247,6 +246,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("work", type=Path, help="folder for the stages, one below it for each")
     parser.add_argument("--build-arg", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--leave-out", action="append", default=[], metavar="STAGE", help="a stage that no other needs")
+    parser.add_argument("--have", action="append", default=[], metavar="STAGE", help="a stage that an earlier run made")
     parser.add_argument("--run", action="append", default=[], metavar="COMMAND", help="then run this in the last stage")
     args = parser.parse_args(argv)
     os.umask(0o022)
@@ -255,7 +255,7 @@ def main(argv: list[str] | None = None) -> int:
             raise DockerfileError(f"needs root (this is {pwd.getpwuid(os.geteuid()).pw_name}) and debootstrap")
         args.work.mkdir(parents=True, exist_ok=True)
         stage = prove(args.dockerfile, args.work.resolve(), dict(part.split("=", 1) for part in args.build_arg),
-                      args.leave_out)
+                      args.leave_out, args.have)
         for command in args.run:
             print(f"[{stage.name}] {command}", flush=True)
             run(command, stage)
