@@ -69,7 +69,7 @@ NETS = {"demo": lambda: deploy("demo", "pool3"), "squeezenet": lambda: deploy("s
 @pytest.mark.parametrize("place", [0, 0.5, 1])
 def test_a_unit_depends_on_its_receptive_field_and_on_nothing_else(name, place):
     """The pixels with a gradient, over some random pictures, span exactly the box, at the borders, too; and new noise
-    everywhere outside of the box changes nothing."""
+    everywhere outside of the box changes nothing (but how Winograd's convolution rounds in tiles that reach beyond)."""
     message = NETS[name]()
     blob = message.layer[-1].top[0]
     caffe_net = random_weights(gradient.load(message))
@@ -87,7 +87,7 @@ def test_a_unit_depends_on_its_receptive_field_and_on_nothing_else(name, place):
     inside = np.s_[:, :, box.top:box.bottom, box.left:box.right]
     other[inside] = data[inside]
     after = run_on(caffe_net, other, blob)[:, :, row, column]
-    np.testing.assert_allclose(after, before[:, :, row, column], rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(after, before[:, :, row, column], rtol=1e-5, atol=1e-5 * before.max())
 
 
 @pytest.mark.parametrize("blob, side", [("conv1_2", 5), ("pool2", 16), ("conv3_3", 40), ("conv5_3", 196),
