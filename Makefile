@@ -116,14 +116,14 @@ demo: setup ## the whole job on a generated corpus: corpus, faces, labels, LMDB,
 	$(PY) tools/demo_corpus.py --out $(DEMO)/pretraining --pretraining
 	$(PY) tools/make_lmdb.py --labels $(DEMO)/pretraining/labels.csv --images $(DEMO)/pretraining/images \
 	      --out $(DEMO)/pretraining-lmdb --raw --force
-	$(PY) tools/train.py --variant demo_pretrain --run runs/demo_pretrain --replace
+	$(PY) tools/train.py --variant demo_pretrain --run runs/demo_pretrain --replace $(one_gpu)
 	$(PY) tools/demo_corpus.py --out $(DEMO)/corpus
 	$(PY) tools/filter_faces.py --manifest $(DEMO)/corpus/manifest.csv --images $(DEMO)/corpus/images \
 	      --out $(DEMO)/with_faces.csv --detector lbp
 	$(PY) tools/label.py --manifest $(DEMO)/with_faces.csv --images $(DEMO)/corpus/images --out $(DEMO)/labels.csv \
 	      --as-of 2015-10-25 --split 0.7,0.1,0.2
 	$(PY) tools/make_lmdb.py --labels $(DEMO)/labels.csv --images $(DEMO)/corpus/images --out $(DEMO)/lmdb --force
-	$(PY) tools/train.py --variant demo --lmdb $(DEMO)/lmdb --run runs/demo --replace
+	$(PY) tools/train.py --variant demo --lmdb $(DEMO)/lmdb --run runs/demo --replace $(one_gpu)
 	$(MAKE) --no-print-directory report RUN=runs/demo MANIFEST=$(DEMO)/with_faces.csv \
 	      CROPS="$$(ls $(DEMO)/corpus/images/s*.jpg | head -6 | tr '\n' ' ')"
 	$(PY) tools/demo_corpus.py --out $(DEMO)/corpus --best $(DEMO)/labels.csv
@@ -134,8 +134,8 @@ figures-run: setup ## SqueezeNet on the post's own published tiles (found in SEL
 	$(PY) tools/make_lmdb.py --labels data/figures/labels.csv --images data/figures/tiles --out data/figures/lmdb --raw \
 	      --force
 	$(PY) tools/train.py --variant squeezenet --lmdb data/figures/lmdb --run runs/figures --solver solver/figures.prototxt \
-	      --replace
-	$(PY) tools/compare_paper.py --run runs/figures
+	      --replace $(one_gpu)
+	$(PY) tools/compare_paper.py --run runs/figures $(one_gpu)
 	$(MAKE) --no-print-directory report RUN=runs/figures MANIFEST= GRID_FLAGS="--rows 4 --columns 5" \
 	      MAP_FLAGS="--perplexity 15" CROPS="$$(ls $(VENV)/lib/python3*/site-packages/skimage/data/astronaut.png)"
 

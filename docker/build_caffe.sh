@@ -68,6 +68,7 @@ choose_build() {
     cudnn=${CUDNN:-${last[CUDNN]}}
     [[ ${GPU:-} != *,* ]] || last[NCCL]=1
     nccl=${NCCL:-${last[NCCL]}}
+    [[ $cudnn$nccl == [01][01] ]] || die "CUDNN=$cudnn NCCL=$nccl: each is 0 or 1"
     if [ -n "$cuda" ]; then
         [ -n "$arch" ] || arch=$(gpus_here)
         [ -n "$arch" ] || arch=$([ "$cuda" = 11.8 ] && echo 35 || echo 90)
@@ -87,7 +88,8 @@ choose_build() {
 }
 
 remember_build() {
-    printf '%s\n' "CUDA=$cuda" "ARCH=$arch" "CUDNN=$cudnn" "NCCL=$nccl" >"$build/settings"
+    printf '%s\n' "CUDA=$cuda" "ARCH=$arch" "CUDNN=$cudnn" "NCCL=$nccl" >"$build/settings.part"
+    mv "$build/settings.part" "$build/settings"
 }
 
 # The architectures of this machine's GPUs, smallest first ("80 90"); nothing where no driver tells (one for a K40 cannot).
@@ -99,9 +101,9 @@ gpus_here() {
 
 # CUDA 13 knows GPUs from 75 (Turing) on, and its drivers tell the architecture.
 toolkit_for_gpus() {
-    local found
-    command -v nvidia-smi >/dev/null ||
-        die "GPU=$GPU: no NVIDIA driver here (no nvidia-smi); to build for another machine's GPUs say CUDA=13 or CUDA=11.8"
+    local found hint="to build for another machine's GPUs say CUDA=13 or CUDA=11.8"
+    command -v nvidia-smi >/dev/null || die "GPU=$GPU: no NVIDIA driver here (no nvidia-smi); $hint"
+    found=$(nvidia-smi -L 2>&1) || die "GPU=$GPU: nvidia-smi fails: $(echo "$found" | head -1); $hint"
     found=$(gpus_here)
     [ "$(echo "${found:-0}" | cut -d' ' -f1)" -ge 75 ] && echo 13 || echo 11.8
 }
@@ -342,9 +344,9 @@ build_caffe() {
     configure
     echo "Building Caffe ($flavour) with $jobs jobs"
     ninja -C "$binary" -j "$jobs" || die "the build failed (see above)"
+    remember_build
     install_caffe
     echo "$wanted" >"$stamp"
-    remember_build
     echo "Caffe is in $build/caffe"
 }
 

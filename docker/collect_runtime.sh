@@ -22,7 +22,9 @@ parts=(
 if [ -d "$toolkit" ]; then
     parts+=("$toolkit"/cu*/lib/lib{cublas,cublasLt,cudart,curand,nvrtc,nvrtc-builtins}.so.* "$toolkit"/{cublas,cuda_nvrtc}/lib)
 fi
+linked=$(ldd build/caffe/lib/libcaffe.so)
+[[ $linked != *"not found"* ]] || { echo "collect_runtime.sh: build/caffe misses libraries: $linked" >&2 && exit 1; }
 for library in cudnn nccl; do # they are options
-    if ldd build/caffe/lib/libcaffe.so | grep -q "lib$library\.so"; then parts+=("$toolkit/$library/lib"); fi
+    if [[ $linked == *"lib$library.so"* ]]; then parts+=("$toolkit/$library/lib"); fi
 done
 cp -a --parents "${parts[@]}" "$target"

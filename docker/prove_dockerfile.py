@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import glob
 import os
-import pwd
 import re
 import shlex
 import shutil
@@ -28,6 +27,7 @@ from pathlib import Path
 
 OF_THIS_MACHINE = ("/etc/resolv.conf", "/etc/hosts", "/etc/ssl/certs/ca-certificates.crt", "/etc/pip.conf")
 SUITES = {"debian:11": "bullseye", "debian:12": "bookworm", "debian:13": "trixie"}
+PART = "base.part"  # a bare Debian that is not finished
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -58,13 +58,33 @@ class Stage:
 def instructions(text: str) -> list[tuple[str, str]]:
     """(INSTRUCTION, rest of it) for each of a Dockerfile, comments out and continued lines joined."""
     lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
-    parts = [line.strip().partition(" ") for line in re.sub(r"\\\n\s*", "", "\n".join(lines)).splitlines()]
+    parts = [line.strip().partition(" ") for line in "\n".join(lines).replace("\\\n", "").splitlines()]
     return [(word.upper(), rest.strip()) for word, _, rest in parts]
 
 
 def substitute(text: str, variables: dict[str, str]) -> str:
     """$NAME and ${NAME} replaced; one that is not set by nothing."""
     return re.sub(r"\$(?:(\w+)|\{(\w+)\})", lambda found: variables.get(found[1] or found[2], ""), text)
+
+
+# ---[ Folders
+
+
+def workplace(work: Path, context: Path) -> Path:
+    """The folder for the stages, made if need be. DockerfileError for one that holds anything else, or the checkout."""
+    work = work.resolve()
+    ours = any(work.glob("debian-*/etc/debian_version")) or (work / PART).is_dir()
+    foreign = work.exists() and any(work.iterdir()) and not ours
+    if foreign or work == context or context in work.parents:
+        raise DockerfileError(f"{work} holds something else: name an empty or a new folder outside the checkout")
+    work.mkdir(parents=True, exist_ok=True)
+    return work
+
+
+def remove(folder: Path) -> None:
+    """A folder, whole, if it is there."""
+    if folder.exists():
+        shutil.rmtree(folder)
 
 
 # ---[ Base images
@@ -84,18 +104,20 @@ def base_image(name: str, work: Path) -> Path:
     """A bare Debian below `work`, made once."""
     if name not in SUITES:
         raise DockerfileError(f"FROM {name}: known are {', '.join(SUITES)} and stages")
-    base, sources = work / name.replace(":", "-"), archives(SUITES[name])
-    if not (base / "etc/apt/sources.list").exists():
-        shutil.rmtree(base, ignore_errors=True)
-        subprocess.run(["debootstrap", "--variant=minbase", SUITES[name], base, sources[0].split()[1]], check=True,
-                       stdout=subprocess.DEVNULL)
-        shutil.rmtree(base / "var/cache/apt/archives")
-        (base / "etc/apt/sources.list").write_text("\n".join(sources) + "\n")
-        for path in filter(os.path.exists, OF_THIS_MACHINE):
-            target = base / path.lstrip("/")
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(path, target)
-    return base
+    base, part = work / name.replace(":", "-"), work / PART
+    if base.exists():
+        return base
+    sources = archives(SUITES[name])
+    remove(part)
+    subprocess.run(["debootstrap", "--variant=minbase", SUITES[name], part, sources[0].split()[1]], check=True,
+                   stdout=subprocess.DEVNULL)
+    shutil.rmtree(part / "var/cache/apt/archives")
+    (part / "etc/apt/sources.list").write_text("\n".join(sources) + "\n")
+    for path in filter(os.path.exists, OF_THIS_MACHINE):
+        target = part / path.lstrip("/")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
+    return part.rename(base)
 
 
 # ---[ Instructions
@@ -106,10 +128,11 @@ def new_stage(rest: str, name: str, stages: dict[str, Stage], work: Path, keep: 
     parent = stages.get(rest.split()[0])
     stage = Stage(name, work / name)
     if parent:
-        stage.environment, stage.workdir, stage.user = dict(parent.environment), parent.workdir, parent.user
+        stage.environment, stage.arguments = dict(parent.environment), dict(parent.arguments)
+        stage.workdir, stage.user = parent.workdir, parent.user
     if not keep:
         source = parent.root if parent else base_image(rest.split()[0], work)
-        shutil.rmtree(stage.root, ignore_errors=True)
+        remove(stage.root)
         subprocess.run(["cp", "-a", "--reflink=auto", source, stage.root], check=True)
     elif not stage.root.is_dir():
         raise DockerfileError(f"there is no {stage.root} to keep")
@@ -145,8 +168,10 @@ def copy(rest: str, stage: Stage, stages: dict[str, Stage], context: Path) -> No
     """COPY [--from=stage] source... destination; a folder's content is copied, not the folder."""
     *sources, destination = shlex.split(rest)
     if sources[0].startswith("--from="):
-        base = stages[sources.pop(0).removeprefix("--from=")].root
-        visible = None
+        name = sources.pop(0).removeprefix("--from=")
+        if name not in stages:
+            raise DockerfileError(f"COPY {rest}: there is no stage {name}")
+        base, visible = stages[name].root, None
     else:
         base, visible = context, context_files(context)
     if any(source.startswith("--") for source in sources):
@@ -181,15 +206,18 @@ def copy_visible(match: Path, target: Path, context: Path, visible: list[str]) -
 
 def run(command: str, stage: Stage) -> None:
     """RUN command, by the image's own shell as its own user in a chroot, with /proc and /dev; raises if it fails."""
-    account = next(line.split(":") for line in (stage.root / "etc/passwd").read_text().splitlines()
-                   if stage.user.split(":")[0] in line.split(":")[0::2][:2])
+    lines = [line.split(":") for line in (stage.root / "etc/passwd").read_text().splitlines()]
+    account = next((line for line in lines if stage.user in (line[0], line[2])), None)
+    if account is None:
+        raise DockerfileError(f"USER {stage.user}: not in the image's /etc/passwd")
     environment = {"HOME": account[5], **stage.variables()}
     stage.inside(".").mkdir(parents=True, exist_ok=True)
+    root, workdir = shlex.quote(str(stage.root)), shlex.quote(stage.workdir)
     script = f"""
         set -e
-        mount -t proc proc {stage.root}/proc
-        mount --rbind /dev {stage.root}/dev
-        exec chroot --userspec={account[2]}:{account[3]} {stage.root} /usr/bin/env -i -C {stage.workdir} "$@"
+        mount -t proc proc {root}/proc
+        mount --rbind /dev {root}/dev
+        exec chroot --userspec={account[2]}:{account[3]} {root} /usr/bin/env -i -C {workdir} "$@"
     """
     words = [f"{name}={value}" for name, value in environment.items()]
     result = subprocess.run(["unshare", "--mount", "--pid", "--fork", "sh", "-c", script, "sh", *words, "/bin/sh", "-c",
@@ -213,6 +241,8 @@ def execute(word: str, rest: str, stage: Stage, stages: dict[str, Stage], contex
         copy(substitute(rest, stage.variables()), stage, stages, context)
     elif word == "ENV":
         values = [part.partition("=") for part in shlex.split(substitute(rest, stage.variables()))]
+        if not all(equals for _, equals, _ in values):
+            raise DockerfileError(f"ENV {rest}: only NAME=value is known here")
         stage.environment.update({name: value for name, _, value in values})
     elif word == "ARG":
         set_argument(rest, stage, given)
@@ -227,16 +257,23 @@ def execute(word: str, rest: str, stage: Stage, stages: dict[str, Stage], contex
 
 def prove(dockerfile: Path, work: Path, given: dict[str, str], leave_out: list[str], have: list[str]) -> Stage:
     """Execute all stages but those left out, and return the last; those that we have without their RUN and COPY."""
-    context, stages, stage = Path.cwd(), {}, None
+    context, stages, stage, name = Path.cwd(), {}, None, None
     for word, rest in instructions(dockerfile.read_text()):
         start = time.monotonic()
         if word == "FROM":
             name = rest.split()[2] if len(rest.split()) == 3 else "final"
-            if name not in leave_out:
-                stage = stages[name] = new_stage(rest, name, stages, work, keep=name in have)
-        elif name not in leave_out and not (name in have and word in ("RUN", "COPY")):
+        elif name is None:
+            raise DockerfileError(f"{word} {rest}: before the first FROM, which is not known here")
+        if name in leave_out or (name in have and word in ("RUN", "COPY")):
+            print(f"[{name}] {word} {rest}  (not executed)", flush=True)
+            continue
+        if word == "FROM":
+            stage = stages[name] = new_stage(rest, name, stages, work, keep=name in have)
+        else:
             execute(word, rest, stage, stages, context, given)
         print(f"[{name}] {word} {rest}  ({time.monotonic() - start:.0f} s)", flush=True)
+    if stage is None:
+        raise DockerfileError(f"{dockerfile} has no FROM, or all of it is left out")
     return stage
 
 
@@ -250,17 +287,18 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--run", action="append", default=[], metavar="COMMAND", help="then run this in the last stage")
     args = parser.parse_args(argv)
     os.umask(0o022)
+    if odd := [part for part in args.build_arg if "=" not in part]:
+        parser.error(f"--build-arg {odd[0]}: give NAME=VALUE")
     try:
         if os.geteuid() != 0 or not shutil.which("debootstrap"):
-            raise DockerfileError(f"needs root (this is {pwd.getpwuid(os.geteuid()).pw_name}) and debootstrap")
-        args.work.mkdir(parents=True, exist_ok=True)
-        stage = prove(args.dockerfile, args.work.resolve(), dict(part.split("=", 1) for part in args.build_arg),
-                      args.leave_out, args.have)
+            raise DockerfileError(f"needs root (this is user {os.geteuid()}) and debootstrap")
+        stage = prove(args.dockerfile, workplace(args.work, Path.cwd()),
+                      dict(part.split("=", 1) for part in args.build_arg), args.leave_out, args.have)
         for command in args.run:
             print(f"[{stage.name}] {command}", flush=True)
             run(command, stage)
         size = subprocess.run(["du", "-sxm", stage.root], capture_output=True, text=True).stdout.split()[0]
-    except DockerfileError as error:
+    except (DockerfileError, OSError, subprocess.CalledProcessError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(f"{stage.root}: {size} MiB")

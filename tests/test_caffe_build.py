@@ -558,6 +558,19 @@ def test_a_gpu_gets_the_toolkit_that_knows_it(tmp_path, answer, refusal):
     assert refusal in refused(BUILD=str(tmp_path / "build"), GPU="0", ARCH="1", PATH=path)
 
 
+def test_a_driver_that_fails_is_told_in_its_own_words(tmp_path):
+    """It says nothing of the GPUs, so no toolkit is chosen for them."""
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\necho 'NVIDIA-SMI has failed: no driver running'\nexit 9\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    line = refused(BUILD=str(tmp_path / "build"), GPU="0", PATH=f"{tmp_path}:{os.environ['PATH']}")
+    assert "no driver running" in line and "CUDA=13" in line
+
+
+def test_switches_are_0_or_1(tmp_path):
+    """CUDNN=no is not taken for a yes."""
+    assert "0 or 1" in refused(BUILD=str(tmp_path), CUDA="13", CUDNN="no")
+
+
 def test_the_last_build_asked_for_holds(tmp_path):
     """CUDA and ARCH are remembered, until they are asked for otherwise."""
     (tmp_path / "settings").write_text("CUDA=13\nARCH=9 80\nCUDNN=1\nNCCL=0\n")

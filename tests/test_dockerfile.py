@@ -45,7 +45,8 @@ def test_the_image_is_used_without_root_and_has_no_compilers():
     """The last stage ends as an ordinary user, and installs nothing that builds."""
     *_, last = stages()
     assert [rest for word, rest in last if word == "USER"] == ["selfie"]
-    assert all("packages-run" in rest or "setup_system.sh run" in rest for _, rest in last if "docker/setup" in rest)
+    installs = [rest for word, rest in last if word == "RUN" and re.search(r"apt|docker/setup|pip|conda|curl", rest)]
+    assert installs and all(rest.startswith("docker/setup_system.sh run ") for rest in installs)
     listed = re.sub("#.*", "", (DOCKER / "packages-run.txt").read_text()).split()
     assert not [name for name in listed if re.search(r"-dev$|^(g\+\+|gcc|cmake|ninja)", name)]
 
@@ -71,8 +72,8 @@ def test_the_image_has_the_libraries_that_caffe_is_linked_with():
 
 def test_the_proof_reads_dockerfiles_as_an_engine_does():
     """Comments, continued lines, variables, and the patterns of .dockerignore."""
-    text = "# head\nFROM a AS b\nRUN one && \\\n    # inside\n    two\nenv X=1\n"
-    assert prove_dockerfile.instructions(text) == [("FROM", "a AS b"), ("RUN", "one && two"), ("ENV", "X=1")]
+    text = "# head\nFROM a AS b\nRUN one && \\\n    # inside\n  two \\\nthree\nenv X=1\n"
+    assert prove_dockerfile.instructions(text) == [("FROM", "a AS b"), ("RUN", "one &&   two three"), ("ENV", "X=1")]
     assert prove_dockerfile.substitute("$A/${B}/$C", {"A": "1", "B": "2"}) == "1/2/"
     patterns = ["build", "**/__pycache__", "*.txt", "!keep.txt"]
     for path in ("build", "build/x", "__pycache__", "a/b/__pycache__/c", "other.txt"):
@@ -88,3 +89,38 @@ def test_an_instruction_that_the_proof_cannot_execute_is_an_error(tmp_path):
         prove_dockerfile.execute("ONBUILD", "RUN x", stage, {}, tmp_path, {})
     with pytest.raises(prove_dockerfile.DockerfileError, match="option"):
         prove_dockerfile.copy("--chmod=755 a b", stage, {}, tmp_path)
+    with pytest.raises(prove_dockerfile.DockerfileError, match="no stage nowhere"):
+        prove_dockerfile.copy("--from=nowhere a b", stage, {}, tmp_path)
+    with pytest.raises(prove_dockerfile.DockerfileError, match="NAME=value"):
+        prove_dockerfile.execute("ENV", "X value", stage, {}, tmp_path, {})
+
+
+def test_the_proof_touches_no_folder_but_its_own(tmp_path):
+    """It removes the folders of earlier stages: never in the checkout, nor where anything else lies."""
+    (tmp_path / "build").mkdir()
+    for work, context in ((tmp_path, tmp_path / "elsewhere"), (tmp_path / "new", tmp_path), (tmp_path, tmp_path)):
+        with pytest.raises(prove_dockerfile.DockerfileError, match="holds something else"):
+            prove_dockerfile.workplace(work, context)
+    assert prove_dockerfile.workplace(tmp_path / "build" / "proof", tmp_path / "elsewhere").is_dir()
+    (tmp_path / "debian-12" / "etc").mkdir(parents=True)
+    (tmp_path / "debian-12" / "etc" / "debian_version").touch()
+    assert prove_dockerfile.workplace(tmp_path, tmp_path / "elsewhere") == tmp_path
+
+
+def test_mistakes_with_the_proof_are_one_line(tmp_path, capsys):
+    """A missing Dockerfile, one without stages, an argument without a value."""
+    with pytest.raises(SystemExit):
+        prove_dockerfile.main(["Dockerfile", str(tmp_path / "work"), "--build-arg", "CUDA"])
+    assert "NAME=VALUE" in capsys.readouterr().err
+    (tmp_path / "empty").write_text("ARG X=1\n")
+    for dockerfile in ("missing", "empty"):
+        assert prove_dockerfile.main([str(tmp_path / dockerfile), str(tmp_path / "work")]) == 1
+        assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+@pytest.mark.skipif(not (paths.BUILD / "caffe").exists(), reason="needs a built Caffe")
+def test_what_an_image_needs_is_collected(tmp_path):
+    """Caffe in use, found at the same place below the folder, and no source tree."""
+    subprocess.run([DOCKER / "collect_runtime.sh", tmp_path], check=True)
+    assert (tmp_path / "build" / "caffe" / "bin" / "caffe").exists() and (tmp_path / "tools" / "score.py").exists()
+    assert not list((tmp_path / "build").glob("caffe-src*"))
