@@ -46,10 +46,14 @@ def test_glogs_fatal_line_is_what_a_dead_contender_said(ours):
         ours.ask("prepare", variant="demo", batch=50_000_000, training=False)
 
 
-def test_running_out_of_memory_is_an_error_of_its_own(monkeypatch):
+@pytest.mark.parametrize("words", ["F1126 syncedmem.cpp:71] Check failed:  out of memory",
+                                   "F1126 cudnn.cpp:9] out of GPU memory for 4096 MiB of cuDNN's workspace",
+                                   "F1126 x.cpp:1] Check failed: CUBLAS_STATUS_ALLOC_FAILED",
+                                   "torch.OutOfMemoryError: CUDA out of memory."])
+def test_running_out_of_memory_is_an_error_of_its_own(monkeypatch, words):
     """Then the other rows are still measured."""
     with Contender(sys.executable, "caffe_peer") as process:
-        monkeypatch.setattr(process, "_last_words", lambda: "F1126 syncedmem.cpp:71] Check failed:  out of memory")
+        monkeypatch.setattr(process, "_last_words", lambda: words)
         process.process.kill()
         process.process.wait()
         with pytest.raises(contender.OutOfMemory):
@@ -103,7 +107,7 @@ def test_caffe_time_is_read_whole(tmp_path):
     assert set(found["layers"]) == {layer["name"] for layer in nets.with_input(variants.get("demo"), 2, True)["layer"]}
     for name, way in (("Forward pass", "forward"), ("Backward pass", "backward")):
         assert found[name] >= 0.9 * sum(layer[way] for layer in found["layers"].values()) > 0
-    with pytest.raises(SelfieError, match="caffe time failed"):
+    with pytest.raises(SelfieError, match=r"caffe time failed: F\d+ "):
         bench_gpu.caffe_time(str(tmp_path / "none.prototxt"), 2, [], "fp32")
 
 
@@ -127,6 +131,15 @@ echo "[  FAILED  ] A.second0 (1 ms)"; exit 1
     script.chmod(0o755)
     assert bench_gpu.run_gtest(script, tmp_path, "*", 2) == {
         "all": 4, "passed": 2, "failed": ["A.second0", "A.second1"], "exit codes": [1, -9]}
+
+
+def test_tests_that_do_not_start_are_an_error(tmp_path):
+    """Nothing of nothing passed is no success."""
+    script = tmp_path / "test.testbin"
+    script.write_text("#!/bin/sh\necho 'libcublas.so.13: cannot open' >&2\nexit 127\n")
+    script.chmod(0o755)
+    with pytest.raises(SelfieError, match="libcublas"):
+        bench_gpu.run_gtest(script, tmp_path, "*", 2)
 
 
 @pytest.mark.parametrize(("arguments", "code", "word"), [

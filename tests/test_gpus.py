@@ -37,7 +37,7 @@ def is_gpu_build() -> bool:
     return True
 
 
-@pytest.mark.parametrize("text", ["", "x", "-1", "0,", "0,0", "1,01", "0 1"])
+@pytest.mark.parametrize("text", ["", "x", "-1", "0,", "0,0", "1,01", "0 1", "0, 1", "\u0663"])
 def test_nonsense_is_no_gpu(text):
     """Caffe would take some of it for GPU 0."""
     with pytest.raises(SelfieError, match="give the number of a GPU"):
@@ -121,6 +121,13 @@ def test_what_does_not_fit_is_refused_with_the_batch_that_does():
     memory.check(need, 91, 0, Gpu(), "training")  # a card that does not tell
 
 
+def test_no_batch_is_offered_that_did_not_fit():
+    """Where the estimate says that it fits, or a card does not tell, half of it is proposed."""
+    need = Need(2_000_000_000, 100_000_000)
+    assert memory.sentence(need, 32, Gpu("", 11_000_000_000, 12_000_000_000)).endswith("and more than that: try 16")
+    assert memory.sentence(need, 32, Gpu()).endswith("is not known: try 16")
+
+
 def test_the_workspace_is_counted_as_it_is_set(monkeypatch):
     """CAFFE_CUDNN_WORKSPACE_MB, or an eighth of the memory, at most 4 GiB."""
     monkeypatch.setenv("CAFFE_CUDNN_WORKSPACE_MB", "100")
@@ -141,7 +148,7 @@ def test_a_training_that_runs_out_of_memory_names_a_batch(tiny_lmdb, tmp_path, m
     (tmp_path / "caffe").chmod(0o755)
     monkeypatch.setattr(net, "CAFFE", tmp_path / "caffe")
     monkeypatch.setattr(gpus, "look", lambda number: Gpu("", 600 << 20, 800 << 20))
-    with pytest.raises(SelfieError, match=r"GPU 0 ran out of memory: .* a batch of \d+ would fit: .*--batch"):
+    with pytest.raises(SelfieError, match=r"GPU 0 ran out of memory: .*; a batch of 10 would fit: .*--batch"):
         train._run_caffe(run, 0, None)
 
 

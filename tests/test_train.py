@@ -114,6 +114,18 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tiny_lmdb, tmp_path):
     assert resumed.caffemodel.read_bytes() == whole
 
 
+def test_a_refused_gpu_leaves_the_run_as_it_is(tiny_lmdb, tmp_path):
+    """And a run that was begun on a GPU can go on on the CPU."""
+    run = train.train(testlib.job(tiny_lmdb, tmp_path / "run", max_iter="8"))
+    run = run.save(state="started", gpu="7")
+    before = (run.folder / "run.json").read_bytes()
+    for gpu in (None, "9"):
+        with pytest.raises(SelfieError, match="GPU"):
+            train.resume(run.folder, run.variant, gpu)
+        assert (run.folder / "run.json").read_bytes() == before
+    assert train.resume(run.folder, run.variant, "cpu").info["gpu"] is None
+
+
 def test_resume_notices_another_database(tiny_lmdb, tmp_path):
     """A database that was built anew since would silently change what the run is about."""
     shutil.copytree(tiny_lmdb, tmp_path / "lmdb")

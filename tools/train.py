@@ -17,8 +17,8 @@ def main(argv=None):
     parser.add_argument("--lmdb", type=Path, help="folder with the databases train and val (default: data/lmdb)")
     parser.add_argument("--weights", help="pretrained caffemodel (default: the variant's; 'none': from scratch)")
     parser.add_argument("--solver", type=Path, help="solver file (default: solver/<variant>.prototxt)")
-    parser.add_argument("--gpu", help="GPU to use, or several: 0,1 (default: CPU); each reads a batch of its own for "
-                        "a step")
+    parser.add_argument("--gpu", help="GPU to use, or several: 0,1 (default: CPU, or with --resume that of the start); "
+                        "each reads a batch of its own for a step; cpu: none")
     parser.add_argument("--batch", type=int, metavar="N", help="pictures per pass and GPU (default: the net's own)")
     parser.add_argument("--resume", action="store_true", help="go on from the newest intact snapshot")
     parser.add_argument("--replace", action="store_true", help="remove an older run of that name first")
@@ -40,7 +40,7 @@ def main(argv=None):
     else:
         finished = train.train(train.Job(
             variant, args.lmdb or paths.ROOT / variant.data, folder, weights.choose(variant, args.weights), args.solver,
-            args.gpu, args.seed, args.epochs, args.batch, args.replace, settings))
+            None if args.gpu == "cpu" else args.gpu, args.seed, args.epochs, args.batch, args.replace, settings))
     print(f"{finished.folder}: {finished.info['iterations']} iterations, {finished.info['caffemodel']}")
 
 

@@ -381,7 +381,9 @@ def record(file: Path, groups: dict[str, Callable], names: Iterable[str], settin
     for name in names:
         log.info("measuring %s", name)
         rows = [{**asdict(row), "fine": row.fine} for row in groups[name](setting)]
-        report["machine"] = machine()
+        if not rows:  # why has been said
+            continue
+        report["machine"] = {**report.get("machine", {}), **machine()}
         report["groups"][name] = {"quick": setting.quick, "rows": rows,
                                   "measured": datetime.now(timezone.utc).isoformat(timespec="minutes")}
         paths.write_json(file, report)

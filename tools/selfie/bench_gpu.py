@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from selfie import bench, nets, parallel, paths, prototxt, train, variants
+from selfie import bench, contender, nets, parallel, paths, prototxt, train, variants
 from selfie import net as caffe_net
 from selfie.bench import Row
 from selfie.contender import Contender, OutOfMemory
@@ -35,6 +35,7 @@ FIRST_LOSSES = {"fp32": 1e-4, "TF32": 2e-2}
 ALL_LOSSES = {"fp32": 5e-2, "TF32": None}
 OTHER_KERNEL = "Sandybridge"  # of OpenBLAS, that any CPU with AVX can run
 SECONDS = 0.5  # of work between two clock readings
+WITHOUT_GPU = paths.ROOT / "docker" / "gtest-without-gpu.txt"  # the filter for what runs anywhere
 SHARDS = 8  # of upstream's tests at a time: most of them leave a GPU nearly idle
 
 log = logging.getLogger(__name__)
@@ -91,7 +92,11 @@ def layers(setting: Setting) -> Iterable[Row]:
         file.write(prototxt.dump(nets.with_input(setting.variant, batch, training=True)))
         file.flush()
         for precision in setting.precisions:
-            found = caffe_time(file.name, count, setting.caffe_flags, precision)
+            try:
+                found = caffe_time(file.name, count, setting.caffe_flags, precision)
+            except OutOfMemory as error:
+                log.warning("no measurement of layers, %s: %s", precision, error)
+                continue
             for name in ("Forward pass", "Backward pass"):
                 yield Row("layers", f"caffe time, {setting.variant.name}, batch {batch}, {precision}: {name.lower()}",
                           "ms", found[name], detail=found)
@@ -103,7 +108,7 @@ def caffe_time(model: str, count: int, flags: list[str], precision: str) -> dict
                           capture_output=True, text=True, cwd=paths.ROOT,
                           env={**os.environ, "CAFFE_TF32": PRECISIONS[precision], "GLOG_minloglevel": "0"})
     if done.returncode:
-        raise SelfieError(f"caffe time failed: {done.stderr.strip().splitlines()[-1]}")
+        raise contender.failure("caffe time failed", contender.last_words(done.stderr, done.returncode))
     return parse_caffe_time(done.stderr)
 
 
@@ -246,7 +251,8 @@ def gtest(setting: Setting) -> Iterable[Row]:
         log.warning("no upstream tests: %s is not here (`make caffe-test` builds it)", binary)
         return
     wanted = "SoftmaxLayerTest*:SyncedMemoryTest*" if setting.quick else "*"
-    found = run_gtest(binary, folder, wanted if setting.gpu is not None else f"{wanted}-*GPU*",
+    left_out = "" if setting.gpu is not None else WITHOUT_GPU.read_text().strip()
+    found = run_gtest(binary, folder, wanted + left_out,
                       1 if setting.quick else min(SHARDS, parallel.cores()))
     for name in found["failed"]:
         log.warning("failed: %s", name)
@@ -263,12 +269,18 @@ def upstream_tests() -> tuple[Path, Path]:
 
 
 def run_gtest(binary: Path, folder: Path, chosen: str, shards: int) -> dict:
-    """Run the `chosen` tests in `shards` processes: {"all": how many, "passed": how many, "failed": names}."""
+    """Run the `chosen` tests in `shards` processes: {"all": how many, "passed": how many, "failed": names}.
+
+    SelfieError where one of them ends before it says what it will run.
+    """
     environments = [{**os.environ, "GTEST_TOTAL_SHARDS": str(shards), "GTEST_SHARD_INDEX": str(shard)}
                     for shard in range(shards)]
     done = list(parallel.threads(lambda environment: subprocess.run(
         [binary, f"--gtest_filter={chosen}"], cwd=folder, env=environment, text=True, errors="replace",
-        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL), environments, shards))
+        capture_output=True), environments, shards))
+    for one in done:
+        if not re.search(r"^\[=+\] Running \d+ tests?", one.stdout, re.MULTILINE):
+            raise contender.failure("upstream's tests failed", contender.last_words(one.stderr, one.returncode))
     text = "\n".join(one.stdout for one in done)
     planned, begun, passed = (re.findall(pattern, text, re.MULTILINE) for pattern in (
         r"^\[=+\] Running (\d+) tests?", r"^\[ RUN      \] (\S+)", r"^\[       OK \] (\S+)"))

@@ -19,11 +19,23 @@ from typing import Callable
 from selfie.errors import SelfieError
 
 TOOLS = Path(__file__).resolve().parents[1]
-OUT_OF_MEMORY = "out of memory"
+OUT_OF_MEMORY = re.compile(r"out of (GPU )?memory|ALLOC_FAILED", re.IGNORECASE)  # CUDA, Caffe, cuBLAS, cuDNN, PyTorch
 
 
 class OutOfMemory(SelfieError):
     """A contender's work does not fit its device's memory."""
+
+
+def last_words(said: str, code: int) -> str:
+    """Why a process ended, from its stderr: glog's fatal line, the last (a traceback's, say), or else its exit code."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    fatal = [line for line in lines if re.match(r"F\d{4,8} ", line)]
+    return (fatal[:1] or lines[-1:] or [f"exit code {code}"])[0]
+
+
+def failure(what: str, words: str) -> SelfieError:
+    """The error to raise for a process with these last words."""
+    return (OutOfMemory if OUT_OF_MEMORY.search(words) else SelfieError)(f"{what}: {words}")
 
 
 class Contender:
@@ -53,18 +65,13 @@ class Contender:
         return found
 
     def _fail(self, words: str) -> None:
-        kind = OutOfMemory if OUT_OF_MEMORY in words.lower() else SelfieError
-        raise kind(f"{self.name} failed: {words}")
+        raise failure(f"{self.name} failed", words)
 
     def _last_words(self) -> str:
         """Why the process ended: glog's fatal line, a traceback's last, or its exit code."""
         code = self.process.wait()
         self.said.seek(0)
-        lines = [line.strip() for line in self.said if line.strip()]
-        for line in lines:
-            if re.match(r"F\d{4,8} ", line):
-                return line
-        return lines[-1] if lines else f"exit code {code}"
+        return last_words(self.said.read(), code)
 
     def __enter__(self) -> Contender:
         return self

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import re
 import sys
 from dataclasses import asdict, dataclass
 
@@ -28,10 +29,10 @@ class Gpu:
 
 def ids(text: str) -> list[int]:
     """"0,1" as numbers; SelfieError unless they are different numbers from 0 on."""
-    parts = text.split(",")
-    if not all(part.strip().isdecimal() for part in parts) or len({int(part) for part in parts}) < len(parts):
+    numbers = [int(part) for part in text.split(",")] if re.fullmatch(r"[0-9]+(,[0-9]+)*", text) else []
+    if not numbers or len(set(numbers)) < len(numbers):
         raise SelfieError(f"GPU {text}: give the number of a GPU, or different ones with commas: 0,1")
-    return [int(part) for part in parts]
+    return numbers
 
 
 def check(text: str) -> dict[int, Gpu]:

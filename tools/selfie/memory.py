@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import math
 import os
-import re
 from dataclasses import dataclass
 
 from selfie import gpus
 from selfie.errors import SelfieError
 
-EXHAUSTED = re.compile(r"out of (GPU )?memory|ALLOC_FAILED")  # how CUDA, Caffe, cuBLAS and cuDNN say it
 BYTES = 4  # of a float, and of an index
 PREFETCHED = 4  # batches that a Data layer holds: prefetch_count of caffe.proto
 HANDLES = 300 * 2**20  # for cuBLAS, cuDNN and the driver: assumed, not measured
@@ -66,11 +64,16 @@ def check(need: Need, batch: int, number: int, found: gpus.Gpu, what: str) -> No
 
 
 def sentence(need: Need, batch: int, found: gpus.Gpu) -> str:
-    """What a batch needs, what was free, and which batch would fit."""
-    fits = min(need.largest_batch(found.free - workspace(found.total)), batch - 1)
-    offer = f"a batch of {fits} would fit" if fits > 0 else "not even one picture would fit"
+    """What a batch needs, what was free, and which batch would fit; half of it where the estimate cannot tell."""
     needed, free = (f"{size / 1e9:.1f} GB" for size in (need.total(batch), found.free))
-    return f"in batches of {batch} needs about {needed} (an estimate) of {free} free; {offer}"
+    about = f"in batches of {batch} needs about {needed} (an estimate)"
+    if not found.total:
+        return f"{about}; how much is free is not known: try {max(1, batch // 2)}"
+    fits = need.largest_batch(found.free - workspace(found.total))
+    if fits >= batch:
+        return f"{about} of {free} free, and more than that: try {max(1, batch // 2)}"
+    offer = f"a batch of {fits} would fit" if fits > 0 else "not even one picture would fit"
+    return f"{about} of {free} free; {offer}"
 
 
 def _batch(net) -> int:
@@ -97,7 +100,7 @@ def _gradients(net) -> int:
 
 
 def _indices(net) -> int:
-    """Where each maximum of max pooling came from."""
+    """Where each maximum of max pooling came from (average pooling has none; it is counted, too)."""
     return sum(net.blobs[net.top_names[name][0]].count for name, layer in zip(net._layer_names, net.layers)
                if layer.type == "Pooling")
 

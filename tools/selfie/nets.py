@@ -139,7 +139,9 @@ def chain(variant: Variant) -> list[dict]:
     """
     found, top = [], "data"
     for layer in build(variant, "deploy")["layer"][1:-1]:
-        if layer["bottom"] != top or variant.dropout:
+        if variant.dropout:
+            raise SelfieError(f"{variant.name} is no chain of plain layers: it has dropout")
+        if layer["bottom"] != top:
             raise SelfieError(f"{variant.name} is no chain of layers: its {layer['name']} reads {layer['bottom']}")
         top = layer["top"]
         given = {**layer.get("convolution_param", {}), **layer.get("inner_product_param", {}),

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from selfie import caffe_log, database, evaluate, gpus, memory, net, nets, paths, prototxt, runs, solver, variants
+from selfie.contender import OUT_OF_MEMORY
 from selfie.errors import SelfieError
 
 TWO_HISTORIES = ("AdaDelta", "Adam")  # solvers that keep two numbers per weight; the others keep one
@@ -59,7 +60,10 @@ def train(job: Job) -> runs.Run:
 
 
 def resume(folder: Path, variant: variants.Variant, gpu: str | None = None) -> runs.Run:
-    """Go on from the newest intact snapshot of a run, with the options and databases that it was started with."""
+    """Go on from the newest intact snapshot of a run, with the options and databases that it was started with.
+
+    gpu   None: on the device it was started on; "cpu", or GPUs as in Job: there, from now on
+    """
     run = runs.load(folder)
     if run.variant != variant:
         raise SelfieError(f"{folder} is a run of {run.variant.name}, not of {variant.name}")
@@ -71,11 +75,10 @@ def resume(folder: Path, variant: variants.Variant, gpu: str | None = None) -> r
             if records.meta["content"] != run.info["lmdb"][split]["content"]:
                 raise SelfieError(f"{records.path} is another database than {folder} was started with: start it again "
                                   f"with --replace")
-    if gpu is not None:
-        run = run.save(gpu=gpu)
-    _check_gpus(run.info["gpu"], run.variant, run.info.get("batch", variant.batch), _settings(run))
+    device = {None: run.info["gpu"], "cpu": None}.get(gpu, gpu)
+    _check_gpus(device, run.variant, run.info.get("batch", variant.batch), _settings(run))
     iteration, state = newest_intact_snapshot(run)
-    return _run_caffe(run, iteration, state)
+    return _run_caffe(run.save(gpu=device), iteration, state)
 
 
 def prepare(job: Job) -> runs.Run:
@@ -136,7 +139,7 @@ def _run_caffe(run: runs.Run, iteration: int, state: Path | None) -> runs.Run:
     try:
         stopped = follower.run(_command(run, state), resumed=state is not None)
     except SelfieError as error:
-        if run.info["gpu"] is None or not memory.EXHAUSTED.search(str(error)):
+        if run.info["gpu"] is None or not OUT_OF_MEMORY.search(str(error)):
             raise
         raise SelfieError(_out_of_memory(run)) from error
     found = runs.snapshots(run.folder)
@@ -168,10 +171,11 @@ def _need(variant: variants.Variant, settings) -> memory.Need:
 
 def _out_of_memory(run: runs.Run) -> str:
     """One line for a training that Caffe gave up."""
-    number = gpus.ids(run.info["gpu"])[0]
+    numbers = gpus.ids(run.info["gpu"])
     need, batch = _need(run.variant, _settings(run)), run.info["batch"]
-    return (f"GPU {number} ran out of memory: training {run.variant.name} "
-            f"{memory.sentence(need, batch, gpus.look(number))}: start again with --batch (whole log: "
+    least = min(map(gpus.look, numbers), key=lambda one: one.free)
+    return (f"GPU {' or '.join(map(str, numbers))} ran out of memory: training {run.variant.name} "
+            f"{memory.sentence(need, batch, least)}: start again with --batch (whole log: "
             f"{run.folder / 'log.txt'})")
 
 
