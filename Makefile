@@ -24,7 +24,7 @@ comma       := ,
 
 .DEFAULT_GOAL := help
 .PHONY: help setup system caffe caffe-test weights label faces lmdb train eval report score compare ablation \
-        reach demo figures-run prototxt test bench bench-gpu lint clean distclean
+        reach demo figures-run prototxt test bench bench-gpu gpu-bundle lint clean distclean
 
 help: ## list the targets
 	@echo "The selfie experiment of 2015 on real Caffe. On a fresh Debian 12:  make demo"
@@ -156,6 +156,9 @@ bench: setup ## measure everything beside its peers: table, build/bench/bench.js
 bench-gpu: setup ## measure a GPU build beside PyTorch on the same card (GPU=0, TORCH=a Python that has it)
 	$(PY) tools/bench_gpu.py $(if $(GPU),--device $(firstword $(subst $(comma), ,$(GPU)))) $(if $(QUICK),--quick) \
 	      $(if $(TORCH),--torch $(TORCH))
+
+gpu-bundle: setup ## pack a GPU build for a machine that has CUDA and PyTorch, in parts of 60 MiB: build/gpu-bundle
+	$(PY) tools/gpu_bundle.py
 
 lint: $(VENV)/.installed ## ruff, and the generated prototxts against their generator
 	$(VENV)/bin/ruff check

@@ -261,11 +261,8 @@ def gtest(setting: Setting) -> Iterable[Row]:
 
 def upstream_tests() -> tuple[Path, Path]:
     """(the test program of the Caffe in use, the folder from which it finds its data)."""
-    build = caffe_net.CAFFE.resolve().parents[2]
-    cache, source = build / "CMakeCache.txt", build / "test"  # there in a bundle
-    if cache.exists():
-        source = Path(re.search(r"^CMAKE_HOME_DIRECTORY:INTERNAL=(.*)$", cache.read_text(), re.MULTILINE)[1])
-    return build / "test" / "test.testbin", source
+    installed = caffe_net.CAFFE.resolve().parents[1]
+    return installed.parent / "test" / "test.testbin", caffe_net.source(installed)
 
 
 def run_gtest(binary: Path, folder: Path, chosen: str, shards: int) -> dict:

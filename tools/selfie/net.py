@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import math
 import os
+import re
 import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -49,6 +50,14 @@ def binary() -> Path:
     if not CAFFE.exists():
         raise SelfieError("Caffe is not built: run 'make caffe'")
     return CAFFE
+
+
+def source(installed: Path) -> Path:
+    """The source that a Caffe was built from; where it came without, the folder with the tests' data."""
+    cache = installed.parent / "CMakeCache.txt"
+    if not cache.exists():
+        return installed.parent / "test"
+    return Path(re.search(r"^CMAKE_HOME_DIRECTORY:INTERNAL=(.*)$", cache.read_text(), re.MULTILINE)[1])
 
 
 def use_device(number: int | None) -> None:

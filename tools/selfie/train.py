@@ -223,10 +223,12 @@ def _check_snapshot(state: Path, iteration: int, layers: dict[str, list[tuple[in
 def versions() -> dict[str, str]:
     """What computed this: Caffe's build, Python and the packages that matter, and the project's commit."""
     import importlib.metadata
+
+    import cv2
     caffe = net.caffe()
-    found = {name: importlib.metadata.version(name) for name in ("numpy", "opencv-python", "lmdb", "protobuf")}
+    found = {name: importlib.metadata.version(name) for name in ("numpy", "lmdb", "protobuf")}
     return {"caffe": caffe.__version__, "blas_kernel": caffe.blas_kernel(), "python": platform.python_version(),
-            **found, "project": _commit()}
+            "opencv": cv2.__version__, **found, "project": _commit()}
 
 
 def _commit() -> str:
