@@ -16,25 +16,17 @@ from selfie.memory import Need
 @pytest.fixture
 def cpu_build():
     """Skips where the Caffe in use was built for GPUs."""
-    if is_gpu_build():
+    if net.is_gpu_build():
         pytest.skip("this is a GPU build")
 
 
 @pytest.fixture
 def gpu_build_without_driver():
     """Skips unless the Caffe in use was built for GPUs and there is none."""
-    if not is_gpu_build():
+    if not net.is_gpu_build():
         pytest.skip("this is a CPU build")
     if shutil.which("nvidia-smi"):
         pytest.skip("there is a driver")
-
-
-def is_gpu_build() -> bool:
-    try:
-        net.check_gpu_build()
-    except SelfieError:
-        return False
-    return True
 
 
 @pytest.mark.parametrize("text", ["", "x", "-1", "0,", "0,0", "1,01", "0 1", "0, 1", "\u0663"])

@@ -30,7 +30,8 @@ from selfie import net, paper, paths, weights
 from selfie.errors import SelfieError
 from selfie.unpack import CUDA_LIBRARY
 
-TRACKED = ("LICENSE", "README.md", "Makefile", "prototxt", "pycaffe_scripts", "solver", "tools")
+TRACKED = ("LICENSE", "README.md", "Makefile", "docker/gtest-without-gpu.txt", "prototxt", "pycaffe_scripts", "solver",
+           "tools")
 # What Python packages training, scoring and the benchmark import; matplotlib's own needs are found from its metadata.
 PACKAGES = ("lmdb", "matplotlib", "numpy", "pillow", "polars", "protobuf", "tqdm")
 HEADLESS = "opencv-python-headless"  # the same cv2 without windows, which would want X11 and OpenGL

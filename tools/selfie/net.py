@@ -76,10 +76,15 @@ def gpu_problem(number: int) -> str:
     return importlib.import_module("caffe._caffe").gpu_problem(number)
 
 
+def is_gpu_build() -> bool:
+    """Whether the Caffe in use was built with CUDA."""
+    caffe()
+    return hasattr(importlib.import_module("caffe._caffe"), "gpu_problem")
+
+
 def check_gpu_build() -> None:
     """SelfieError unless the Caffe in use was built with CUDA."""
-    caffe()
-    if not hasattr(importlib.import_module("caffe._caffe"), "gpu_problem"):
+    if not is_gpu_build():
         raise SelfieError("a GPU was asked for, but this Caffe was built for the CPU only: leave GPU out, or build it "
                           "for GPUs ('make caffe CUDA=13')")
 
