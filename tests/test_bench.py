@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 
 import cv2
+import numpy as np
 import pytest
 import testlib
-from selfie import bench, database, paths
+from selfie import bench, database, paths, peers
 from selfie.bench import Row
 from selfie.errors import SelfieError
 
@@ -85,3 +86,27 @@ def test_an_unknown_group_is_a_usage_error():
     """It lists the known ones."""
     result = testlib.command("tools/bench.py", "--only", "nothing")
     assert result.returncode == 2 and "scoring" in result.stderr
+
+
+@pytest.mark.parametrize("work", ["forward", "training"])
+def test_all_contenders_run_the_same_net(tmp_path, work):
+    """Ours, Caffe's own code, and the other libraries that are installed: same answer, a time for each pass, memory."""
+    run = bench.make_run(tmp_path, "squeezenet")
+    data = np.random.default_rng(0).normal(0, 50, (2, 3, 99, 99)).astype(np.float32)
+    peers.prepare(run.deploy, run.folder / "random.caffemodel", data, tmp_path / "nets")
+    names = [peers.OURS, peers.STOCK, *(name for name in peers.MODULES if name not in peers.missing())]
+    answers = []
+    for name in names if work == "forward" else [name for name in names if name in peers.TRAIN]:
+        with peers.Contender(name, tmp_path / "nets", work) as one:
+            assert one.seconds() > 0 and one.megabytes() > 10
+            answers.append(one.answer.reshape(-1))
+    for answer in answers[1:]:
+        np.testing.assert_allclose(answer, answers[0], rtol=1e-4, atol=1e-4 * np.abs(answers[0]).max(initial=0))
+    assert len(answers[0]) == (4 if work == "forward" else 0)
+
+
+def test_a_contender_that_fails_is_an_error_in_one_line(tmp_path, capfd):
+    """It does not hang."""
+    np.save(tmp_path / "input.npy", np.zeros((1, 3, 8, 8), np.float32))
+    with pytest.raises(SelfieError, match="Caffe failed in the benchmark"):
+        peers.Contender(peers.OURS, tmp_path, "forward")

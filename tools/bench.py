@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Measure how fast everything is, beside its peers on the same work, and print the table of the README.
 
-Groups: start (commands' start-up), lmdb (beside Caffe's convert_imageset), scoring (beside the bare net), faces,
-labels, crops (dense search beside random crops), growth (cost at 1,000, 10,000 and 100,000). What is compared takes
-turns. The numbers go to OUT/bench.json, group by group, and a plot of growth to OUT/growth.png; pictures and tables to
-work on are made in OUT once, about 1 GB, with --quick 0.3 GB.
+Groups: start (commands' start-up), nets (VGG16 and SqueezeNet on the CPU beside Caffe without oneDNN and, of ONNX
+Runtime, OpenVINO and PyTorch, those that 'pip install -r requirements-bench.txt' brought), lmdb (beside Caffe's
+convert_imageset), scoring (beside the bare net), faces, labels, crops (dense search beside random crops), growth (cost
+at 1,000, 10,000 and 100,000). What is compared takes turns. The numbers go to OUT/bench.json, group by group, a plot
+of growth to OUT/growth.png; pictures, nets and tables to work on are made in OUT once, about 3 GB.
 """
 
 from pathlib import Path

@@ -7,6 +7,7 @@ measured is kept in bench.json, group by group, so a group can be measured again
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import platform
@@ -26,7 +27,7 @@ import cv2
 import numpy as np
 import polars as pl
 
-from selfie import database, image, net, parallel, paths, plots, runs, score
+from selfie import database, image, net, parallel, paths, peers, plots, runs, score
 from selfie.errors import SelfieError
 
 PHOTOS = ("astronaut.png", "brick.png", "chelsea.png", "coffee.png", "grass.png", "motorcycle_left.png", "rocket.jpg")
@@ -290,6 +291,44 @@ def scoring(setting: Setting) -> Iterable[Row]:
                       {"rounds": found, "cores": cores, "cores busy": statistics.median(busy)})
 
 
+def nets(setting: Setting) -> Iterable[Row]:
+    """VGG16 and SqueezeNet, 8 photographs at a time, in Caffe beside its own code and other libraries on the CPU."""
+    for name in peers.missing():
+        log.warning("no measurement of %s: 'pip install -r requirements-bench.txt' brings it", name)
+    for variant, wanted in (("vgg16", {"forward": 1.6, "training": 2.5}), ("squeezenet", {})):
+        run, folder = make_run(setting.folder, variant), setting.folder / "nets" / variant
+        photos = np.stack([image.square(_photo(PHOTOS[number % len(PHOTOS)])) for number in range(8)])
+        peers.prepare(run.deploy, run.folder / "random.caffemodel",
+                      image.prepare(photos, run.variant.crop, run.variant.mean), folder)
+        for work in ("forward", "training"):
+            yield from _race(variant, work, folder, 3 if setting.quick else 9, wanted.get(work))
+
+
+def _race(variant: str, work: str, folder: Path, rounds: int, wanted: float | None) -> Iterable[Row]:
+    """Passes of all contenders in turns. `wanted`: how many times as fast as the fastest other library we are to be."""
+    others = [name for name in peers.MODULES if name not in peers.missing() and
+              (work == "forward" or name in peers.TRAIN)]
+    with contextlib.ExitStack() as stack:
+        contenders = {name: stack.enter_context(peers.Contender(name, folder, work))
+                      for name in (peers.OURS, peers.STOCK, *others)}
+        images = len(np.load(folder / "input.npy"))
+        found = in_turns(rounds, **{name: lambda _, one=one: one.seconds() / images * 1000
+                                    for name, one in contenders.items()})
+        memory = {name: one.megabytes() for name, one in contenders.items()}
+    ours, reference = found.pop(peers.OURS), contenders[peers.STOCK].answer
+    differences = {name: float(np.abs(one.answer - reference).max() / np.abs(reference).max())
+                   for name, one in contenders.items() if work == "forward"}
+    if any(difference > 1e-3 for difference in differences.values()):
+        raise SelfieError(f"{variant}: not all compute the same: {differences}")
+    fastest = min(others, key=lambda name: statistics.median(found[name]), default=None)
+    for name, times in found.items():
+        yield Row("nets", f"{variant} {work}, batches of {images}", "ms per image", statistics.median(ours),
+                  statistics.median(times), name, median_ratio(times, ours), wanted if name == fastest else None,
+                  {"rounds": {"ours": ours, "peer": times}, "difference of answers": differences.get(name)})
+    yield Row("nets", f"{variant} {work}, largest memory", "MB", memory[peers.OURS], memory[peers.STOCK], peers.STOCK,
+              memory[peers.STOCK] / memory[peers.OURS], round(1 / 1.2, 3) if work == "forward" else None, memory)
+
+
 def faces(setting: Setting) -> Iterable[Row]:
     """The face filter on JPEGs of 1080 px."""
     count = 100 if setting.quick else 400
@@ -364,7 +403,7 @@ def growth(setting: Setting) -> Iterable[Row]:
                   wanted=500 if name == "lmdb" else None)
 
 
-GROUPS = {function.__name__: function for function in (start, lmdb, scoring, faces, labels, crops, growth)}
+GROUPS = {function.__name__: function for function in (start, nets, lmdb, scoring, faces, labels, crops, growth)}
 
 
 # --- all of it -------------------------------------------------------------------------------------------------------
