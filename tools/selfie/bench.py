@@ -315,6 +315,7 @@ def _race(variant: str, work: str, folder: Path, rounds: int, wanted: float | No
         found = in_turns(rounds, **{name: lambda _, one=one: one.seconds() / images * 1000
                                     for name, one in contenders.items()})
         memory = {name: one.megabytes() for name, one in contenders.items()}
+        processor = {name: min(one.processor) / images * 1000 for name, one in contenders.items()}
     ours, reference = found.pop(peers.OURS), contenders[peers.STOCK].answer
     differences = {name: float(np.abs(one.answer - reference).max() / np.abs(reference).max())
                    for name, one in contenders.items() if work == "forward"}
@@ -324,7 +325,8 @@ def _race(variant: str, work: str, folder: Path, rounds: int, wanted: float | No
     for name, times in found.items():
         yield Row("nets", f"{variant} {work}, batches of {images}", "ms per image", statistics.median(ours),
                   statistics.median(times), name, median_ratio(times, ours), wanted if name == fastest else None,
-                  {"rounds": {"ours": ours, "peer": times}, "difference of answers": differences.get(name)})
+                  {"rounds": {"ours": ours, "peer": times}, "difference of answers": differences.get(name),
+                   "least processor time": {"ours": processor[peers.OURS], "peer": processor[name]}})
     yield Row("nets", f"{variant} {work}, largest memory", "MB", memory[peers.OURS], memory[peers.STOCK], peers.STOCK,
               memory[peers.STOCK] / memory[peers.OURS], round(1 / 1.2, 3) if work == "forward" else None, memory)
 
