@@ -135,6 +135,9 @@ def _copy_python(root: Path) -> None:
                     "--no-compile", "--target", site, f"{HEADLESS}=={importlib.metadata.version('opencv-python')}"],
                    check=True)
     (site / "selfie.pth").write_text("../../../../build/caffe/python\n../../../../tools\n")
+    about = site / "selfie.dist-info"  # the version that databases are marked with
+    about.mkdir()
+    (about / "METADATA").write_text(importlib.metadata.distribution("selfie").read_text("METADATA"))
 
 
 def _left_out(folder: str, names: list[str]) -> set[str]:

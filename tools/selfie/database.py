@@ -495,8 +495,8 @@ def _counts(reasons: Counter[str]) -> str:
 
 
 def _versions() -> dict[str, str]:
-    names = ("selfie", "lmdb", "numpy", "opencv-python", "pillow")
-    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in names}}
+    names = ("selfie", "lmdb", "numpy", "pillow")
+    return {"python": platform.python_version(), "opencv": cv2.__version__, **{name: importlib.metadata.version(name) for name in names}}
 
 
 @contextmanager
