@@ -225,13 +225,15 @@ def figures(folder: Path) -> Path:
 
 def losses(setting: Setting, lmdb: Path, count: int, name: str, gpu: int | None = None,
            **environment: str) -> list[float]:
-    """The training loss of each of the first `count` iterations, one seed."""
+    """The training loss of each of the first `count` iterations, one seed; on the CPU by Caffe's own convolutions,
+    since oneDNN's Winograd rounds more."""
     run = setting.folder / "runs" / name.replace(" ", "_")
     changes = {"max_iter": count, "display": 1, "average_loss": 1, "snapshot": count, "test_initialization": "false"}
     bench.command("tools/train.py", "--variant", "squeezenet", "--lmdb", lmdb, "--run", run, "--solver",
                   paths.SOLVER / "figures.prototxt", "--replace", *([] if gpu is None else ["--gpu", gpu]),
                   *(["--batch", 8] if setting.quick else []),
-                  *(word for change in changes.items() for word in ("--set", "{}={}".format(*change))), **environment)
+                  *(word for change in changes.items() for word in ("--set", "{}={}".format(*change))),
+                  **{"CAFFE_ONEDNN": "0", **environment})
     lines = [line.split(",") for line in (run / "metrics.csv").read_text().splitlines()]
     column = lines[0].index("train_loss")
     return [float(line[column]) for line in lines[1:] if line[column]]

@@ -496,7 +496,8 @@ def _counts(reasons: Counter[str]) -> str:
 
 def _versions() -> dict[str, str]:
     names = ("selfie", "lmdb", "numpy", "pillow")
-    return {"python": platform.python_version(), "opencv": cv2.__version__, **{name: importlib.metadata.version(name) for name in names}}
+    return {"python": platform.python_version(), "opencv": cv2.__version__,
+            **{name: importlib.metadata.version(name) for name in names}}
 
 
 @contextmanager
