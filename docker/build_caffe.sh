@@ -143,7 +143,7 @@ fetch_cuda() {
 assemble_cuda_11() {
     local folder=$build/downloads/cuda-11 part
     mkdir -p "$cuda_root/nvvm/bin"
-    for part in cuda_nvcc cuda_runtime cuda_cccl cublas curand; do
+    for part in cuda_nvcc cuda_runtime cuda_cccl cuda_nvrtc cublas curand; do
         cp -a "$toolkit/$part/." "$cuda_root"
         rm -r "${toolkit:?}/$part"
     done

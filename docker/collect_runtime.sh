@@ -20,7 +20,7 @@ parts=(
     build/caffe "build/$caffe/install"
 )
 if [ -d "$toolkit" ]; then
-    parts+=("$toolkit"/cu*/lib/lib{cublas,cublasLt,cudart,curand,nvrtc,nvrtc-builtins}.so.* "$toolkit"/{cublas,cuda_nvrtc}/lib)
+    parts+=("$toolkit"/cu*/lib/lib{cublas,cublasLt,cudart,curand,nvrtc,nvrtc-builtins}.so* "$toolkit"/{cublas,cuda_nvrtc}/lib)
 fi
 linked=$(ldd build/caffe/lib/libcaffe.so)
 [[ $linked != *"not found"* ]] || { echo "collect_runtime.sh: build/caffe misses libraries: $linked" >&2 && exit 1; }
