@@ -20,11 +20,13 @@ parts=(
     build/caffe "build/$caffe/install"
 )
 if [ -d "$toolkit" ]; then
-    parts+=("$toolkit"/cu*/lib/lib{cublas,cublasLt,cudart,curand,nvrtc,nvrtc-builtins}.so* "$toolkit"/{cublas,cuda_nvrtc}/lib)
+    parts+=("$toolkit"/cu[0-9]*/lib/lib{cublas,cublasLt,cudart,curand,nvrtc,nvrtc-builtins}.so* "$toolkit"/{cublas,cuda_nvrtc}/lib)
 fi
 linked=$(ldd build/caffe/lib/libcaffe.so)
 [[ $linked != *"not found"* ]] || { echo "collect_runtime.sh: build/caffe misses libraries: $linked" >&2 && exit 1; }
 for library in cudnn nccl; do # they are options
     if [[ $linked == *"lib$library.so"* ]]; then parts+=("$toolkit/$library/lib"); fi
 done
-cp -a --parents "${parts[@]}" "$target"
+share=()
+[ "$(stat -c %d "$target")" != "$(stat -c %d .)" ] || share=(--link) # a gigabyte or two need not lie there twice
+cp -a "${share[@]}" --parents "${parts[@]}" "$target"
