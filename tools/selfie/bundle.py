@@ -137,7 +137,8 @@ def _copy_python(root: Path) -> None:
     (site / "selfie.pth").write_text("../../../../build/caffe/python\n../../../../tools\n")
     about = site / "selfie.dist-info"  # the version that databases are marked with
     about.mkdir()
-    (about / "METADATA").write_text(importlib.metadata.distribution("selfie").read_text("METADATA"))
+    version = importlib.metadata.version("selfie")
+    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: selfie\nVersion: {version}\n")
 
 
 def _left_out(folder: str, names: list[str]) -> set[str]:
