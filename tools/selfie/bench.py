@@ -258,37 +258,34 @@ def _largest_difference(setting: Setting) -> int:
 
 
 def scoring(setting: Setting) -> Iterable[Row]:
-    """score.py's pipeline on JPEGs of 1080 px beside the bare net on pictures in memory, both in the same number of
-    copies; and what a single net makes of both cores."""
-    for variant, full, short in (("squeezenet", 500, 100), ("vgg16", 32, 16)):
+    """score.py's pipeline on JPEGs of 1080 px beside the bare net on pictures in memory."""
+    for variant, full, short in (("squeezenet", 500, 200), ("vgg16", 64, 32)):
         share, rounds = (short, 2) if setting.quick else (full, 4)
         run = make_run(setting.folder, variant)
         names = sorted(map(str, (setting.pictures(2000, 1080).parent / "images").iterdir()))
-        caffe_net, cores, busy = run.net(), parallel.cores(), []
+        caffe_net, busy, size = run.net(), [], min(16, share // 4)
 
-        def ours(number: int, run=run, share=share, busy=busy, names=names) -> float:
+        def ours(number: int, run=run, share=share, busy=busy, names=names, size=size) -> float:
             """Pictures per second, without loading the net."""
-            scored = score.score(run, names[number * share:(number + 1) * share], batch=min(16, share // 4))
+            scored = score.score(run, names[number * share:(number + 1) * share], batch=size)
             used, begin = time.process_time(), time.perf_counter()
             assert all(one.error is None for one in scored)
             seconds = time.perf_counter() - begin
             busy.append((time.process_time() - used) / seconds)
             return share / seconds
 
-        def bare(_: int, count: int = cores, run=run, share=share, caffe_net=caffe_net) -> float:
-            size = min(16, share // 4)
+        def bare(_: int, run=run, share=share, caffe_net=caffe_net, size=size) -> float:
             batch = np.random.default_rng(0).integers(0, 256, (size, 256, 256, 3), dtype=np.uint8)
             begin = time.perf_counter()
-            done = list(net.imap(caffe_net, run.deploy, lambda copy, _: net.scores(copy, batch, run.variant),
-                                 range(share // size), count))
-            return len(done) * size / (time.perf_counter() - begin)
+            for _ in range(share // size):
+                net.scores(caffe_net, batch, run.variant)
+            return share // size * size / (time.perf_counter() - begin)
 
-        found = in_turns(rounds, ours=ours, bare=bare, single=lambda number, bare=bare: bare(number, 1))
-        for name, peer in (("the bare net, a copy per core", "bare"), ("the bare net, once, with all cores", "single")):
-            yield Row("scoring", f"{variant}, JPEGs of 1080 px", "images/s", statistics.median(found["ours"]),
-                      statistics.median(found[peer]), name, median_ratio(found["ours"], found[peer]),
-                      0.95 if (variant, peer) == ("vgg16", "bare") else None,
-                      {"rounds": found, "cores": cores, "cores busy": statistics.median(busy)})
+        found = in_turns(rounds, ours=ours, bare=bare)
+        yield Row("scoring", f"{variant}, JPEGs of 1080 px", "images/s", statistics.median(found["ours"]),
+                  statistics.median(found["bare"]), "the bare net", median_ratio(found["ours"], found["bare"]),
+                  0.95 if variant == "vgg16" else None,
+                  {"rounds": found, "cores": parallel.cores(), "cores busy": statistics.median(busy)})
 
 
 def nets(setting: Setting) -> Iterable[Row]:

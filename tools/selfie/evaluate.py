@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import numpy as np
 import polars as pl
 from tqdm import tqdm
 
-from selfie import database, manifest, net, parallel, paths, plots, runs
+from selfie import database, manifest, net, paths, plots, runs
 from selfie.errors import SelfieError
 
 BATCH = 16  # pictures per forward pass: more gains nothing on a CPU
@@ -22,18 +21,13 @@ def score_database(run: runs.Run, path: Path, gpu: int | None = None) -> pl.Data
     caffe_net = run.net(gpu)
     keys, labels, scores = [], [], []
 
-    def forward(copy, batch: list) -> tuple[list, np.ndarray]:
-        return batch, net.scores(copy, np.stack([picture for _, picture, _ in batch]), run.variant)
-
     with database.Database(path) as records, \
             tqdm(total=len(records), unit="selfie", desc=path.name, disable=None) as bar:
-        nets = 1 if gpu is not None else min(parallel.cores(), -(-len(records) // BATCH))
-        with closing(net.imap(caffe_net, run.deploy, forward, batches(records, BATCH), nets)) as done:
-            for batch, found in done:
-                scores.extend(found)
-                keys.extend(key for key, _, _ in batch)
-                labels.extend(label for _, _, label in batch)
-                bar.update(len(batch))
+        for batch in batches(records, BATCH):
+            scores.extend(net.scores(caffe_net, np.stack([picture for _, picture, _ in batch]), run.variant))
+            keys.extend(key for key, _, _ in batch)
+            labels.extend(label for _, _, label in batch)
+            bar.update(len(batch))
     return pl.DataFrame({"key": keys, "label": labels, "score": np.asarray(scores, np.float64)})
 
 

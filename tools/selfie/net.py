@@ -6,20 +6,15 @@ import importlib
 import math
 import os
 import re
-import threading
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Callable, NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 
-from selfie import gpus, image, memory, parallel, paths
+from selfie import gpus, image, memory, paths
 from selfie.errors import SelfieError
 from selfie.variants import Variant
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 CAFFE = paths.BUILD / "caffe" / "bin" / "caffe"
 LOG_LEVEL = "GLOG_minloglevel"  # glog's variable, in glog's spelling
@@ -222,29 +217,3 @@ def _check_memory(net, batch: int) -> None:
 def scores(net, pictures: np.ndarray, variant: Variant) -> np.ndarray:
     """The net's probability of *good* for each of N x 256 x 256 x 3 uint8 BGR pictures: N floats in [0, 1]."""
     return forward(net, pictures, variant)[0].reshape(len(pictures), -1)[:, 1]
-
-
-def imap(net, prototxt: str | os.PathLike, function: Callable[[object, T], R], items: Iterable[T],
-         count: int) -> Iterator[R]:
-    """Yield function(net, item) in the order of `items`; on the CPU, in `count` threads with a copy of the net each.
-
-    The copies share the weights. Each computes with one thread, which for small nets beats one net with all of them,
-    whose threads wait for each other at every layer (SqueezeNet: by a third; VGG16: about the same, it reads its large
-    weights once for each copy). With a count of 1 it is the net itself, here, with all cores.
-    """
-    if count == 1:
-        yield from (function(net, item) for item in items)
-        return
-    own = threading.local()
-
-    def begin() -> None:
-        use_device(None)
-        caffe().set_cpu_threads(1)
-        own.net = caffe().Net(str(prototxt), caffe().TEST)
-        own.net.share_with(net)
-
-    before = caffe().cpu_threads()
-    try:
-        yield from parallel.threads(lambda item: function(own.net, item), items, count, 2 * count, begin)
-    finally:
-        caffe().set_cpu_threads(before)

@@ -41,17 +41,16 @@ def imap(function: Callable[[T], R], items: Iterable[T], jobs: int | None = None
         raise SelfieError("a worker process was killed, most likely for memory: try fewer --jobs") from error
 
 
-def threads(function: Callable[[T], R], items: Iterable[T], jobs: int | None = None, ahead: int | None = None,
-            begin: Callable[[], None] = lambda: None) -> Iterator[R]:
-    """Like `imap` in `jobs` threads of this process, each of which calls `begin` first: nothing is started anew and
-    nothing copied, but only what lets go of Python's lock runs at the same time. Decoding, resizing, hashing and
-    Caffe's passes do.
+def threads(function: Callable[[T], R], items: Iterable[T], jobs: int | None = None,
+            ahead: int | None = None) -> Iterator[R]:
+    """Like `imap` in `jobs` threads of this process: nothing is started anew and nothing copied, but only what lets go
+    of Python's lock runs at the same time. Decoding, resizing, hashing and Caffe's passes do.
 
     `ahead` items (default 4 x jobs) are under way, or done and not asked for yet. `items` is read by the caller's
     thread. An error in a thread is raised here, when its turn has come.
     """
     jobs = jobs or cores()
-    yield from _ordered(ThreadPoolExecutor(jobs, initializer=begin), function, items, ahead or 4 * jobs)
+    yield from _ordered(ThreadPoolExecutor(jobs), function, items, ahead or 4 * jobs)
 
 
 def _ordered(pool: Executor, function: Callable[[T], R], items: Iterable[T], ahead: int) -> Iterator[R]:

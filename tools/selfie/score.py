@@ -61,8 +61,8 @@ def score(run: runs.Run, names: list[str | Scored], gpu: int | None = None, batc
           jobs: int | None = None) -> Iterator[Scored]:
     """A Scored for each of `names`, in their order; what is a Scored already, an error, is passed on.
 
-    `jobs` (default: one per core) pictures are read at a time, and on the CPU as many batches go through copies of the
-    net. Scores do not depend on it, but for the last digits where one net uses all cores (jobs 1, or one batch only).
+    `jobs` (default: one per core) pictures are read at a time, ahead of the net, which on the CPU uses all cores.
+    (Copies of the net with a core each were faster before oneDNN, and are slower since: VGG16 by a sixth.)
     SelfieError at once, before the first is asked for, if the run cannot score.
     """
     if run.info["lmdb"]["train"]["inputs"].get("preprocessing", 1) != image.PREPROCESSING:
@@ -70,19 +70,15 @@ def score(run: runs.Run, names: list[str | Scored], gpu: int | None = None, batc
                     "differently now", run.folder)
     caffe_net = run.net(gpu)
     reference = evaluate.validation_scores(run, gpu)["score"].to_numpy()
-    return _score(run, caffe_net, reference, names, gpu, batch, jobs or parallel.cores())
+    return _score(run, caffe_net, reference, names, batch, jobs)
 
 
-def _score(run: runs.Run, caffe_net, reference: np.ndarray, names: list[str | Scored], gpu: int | None, batch: int,
-           jobs: int) -> Iterator[Scored]:
-    read = read_ahead(names, batch, jobs)
-    nets = 1 if gpu is not None else min(jobs, -(-len(names) // batch))
-    done = net.imap(caffe_net, run.deploy, lambda copy, group: _score_batch(copy, group, run, reference),
-                    evaluate.batches(read, batch), nets)
+def _score(run: runs.Run, caffe_net, reference: np.ndarray, names: list[str | Scored], batch: int,
+           jobs: int | None) -> Iterator[Scored]:
     with tqdm(total=len(names), unit="selfie", disable=True if len(names) < 2 * batch else None) as bar, \
-            closing(read), closing(done):
-        for group in done:
-            yield from group
+            closing(read_ahead(names, batch, jobs)) as read:
+        for group in evaluate.batches(read, batch):
+            yield from _score_batch(caffe_net, group, run, reference)
             bar.update(len(group))
 
 
