@@ -259,7 +259,7 @@ def _largest_difference(setting: Setting) -> int:
 
 def scoring(setting: Setting) -> Iterable[Row]:
     """score.py's pipeline on JPEGs of 1080 px beside the bare net on pictures in memory."""
-    for variant, full, short in (("squeezenet", 500, 200), ("vgg16", 64, 32)):
+    for variant, full, short in (("squeezenet", 500, 200), ("vgg16", 200, 32)):
         share, rounds = (short, 2) if setting.quick else (full, 4)
         run = make_run(setting.folder, variant)
         names = sorted(map(str, (setting.pictures(2000, 1080).parent / "images").iterdir()))
