@@ -41,6 +41,12 @@ def test_a_command_that_fails_is_an_error_with_its_text():
     assert bench.command("tools/score.py", "--help").seconds > 0
 
 
+def test_memory_is_that_of_the_command_alone():
+    """However much the benchmark itself holds at that moment."""
+    held = np.ones(60_000_000)
+    assert 5 < bench.command("-c", "pass").megabytes < held.nbytes / 2**20 / 4
+
+
 def test_the_pictures_are_large_different_and_usable(tmp_path, monkeypatch):
     """JPEGs of the size that is asked for; copies count as selfies of their own; drawn alike twice."""
     monkeypatch.setattr(bench, "DIFFERENT", 3)

@@ -8,6 +8,7 @@ measured is kept in bench.json, group by group, so a group can be measured again
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import platform
@@ -82,19 +83,25 @@ class Setting:
         return pictures(self.folder / f"{count}x{side}", count, side)
 
 
+# A process begins with the memory of the one that started it on its account, so a small one starts what is measured.
+WATCH = """
+import json, resource, subprocess, sys, time
+begin = time.perf_counter()
+code = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL).returncode
+seconds, usage = time.perf_counter() - begin, resource.getrusage(resource.RUSAGE_CHILDREN)
+print(json.dumps([code, seconds, (usage.ru_utime + usage.ru_stime) / seconds, usage.ru_maxrss / 1024]))
+"""
+
+
 def command(*arguments: object, **environment: str) -> Cost:
     """Run `python <arguments>` from the project's root, with `environment` added to ours and its output thrown away.
     SelfieError if it fails."""
-    start = time.perf_counter()
-    process = subprocess.Popen([sys.executable, *map(str, arguments)], cwd=paths.ROOT, stdout=subprocess.DEVNULL,
-                               stderr=subprocess.PIPE, env={**os.environ, **environment})
-    told = process.stderr.read().decode(errors="replace")
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    seconds = time.perf_counter() - start
-    if process.returncode:
-        raise SelfieError(f"{' '.join(map(str, arguments))} failed: {told.strip()[-500:]}")
-    return Cost(seconds, (usage.ru_utime + usage.ru_stime) / seconds, usage.ru_maxrss / 1024)
+    done = subprocess.run([sys.executable, "-S", "-c", WATCH, sys.executable, *map(str, arguments)], cwd=paths.ROOT,
+                          capture_output=True, text=True, errors="replace", env={**os.environ, **environment})
+    code, *cost = json.loads(done.stdout) if done.returncode == 0 else (done.returncode,)
+    if code:
+        raise SelfieError(f"{' '.join(map(str, arguments))} failed: {done.stderr.strip()[-500:]}")
+    return Cost(*cost)
 
 
 def in_turns(rounds: int, **contenders: Callable[[int], float]) -> dict[str, list[float]]:
