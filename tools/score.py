@@ -17,8 +17,7 @@ def main(argv=None):
     parser.add_argument("--run", help="run folder (default: the newest finished run)")
     parser.add_argument("--gpu", type=int, help="GPU to use (default: CPU)")
     parser.add_argument("--batch", type=int, default=16, help="pictures per forward pass (default: %(default)s)")
-    parser.add_argument("--jobs", type=int, metavar="N", help="pictures read, and on the CPU batches scored, at a time "
-                        "(default: one per core; VGG16 needs 0.8 GB of memory for each batch of 8)")
+    parser.add_argument("--jobs", type=int, metavar="N", help="pictures read at a time (default: one per core)")
     parser.add_argument("--sort", action="store_true", help="best first, unreadable ones last")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="one JSON object per line")

@@ -207,8 +207,9 @@ def forward(net, pictures: np.ndarray, variant: Variant, blobs: tuple[str, ...] 
 
 def _check_memory(net, batch: int) -> None:
     """SelfieError if the net computes on a GPU that has no room for a larger batch: Caffe itself would abort."""
-    number, need = getattr(net, "gpu", None), memory.scoring(net)
+    number = getattr(net, "gpu", None)
     if number is not None and batch > net.blobs["data"].shape[0]:
+        need = memory.scoring(net)
         free, total = gpus.memory(number)
         memory.check(need, batch, number, gpus.Gpu("", free + getattr(net, "taken", 0), total), "scoring")
         net.taken = need.total(batch)  # from now on, of what is free
