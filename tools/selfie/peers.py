@@ -20,8 +20,11 @@ from selfie import paths
 from selfie.errors import SelfieError
 
 OURS, STOCK = "Caffe", "Caffe without oneDNN"
+AVX2 = {"ONEDNN_MAX_CPU_ISA": "AVX2", "OPENBLAS_CORETYPE": "Haswell"}  # as on a CPU that has no more than that
+OURS_AVX2, STOCK_AVX2 = "Caffe, AVX2 only", "Caffe without oneDNN, AVX2 only"
+CAFFES = {OURS: {}, STOCK: {"CAFFE_ONEDNN": "0"}, OURS_AVX2: AVX2, STOCK_AVX2: {"CAFFE_ONEDNN": "0", **AVX2}}
 MODULES = {"ONNX Runtime": "onnxruntime", "OpenVINO": "openvino", "PyTorch": "torch", "PyTorch channels_last": "torch"}
-TRAIN = [OURS, STOCK, "PyTorch", "PyTorch channels_last"]  # those that can
+TRAIN = ["PyTorch", "PyTorch channels_last"]  # those that can
 
 
 def missing() -> list[str]:
@@ -34,10 +37,9 @@ class Contender:
     """A process with the net of `folder` in it. SelfieError if it fails."""
 
     def __init__(self, name: str, folder: Path, work: str):
-        off = {"CAFFE_ONEDNN": "0"} if name == STOCK else {}
         self.name, self.process = name, subprocess.Popen(
             [sys.executable, "-m", "selfie.peers", name, folder, work], cwd=paths.ROOT / "tools", text=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, **off})
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, **CAFFES.get(name, {})})
         self.answer, self.processor = np.load(self.ask("answer")), []
 
     def __enter__(self) -> Contender:
@@ -147,7 +149,7 @@ def cores() -> int:
 
 
 class Caffe:
-    """Ours, or with CAFFE_ONEDNN=0 in the environment Caffe's own code."""
+    """Ours, or Caffe's own code: the environment says it, see CAFFES."""
 
     def __init__(self, folder: Path, data: np.ndarray, work: str):
         from selfie import net
@@ -240,7 +242,7 @@ class PyTorch:
 
 
 def _make(name: str, folder: Path, data: np.ndarray, work: str):
-    if name in (OURS, STOCK):
+    if name in CAFFES:
         return Caffe(folder, data, work)
     if name.startswith("PyTorch"):
         return PyTorch(folder, data, "channels_last" if name.endswith("channels_last") else "contiguous_format")
