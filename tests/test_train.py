@@ -126,6 +126,15 @@ def test_a_refused_gpu_leaves_the_run_as_it_is(tiny_lmdb, tmp_path):
     assert train.resume(run.folder, run.variant, "cpu").info["gpu"] is None
 
 
+def test_resume_tells_that_another_number_of_gpus_reads_other_batches(tiny_lmdb, tmp_path, caplog):
+    """Two GPUs read two batches for a step, the CPU one; nothing is said where nothing changes."""
+    run = train.train(testlib.job(tiny_lmdb, tmp_path / "run", max_iter="8"))
+    for gpu, told in (("0,1", True), ("0", False)):
+        caplog.clear()
+        train.resume(run.save(state="started", gpu=gpu).folder, run.variant, "cpu")
+        assert (f"reads {run.info['batch']} selfies, not {2 * run.info['batch']}" in caplog.text) == told
+
+
 def test_resume_notices_another_database(tiny_lmdb, tmp_path):
     """A database that was built anew since would silently change what the run is about."""
     shutil.copytree(tiny_lmdb, tmp_path / "lmdb")

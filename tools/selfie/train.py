@@ -47,8 +47,13 @@ class Job:
 
     @property
     def pictures(self) -> int:
-        """Training pictures per pass, of all GPUs together: each takes a batch of its own."""
-        return (self.batch or self.variant.batch) * (1 if self.gpu is None else len(gpus.ids(self.gpu)))
+        """Training pictures per pass, of all GPUs together."""
+        return _pictures(self.batch or self.variant.batch, self.gpu)
+
+
+def _pictures(batch: int, gpu: str | None) -> int:
+    """Per pass of all GPUs: each takes a batch of its own."""
+    return batch * (1 if gpu is None else len(gpus.ids(gpu)))
 
 
 def train(job: Job) -> runs.Run:
@@ -75,9 +80,13 @@ def resume(folder: Path, variant: variants.Variant, gpu: str | None = None) -> r
             if records.meta["content"] != run.info["lmdb"][split]["content"]:
                 raise SelfieError(f"{records.path} is another database than {folder} was started with: start it again "
                                   f"with --replace")
-    device = {None: run.info["gpu"], "cpu": None}.get(gpu, gpu)
-    _check_gpus(device, run.variant, run.info.get("batch", variant.batch), _settings(run))
+    device, batch = {None: run.info["gpu"], "cpu": None}.get(gpu, gpu), run.info.get("batch", variant.batch)
+    _check_gpus(device, run.variant, batch, _settings(run))
     iteration, state = newest_intact_snapshot(run)
+    before, now = _pictures(batch, run.info["gpu"]), _pictures(batch, device)
+    if before != now:
+        log.warning("from iteration %d on a pass reads %d selfies, not %d as before: each GPU takes a batch of %d",
+                    iteration, now, before, batch)
     return _run_caffe(run.save(gpu=device), iteration, state)
 
 
@@ -160,8 +169,9 @@ def _run_caffe(run: runs.Run, iteration: int, state: Path | None) -> runs.Run:
 def _check_gpus(text: str | None, variant: variants.Variant, batch: int, settings) -> None:
     """SelfieError unless each GPU of "0,1" can be used and has room for the training; nothing to do without."""
     if text is not None:
-        for number, found in gpus.check(text).items():
-            memory.check(_need(variant, settings), batch, number, found, f"training {variant.name}")
+        found, need = gpus.check(text), _need(variant, settings)
+        for number, one in found.items():
+            memory.check(need, batch, number, one, f"training {variant.name}")
 
 
 def _need(variant: variants.Variant, settings) -> memory.Need:
