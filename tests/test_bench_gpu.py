@@ -119,9 +119,12 @@ def test_losses_are_held_against_their_mean():
 
 
 def test_tests_that_fail_or_take_the_program_down_did_not_pass(tmp_path):
-    """Of two shards one fails a test, the other dies in its second; the program is a script that speaks as gtest."""
+    """Of two shards one fails a test, the other dies in its second; the program is a script that speaks as gtest.
+
+    It wants to be run on GPU 3, in full precision."""
     script = tmp_path / "test.testbin"
     script.write_text("""#!/bin/sh
+[ "$2 $CAFFE_TF32" = "3 0" ] || exit 9
 echo "[==========] Running 2 tests from 1 test case."
 echo "[ RUN      ] A.first$GTEST_SHARD_INDEX"; echo "[       OK ] A.first$GTEST_SHARD_INDEX (1 ms)"
 echo "[ RUN      ] A.second$GTEST_SHARD_INDEX"
@@ -129,7 +132,7 @@ echo "[ RUN      ] A.second$GTEST_SHARD_INDEX"
 echo "[  FAILED  ] A.second0 (1 ms)"; exit 1
 """)
     script.chmod(0o755)
-    assert bench_gpu.run_gtest(script, tmp_path, "*", 2) == {
+    assert bench_gpu.run_gtest(script, tmp_path, "*", 2, gpu=3) == {
         "all": 4, "passed": 2, "failed": ["A.second0", "A.second1"], "exit codes": [1, -9]}
 
 

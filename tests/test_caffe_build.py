@@ -482,6 +482,84 @@ def test_nets_in_threads_compute_what_they_compute_alone(tmp_path):
     assert np.ptp(alone) > 0
 
 
+CONVOLUTIONS = """
+import threading, time
+import numpy as np
+import caffe
+def net(tmp, inputs, layers, size=24, outputs=32):
+    text = "".join(f"layer {{ name: 'c{i}' type: 'Convolution' bottom: 'c{i - 1}' top: 'c{i}' convolution_param "
+                   f"{{ num_output: {outputs} kernel_size: 3 pad: 1 }} }}" for i in range(1, layers + 1))
+    path = f"{tmp}/net.prototxt"
+    open(path, "w").write("layer { name: 'c0' type: 'Input' top: 'c0' input_param { shape { dim: 1 dim: %d dim: %d "
+                          "dim: %d } } }" % (inputs, size, size) + text)
+    return caffe.Net(path, caffe.TEST)
+"""
+
+
+def test_another_thread_reads_blobs_while_a_net_computes(tmp_path):
+    """No crash, and the net gives what it gives alone; oneDNN's values are unpacked for the reader meanwhile."""
+    code = CONVOLUTIONS + f"""
+net = net({str(tmp_path)!r}, 16, 6)
+generator = np.random.default_rng(0)
+for blobs in net.params.values():
+    blobs[0].data[...] = generator.normal(0, 0.1, blobs[0].data.shape)
+net.blobs["c0"].data[...] = generator.normal(0, 1, net.blobs["c0"].data.shape)
+net.forward()
+alone = net.blobs["c6"].data.copy()
+done, reads = threading.Event(), []
+def read():
+    while not done.is_set():
+        reads.extend(float(blob.data[0, 0, 0, 0]) for blob in net.blobs.values())
+        time.sleep(0.0005)
+reader = threading.Thread(target=read)
+reader.start()
+end = time.monotonic() + 4
+while time.monotonic() < end:
+    net.forward()
+    np.testing.assert_allclose(net.blobs["c6"].data, alone, rtol=1e-4, atol=1e-4 * np.abs(alone).max())
+done.set()
+reader.join()
+assert len(reads) > 1000
+"""
+    python(code, {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"})
+
+
+def test_weights_written_while_a_net_computes_hold_from_the_next_pass_on(tmp_path):
+    """oneDNN keeps weights in an order of its own: those that were read in the midst of the writing must not stay."""
+    code = CONVOLUTIONS + f"""
+net = net({str(tmp_path)!r}, 256, 1, size=4, outputs=512)
+weights, bias = net.params["c1"]
+bias.data[...] = 0
+net.blobs["c0"].data[...] = 1
+net.forward()
+for trial in range(150):
+    value = 1 + trial % 2
+    def write(delay=np.random.default_rng(trial).random() * 0.002):
+        time.sleep(delay)
+        weights.data[...] = value
+    writer = threading.Thread(target=write)
+    writer.start()
+    for _ in range(3):
+        net.forward()
+    writer.join()
+    net.forward()
+    np.testing.assert_allclose(net.blobs["c1"].data[0, :, 1, 1], 256 * 9 * value, rtol=1e-4)
+"""
+    python(code, {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"})
+
+
+def test_python_ends_while_a_daemon_thread_computes(tmp_path):
+    """With exit status 0; C++ must not end the program because Python ends that thread."""
+    python(CONVOLUTIONS + f"""
+net = net({str(tmp_path)!r}, 16, 6, size=48)
+def work():
+    while True:
+        net.forward()
+threading.Thread(target=work, daemon=True).start()
+time.sleep(0.5)
+""", os.environ)
+
+
 # ---[ The build script and the patch queue
 
 
