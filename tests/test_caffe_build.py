@@ -511,7 +511,7 @@ def read():
     while not done.is_set():
         reads.extend(float(blob.data[0, 0, 0, 0]) for blob in net.blobs.values())
         time.sleep(0.0005)
-reader = threading.Thread(target=read)
+reader = threading.Thread(target=read, daemon=True)
 reader.start()
 end = time.monotonic() + 4
 while time.monotonic() < end:
