@@ -532,11 +532,12 @@ weights, bias = net.params["c1"]
 bias.data[...] = 0
 net.blobs["c0"].data[...] = 1
 net.forward()
-for trial in range(150):
+written = [np.full(weights.data.shape, value, np.float32) for value in (1, 2)]
+for trial in range(200):
     value = 1 + trial % 2
     def write(delay=np.random.default_rng(trial).random() * 0.002):
         time.sleep(delay)
-        weights.data[...] = value
+        weights.data[...] = written[value - 1]
     writer = threading.Thread(target=write)
     writer.start()
     for _ in range(3):
