@@ -549,15 +549,18 @@ for trial in range(200):
     python(code, {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"})
 
 
-def test_python_ends_while_a_daemon_thread_computes(tmp_path):
-    """With exit status 0; C++ must not end the program because Python ends that thread."""
-    python(CONVOLUTIONS + f"""
-net = net({str(tmp_path)!r}, 16, 6, size=48)
+@pytest.mark.parametrize("callback", ["", "net.before_forward(lambda layer: sum(range(200)))"])
+def test_python_ends_while_a_daemon_thread_computes(tmp_path, callback):
+    """With exit status 0: C++ must not end the program because Python ends that thread, wherever that is just then."""
+    for delay in np.linspace(0.05, 0.1, 10):
+        python(CONVOLUTIONS + f"""
+net = net({str(tmp_path)!r}, 16, 2, size=6)
+{callback}
 def work():
     while True:
         net.forward()
 threading.Thread(target=work, daemon=True).start()
-time.sleep(0.5)
+time.sleep({delay})
 """, os.environ)
 
 
