@@ -106,10 +106,8 @@ def command(*arguments: object, **environment: str) -> Cost:
 
 
 def in_turns(rounds: int, **contenders: Callable[[int], float]) -> dict[str, list[float]]:
-    """name -> what contender(round) returned, in seconds or images/s, for each round; they take turns.
-
-    Each round in another order: some libraries' threads spin for a while after their work, and whoever is next pays.
-    """
+    """name -> what contender(round) returned, in seconds or images/s, for each round; they take turns, each round in
+    another order."""
     found: dict[str, list[float]] = {name: [] for name in contenders}
     orders = random.Random(2015)
     for number in range(rounds):
@@ -341,8 +339,11 @@ def _race(variant: str, work: str, folder: Path, rounds: int, caffes: tuple[str,
     with contextlib.ExitStack() as stack:
         contenders = {name: stack.enter_context(peers.Contender(name, folder, work)) for name in (*caffes, *others)}
         images = len(np.load(folder / "input.npy"))
-        found = in_turns(rounds, **{name: lambda _, one=one: one.seconds() / images * 1000
-                                    for name, one in contenders.items()})
+        def milliseconds(one: peers.Contender) -> float:
+            time.sleep(0.1)  # until the threads of whoever was before do not spin any more
+            return one.seconds() / images * 1000
+
+        found = in_turns(rounds, **{name: lambda _, one=one: milliseconds(one) for name, one in contenders.items()})
         memory = {name: one.megabytes() for name, one in contenders.items()}
         processor = {name: min(one.processor) / images * 1000 for name, one in contenders.items()}
     ours, reference = found.pop(name_of_ours), contenders[name_of_stock].answer
