@@ -14,7 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))  # before .venv is there, too
 
-from selfie import cli
+from selfie.common import cli
 
 
 def main(argv=None):
@@ -56,13 +56,16 @@ def aspect(text):
 
 def search(args):
     """All pictures, one after the other; the exit code."""
-    from selfie import crops, faces, image, runs, score
-    from selfie.errors import SelfieError
-    run = runs.find(args.run)
+    from selfie.common.errors import SelfieError
+    from selfie.data import image
+    from selfie.experiments import crops
+    from selfie.faces import detectors
+    from selfie.runs import run_folder, score
+    run = run_folder.find(args.run)
     names = score.expand(args.paths)
     out = args.out or run.folder / "crops"
     searcher = crops.Searcher(run, args.gpu)
-    detect = faces.detector(args.detector) if args.keep_face else None
+    detect = detectors.load(args.detector) if args.keep_face else None
     done, bad = [], 0
     for name, stem in zip(names, stems(names)):
         try:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
 
-from selfie import cli
+from selfie.common import cli
 
 
 def main(argv=None):
@@ -33,11 +33,12 @@ def main(argv=None):
 
     import json
 
-    from selfie import embed, runs
-    run = runs.find(args.run)
-    source = embed.Records(run.database(args.split)) if args.split else embed.Files(
-        embed.listed(args.paths, sys.stdin), Path.cwd())
-    features = embed.export(run, source, args.out, args.blob, args.gpu, args.batch, args.force)
+    from selfie.experiments.features import Files, Records, export, listed
+    from selfie.runs import run_folder
+    run = run_folder.find(args.run)
+    source = Records(run.database(args.split)) if args.split else Files(
+        listed(args.paths, sys.stdin), Path.cwd())
+    features = export(run, source, args.out, args.blob, args.gpu, args.batch, args.force)
     if args.json:
         print(json.dumps(features.meta, indent=2))
         return

@@ -14,7 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))  # before .venv is there, too
 
-from selfie import cli
+from selfie.common import cli
 
 
 def main(argv=None):
@@ -35,15 +35,16 @@ def main(argv=None):
     if min(args.count, args.top, args.limit) < 1:
         parser.error("--count, --top and --limit must be at least 1")
 
-    from selfie import runs
-    run = runs.find(args.run)
+    from selfie.runs import run_folder
+    run = run_folder.find(args.run)
     files = draw_maps(run, args) if args.maps else draw_patches(run, args)
     if args.maps or not args.json:
         print("\n".join(map(str, files)))
 
 
 def draw_maps(run, args):
-    from selfie import filters, image
+    from selfie.data import image
+    from selfie.experiments import filters
     picture = image.square(image.read_named(args.maps))
     folder = args.out or run.folder / "maps" / Path(args.maps).stem
     return filters.draw_maps(filters.feature_maps(run, picture, args.gpu), folder)
@@ -52,7 +53,8 @@ def draw_maps(run, args):
 def draw_patches(run, args):
     import json
 
-    from selfie import filters, paths
+    from selfie.common import paths
+    from selfie.experiments import filters
     blob, found = filters.find(run, args.blob, args.filters, count=args.count, top=args.top, split=args.split,
                                limit=args.limit, seed=args.seed, gpu=args.gpu)
     folder = args.out or run.folder / "filters" / blob.replace("/", "_")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))  # before .venv is there, too
 
-from selfie import cli
+from selfie.common import cli
 
 
 def main(argv=None):
@@ -37,10 +37,13 @@ def main(argv=None):
     if min(args.starts, args.steps, args.count, args.grid) < 1 or not 0 < args.min_scale < 1 or args.step <= 0:
         parser.error("numbers must be at least 1, --step positive, and --min-scale between 0 and 1")
 
-    from selfie import image, paths, runs, transformer
-    run = runs.find(args.run)
+    from selfie.common import paths
+    from selfie.data import image
+    from selfie.experiments import spatial_transformer
+    from selfie.runs import run_folder
+    run = run_folder.find(args.run)
     bgr = image.read_named(args.path)
-    ascents, searches = transformer.compare(
+    ascents, searches = spatial_transformer.compare(
         run, bgr, paths=args.starts, steps=args.steps, step=args.step, min_scale=args.min_scale, count=args.count,
         grid=args.grid, seed=args.seed, gpu=args.gpu)
     folder, name = args.out or run.folder / "transformer", Path(args.path).stem
@@ -49,7 +52,7 @@ def main(argv=None):
             "searches": {title: {"best": result.best[0][1], "crops": result.forwards, "seconds": result.seconds}
                          for title, result in searches.items()}}
     paths.write_json(folder / f"{name}.json", told)
-    transformer.draw(folder / f"{name}.png", bgr, ascents, searches)
+    spatial_transformer.draw(folder / f"{name}.png", bgr, ascents, searches)
     if args.json:
         import json
         print(json.dumps(told))

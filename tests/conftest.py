@@ -6,13 +6,16 @@ from pathlib import Path
 
 import pytest
 import testlib
-from selfie import net, paths, runs, train
+from selfie.common import paths
+from selfie.net import pycaffe
+from selfie.runs import train
+from selfie.runs.run_folder import Run
 
 
 def pytest_terminal_summary(terminalreporter) -> None:
     """What this machine's Caffe runs on, below the results."""
     if (paths.BUILD / "caffe").exists():
-        terminalreporter.write_line(f"OpenBLAS kernel that Caffe runs: {net.caffe().blas_kernel()}")
+        terminalreporter.write_line(f"OpenBLAS kernel that Caffe runs: {pycaffe.caffe().blas_kernel()}")
 
 
 @pytest.fixture(scope="session")
@@ -35,7 +38,7 @@ def tiny_lmdb(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_run(tiny_lmdb, tmp_path_factory) -> runs.Run:
+def tiny_run(tiny_lmdb, tmp_path_factory) -> Run:
     """A finished run of the demo net on tiny_lmdb, trained by real Caffe in seconds."""
     return train.train(testlib.job(tiny_lmdb, tmp_path_factory.mktemp("run") / "tiny", max_iter=30))
 

@@ -7,7 +7,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from selfie import memory, net, nets, paths, prototxt, variants
+from selfie.common import paths
+from selfie.net import architectures, caffe_net, memory, pycaffe, variants
+from selfie.net.prototxt import dump
 
 SOLVER = ('net: "{net}"\nbase_lr: 1e-5\nlr_policy: "fixed"\nmomentum: 0.9\ntest_iter: 1\ntest_interval: 1\n'
           'max_iter: 100\n')
@@ -15,14 +17,14 @@ SOLVER = ('net: "{net}"\nbase_lr: 1e-5\nlr_policy: "fixed"\nmomentum: 0.9\ntest_
 
 def main(variant: str, mode: str, batch: str, lmdb: str) -> None:
     described, count = variants.get(variant), int(batch)
-    small = net.load(paths.PROTOTXT / variant / "deploy.prototxt")
+    small = caffe_net.load(paths.PROTOTXT / variant / "deploy.prototxt")
     small.forward()  # OpenBLAS takes its own memory now
     need = memory.scoring(small) if mode == "scoring" else memory.training(small, described.test_batch)
     with tempfile.TemporaryDirectory() as folder:
         before, file = resident(), Path(folder, "net.prototxt")
         if mode == "scoring":
-            file.write_text(prototxt.dump(nets.with_input(described, count, training=False)))
-            kept = net.load(file)
+            file.write_text(dump(architectures.with_input(described, count, training=False)))
+            kept = caffe_net.load(file)
             kept.blobs["data"].data[...] = 0
             kept.forward()
         else:
@@ -30,7 +32,7 @@ def main(variant: str, mode: str, batch: str, lmdb: str) -> None:
             file.write_text(text.replace(f'"{described.data}/', f'"{lmdb}/').replace(
                 f"batch_size: {described.batch}", f"batch_size: {count}", 1))
             Path(folder, "solver.prototxt").write_text(SOLVER.format(net=file))
-            kept = net.caffe().SGDSolver(str(Path(folder, "solver.prototxt")))
+            kept = pycaffe.caffe().SGDSolver(str(Path(folder, "solver.prototxt")))
             kept.step(2)
         print(resident() - before, need.total(count))
 

@@ -9,7 +9,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import polars as pl
-from selfie import database, paths, train, variants
+from selfie.common import paths
+from selfie.data import lmdb_writer
+from selfie.net import variants
+from selfie.runs import train
 
 SPLITS = {"train": 64, "val": 24, "test": 24}
 
@@ -47,7 +50,7 @@ def pictures(folder: Path, splits: dict[str, int] | None = None, seed: int = 0) 
 def databases(folder: Path, splits: dict[str, int] | None = None) -> Path:
     """Databases of `pictures`, raw, so that scores from file and database can be equal; returns folder/lmdb."""
     labels = pictures(folder, splits)
-    database.build(labels, folder / "images", folder / "lmdb", raw=True, jobs=1)
+    lmdb_writer.build(labels, folder / "images", folder / "lmdb", raw=True, jobs=1)
     return folder / "lmdb"
 
 

@@ -8,7 +8,7 @@ needs what `make demo` leaves; --net vgg16 --gpu 0 is the post's own.
 
 from pathlib import Path
 
-from selfie import cli
+from selfie.common import cli
 
 
 def main(argv=None):
@@ -23,7 +23,8 @@ def main(argv=None):
     if args.seeds < 2:
         parser.error("--seeds must be at least 2: one training has no spread")
 
-    from selfie import ablations, paths
+    from selfie.common import paths
+    from selfie.experiments import ablations
     out = args.out or paths.RUNS / "ablations"
     lmdb = args.lmdb or paths.DATA / ("demo/lmdb" if args.net == "demo" else "lmdb")
     seeds = tuple(range(2015, 2015 + args.seeds))

@@ -10,7 +10,7 @@ of growth to OUT/growth.png; pictures, nets and tables to work on are made in OU
 
 from pathlib import Path
 
-from selfie import cli
+from selfie.common import cli
 
 
 def main(argv=None):
@@ -20,12 +20,14 @@ def main(argv=None):
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for all it makes (default: build/bench)")
     args = parser.parse_args(argv)
 
-    from selfie import bench, paths
-    unknown = set(args.only or ()) - set(bench.GROUPS)
+    from selfie.bench import cpu
+    from selfie.bench.record import table
+    from selfie.common import paths
+    unknown = set(args.only or ()) - set(cpu.GROUPS)
     if unknown:
-        parser.error(f"no group {', '.join(sorted(unknown))}: choose from {', '.join(bench.GROUPS)}")
-    report = bench.measure(args.out or paths.BUILD / "bench", args.only or bench.GROUPS, args.quick)
-    print(*bench.table(report), sep="\n")
+        parser.error(f"no group {', '.join(sorted(unknown))}: choose from {', '.join(cpu.GROUPS)}")
+    report = cpu.measure(args.out or paths.BUILD / "bench", args.only or cpu.GROUPS, args.quick)
+    print(*table(report, cpu.GROUPS), sep="\n")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ OUT/bench_gpu.json, group by group. `--device cpu --quick` tries the benchmark i
 
 from pathlib import Path
 
-from selfie import cli
+from selfie.common import cli
 
 
 def main(argv=None):
@@ -23,16 +23,19 @@ def main(argv=None):
     if args.device != "cpu" and not args.device.isdecimal():
         parser.error(f"--device {args.device}: give the number of a GPU, or cpu")
 
-    from selfie import bench, bench_gpu, gpus, net, paths
-    unknown = set(args.only or ()) - set(bench_gpu.GROUPS)
+    from selfie.bench import gpu
+    from selfie.bench.record import table
+    from selfie.common import paths
+    from selfie.net import device, pycaffe
+    unknown = set(args.only or ()) - set(gpu.GROUPS)
     if unknown:
-        parser.error(f"no group {', '.join(sorted(unknown))}: choose from {', '.join(bench_gpu.GROUPS)}")
-    names = args.only or list(bench_gpu.GROUPS)
-    gpu = None if args.device == "cpu" else int(args.device)
-    net.binary() if gpu is None else gpus.check(args.device)
-    torch = bench_gpu.find_torch(args.torch) if "vgg16" in names else None
-    setting = bench_gpu.Setting((args.out or paths.BUILD / "bench-gpu").absolute(), args.quick, gpu, torch)
-    print(*bench.table(bench_gpu.measure(setting, names), bench_gpu.GROUPS), sep="\n")
+        parser.error(f"no group {', '.join(sorted(unknown))}: choose from {', '.join(gpu.GROUPS)}")
+    names = args.only or list(gpu.GROUPS)
+    number = None if args.device == "cpu" else int(args.device)
+    pycaffe.binary() if number is None else device.check(args.device)
+    torch = gpu.find_torch(args.torch) if "vgg16" in names else None
+    setting = gpu.Setting((args.out or paths.BUILD / "bench-gpu").absolute(), args.quick, number, torch)
+    print(*table(gpu.measure(setting, names), gpu.GROUPS), sep="\n")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ are left out of every test. A test whose figure is missing says how to get it. W
   compare.jpg, compare_rows.png   the continuum in their order and in ours; mean rank by published row
 """
 
-from selfie import cli
+from selfie.common import cli
 
 
 def main(argv=None):
@@ -23,10 +23,13 @@ def main(argv=None):
 
     from dataclasses import asdict
 
-    from selfie import compare, compare_page, image, paper, paths, protocol, runs
-    run = runs.find(args.run)
+    from selfie.common import paths
+    from selfie.data import image
+    from selfie.original import compare, figures, page, protocol
+    from selfie.runs import run_folder
+    run = run_folder.find(args.run)
     if args.download:
-        paper.fetch_all()
+        figures.fetch_all()
     found = compare.Comparison(run, args.gpu)
     result = found.result(args.crops)
     result["protocol"] = [asdict(row) for row in protocol.table(run, len(found.seen))]
@@ -38,12 +41,12 @@ def main(argv=None):
         pictures = {"The published continuum: their order on the left, ours on the right, best on top.": picture,
                     "Mean rank of the tiles of each published row.": run.folder / "compare_rows.png"}
     paths.write_json(run.folder / "compare.json", result)
-    for row in compare_page.lines(result):
+    for row in page.lines(result):
         print("{:48} {:32} {:>18}  {:>5}  {}".format(*row))
-    for figure, overlap, chance, theirs, their_gain, ours, our_gain, last in compare_page.crop_lines(result):
+    for figure, overlap, chance, theirs, their_gain, ours, our_gain, last in page.crop_lines(result):
         told = f"IoU {overlap}, random {chance}; theirs {theirs} ({their_gain}), ours {ours} ({our_gain})"
-        print(f"best crop, {figure}: {last if our_gain == compare_page.NOTHING else told}")
-    print(compare_page.write(run, result, pictures))
+        print(f"best crop, {figure}: {last if our_gain == page.NOTHING else told}")
+    print(page.write(run, result, pictures))
 
 
 if __name__ == "__main__":

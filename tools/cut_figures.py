@@ -9,7 +9,7 @@ Writes into --out:
 Figures that are not here are looked for in SELFIE_MIRROR, then downloaded.
 """
 
-from selfie import cli
+from selfie.common import cli
 
 
 def main(argv=None):
@@ -26,12 +26,13 @@ def main(argv=None):
     from pathlib import Path
 
     import cv2
-    from selfie import paper, paths
+    from selfie.common import paths
+    from selfie.original import figures
     from tqdm import tqdm
     out = Path(args.out)
     for name in ("best", "worst", "continuum"):
-        paper.fetch(name)
-    tiles, labels, continuum = paper.labelled(args.size, args.seed, args.whole_continuum)
+        figures.fetch(name)
+    tiles, labels, continuum = figures.labelled(args.size, args.seed, args.whole_continuum)
     for tile in tqdm(tiles, "tiles", disable=None):
         with paths.atomic_write(out / "tiles" / tile.file, "wb") as file:
             file.write(cv2.imencode(".png", tile.bgr)[1])

@@ -8,7 +8,7 @@ The same --users and --seed give the same files for any number of --jobs.
 
 from __future__ import annotations
 
-from selfie import cli
+from selfie.common import cli
 
 
 def main(argv: list[str] | None = None) -> int | None:
@@ -25,10 +25,11 @@ def main(argv: list[str] | None = None) -> int | None:
     if args.seed < 0 or (args.jobs is not None and args.jobs < 1):
         parser.error("--seed must not be negative, --jobs at least 1")
 
-    from selfie import corpus
+    from selfie.data.demo_corpus import corpus
+    from selfie.data.demo_corpus.optimum import best_on_test
 
     if args.best:
-        best = corpus.best_on_test(args.out, args.best)
+        best = best_on_test(args.out, args.best)
         print(f"the best possible classifier on the same {best['rows']} selfies: {best['realised']:.1%} right "
               f"({best['expected']:.1%} +- {best['standard_error']:.1%} expected; it knows all but the luck)")
         return

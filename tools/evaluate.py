@@ -4,7 +4,7 @@
 Writes <split>_evaluation.json, <split>_evaluation.png and <split>_scores.csv into the run folder.
 """
 
-from selfie import cli
+from selfie.common import cli
 
 
 def main(argv=None):
@@ -17,8 +17,8 @@ def main(argv=None):
 
     import json
 
-    from selfie import evaluate, runs
-    result = evaluate.evaluate(runs.find(args.run), args.split, args.gpu)
+    from selfie.runs import evaluate, run_folder
+    result = evaluate.evaluate(run_folder.find(args.run), args.split, args.gpu)
     if args.json:
         print(json.dumps(result, indent=2))
         return

@@ -6,7 +6,7 @@ resume. NAME: vgg16 (528 MB), vgg_face (large), squeezenet (660 kB, decoded into
 detector). A variant's name stands for the weights it starts from.
 """
 
-from selfie import cli
+from selfie.common import cli
 
 
 def main(argv=None):
@@ -14,7 +14,8 @@ def main(argv=None):
     parser.add_argument("name", metavar="NAME")
     args = parser.parse_args(argv)
 
-    from selfie import paths, variants, weights
+    from selfie.common import paths
+    from selfie.net import variants, weights
     name = variants.VARIANTS[args.name].weights if args.name in variants.VARIANTS else args.name
     if name in ("", "demo"):
         print(f"{args.name} needs no download: 'make demo' makes its weights")

@@ -9,7 +9,7 @@ frontal faces. An interrupted run goes on where it stopped when it is started ag
 
 import os
 
-from selfie import cli
+from selfie.common import cli
 
 
 def main(argv=None):
@@ -30,8 +30,10 @@ def main(argv=None):
     from pathlib import Path
 
     import polars as pl
-    from selfie import faces, manifest, paths
-    from selfie.errors import SelfieError
+    from selfie.common import paths
+    from selfie.common.errors import SelfieError
+    from selfie.data import manifest
+    from selfie.faces import annotate
     out = Path(args.out)
     if out.resolve() == Path(args.manifest).resolve():
         parser.error("--out is the manifest itself: name another file")
@@ -42,7 +44,7 @@ def main(argv=None):
     partial, removed_list = out.with_name(f".{out.name}.partial"), out.with_name(f"{out.stem}.removed.csv")
     table = manifest.read(args.manifest)
     manifest.require(table, ("id", "path"), args.manifest)
-    table = faces.annotate(table, args.images, args.detector, args.jobs, partial)
+    table = annotate.annotate(table, args.images, args.detector, args.jobs, partial)
 
     if len(table) and table["face_count"].null_count() == len(table):
         partial.unlink()

@@ -9,7 +9,7 @@ folder.
 
 import os
 
-from selfie import cli
+from selfie.common import cli
 
 
 def main(argv=None):
@@ -32,8 +32,9 @@ def main(argv=None):
         parser.error("--jobs must be at least 1")
     os.environ["OPENBLAS_NUM_THREADS"] = "1"  # before any BLAS is loaded: the work is split over pictures
 
-    from selfie import findings, runs
-    run = runs.find(args.run)
+    from selfie.experiments import findings
+    from selfie.runs import run_folder
+    run = run_folder.find(args.run)
     result = findings.find(run, args.split, args.manifest, args.detector, args.jobs, args.seed, args.resamples)
     if args.json or args.csv:
         print((run.folder / f"findings.{'json' if args.json else 'csv'}").read_text(), end="")

@@ -8,7 +8,7 @@ glibc or a newer one, and CUDA's libraries, as wheels or in /usr/local.
 
 from pathlib import Path
 
-from selfie import cli
+from selfie.common import cli
 
 
 def main(argv=None):
@@ -23,11 +23,13 @@ def main(argv=None):
     if args.part < 1:
         parser.error("--part must be at least 1")
 
-    from selfie import bundle, net, paths
+    from selfie.bench import bundle
+    from selfie.common import paths
+    from selfie.net import pycaffe
     if args.caffe is None:
-        net.binary()
+        pycaffe.binary()
     if not args.cpu and args.caffe is None:
-        net.check_gpu_build()
+        pycaffe.check_gpu_build()
     caffe = paths.existing(args.caffe or paths.BUILD / "caffe", "Caffe build").resolve()
     parts = bundle.pack(caffe, (args.out or paths.BUILD / "gpu-bundle").absolute(), args.part << 20, args.preset)
     for part in parts:

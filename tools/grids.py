@@ -14,7 +14,7 @@ is <run>/<kind>.jpg unless --out says otherwise.
 
 from pathlib import Path
 
-from selfie import cli
+from selfie.common import cli
 
 KINDS = ("continuum", "best", "worst", "males", "posneg", "celebs")
 
@@ -36,8 +36,10 @@ def main(argv=None):
 
     import json
 
-    from selfie import grids, image, runs
-    run = runs.find(args.run)
+    from selfie.data import image
+    from selfie.experiments import grids
+    from selfie.runs import run_folder
+    run = run_folder.find(args.run)
     default = grids.LAYOUTS[args.kind]
     layout = grids.Layout(args.rows or default.rows, args.columns or default.columns, args.cell or default.cell)
     picture, tiles = {"celebs": draw_celebs, "posneg": draw_examples}.get(args.kind, draw_scored)(args, run, layout)
@@ -73,7 +75,7 @@ def make_parser():
 
 
 def draw_scored(args, run, layout):
-    from selfie import grids
+    from selfie.experiments import grids
     scored = grids.scored(run, args.split)
     if args.kind == "males":
         chosen = grids.picked(scored.head(args.top), wanted_ids(args), layout)
@@ -84,8 +86,8 @@ def draw_scored(args, run, layout):
 
 
 def wanted_ids(args):
-    from selfie import grids
-    from selfie.errors import SelfieError
+    from selfie.common.errors import SelfieError
+    from selfie.experiments import grids
     if args.list:
         return grids.ids_listed(args.list)
     column, _, value = args.where.partition("=")
@@ -96,7 +98,7 @@ def wanted_ids(args):
 
 
 def draw_examples(args, run, layout):
-    from selfie import grids
+    from selfie.experiments import grids
     folder = grids.folder_of(run, "train")
     bad, good = grids.examples(folder, layout, args.seed)
     tiles = [{"key": key, "label": label} for label, keys in enumerate((bad, good)) for key in keys]
@@ -104,7 +106,7 @@ def draw_examples(args, run, layout):
 
 
 def draw_celebs(args, run, layout):
-    from selfie import grids
+    from selfie.experiments import grids
     some = grids.celebrities(run, args.paths, args.gpu)[:layout.count]
     return grids.gallery(some, layout, args.scores), [{"path": one.path, "score": one.score} for one in some]
 

@@ -9,7 +9,7 @@ Example: python tools/import_ucf.py Selfie-dataset/selfie_dataset.txt --out data
 
 from __future__ import annotations
 
-from selfie import cli
+from selfie.common import cli
 
 
 def main(argv: list[str] | None = None) -> int | None:
@@ -18,9 +18,9 @@ def main(argv: list[str] | None = None) -> int | None:
     parser.add_argument("--out", required=True, metavar="FILE", help="manifest to write (.csv, .jsonl or .parquet)")
     args = parser.parse_args(argv)
 
-    from selfie import manifest
+    from selfie.data import importers, manifest
 
-    table = manifest.from_ucf(args.table)
+    table = importers.from_ucf(args.table)
     manifest.write(table, args.out)
     print(f"{table.height} selfies in {args.out}")
 

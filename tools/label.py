@@ -18,7 +18,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from selfie import cli
+from selfie.common import cli
 
 AUDIENCE_ONLY = {"as_of": "--as-of", "group_size": "--group-size", "tag_bonus": "--tag-bonus",
                  "min_age_days": "--min-age-days", "min_followers": "--min-followers",
@@ -42,7 +42,8 @@ def main(argv: list[str] | None = None) -> int | None:
     if len({path.resolve() for path in (Path(args.manifest), out, report_path)}) < 3:
         parser.error("--manifest, --out and --report must be three different files")
 
-    from selfie import labels, manifest, paths
+    from selfie.common import paths
+    from selfie.data import labels, manifest
 
     if "as_of" in given:
         given["as_of"] = labels.parse_date(given["as_of"])

@@ -13,7 +13,7 @@ Example: python tools/make_lmdb.py --labels data/labels.csv --images data/images
 
 from __future__ import annotations
 
-from selfie import cli
+from selfie.common import cli
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -31,9 +31,9 @@ def main(argv: list[str] | None = None) -> int:
     if args.jobs is not None and args.jobs < 1:
         parser.error("--jobs must be at least 1")
 
-    from selfie import database
+    from selfie.data import lmdb_writer
 
-    metas = database.build(args.labels, args.images, args.out, size=args.size, raw=args.raw, quality=args.quality,
+    metas = lmdb_writer.build(args.labels, args.images, args.out, size=args.size, raw=args.raw, quality=args.quality,
                            jobs=args.jobs, seed=args.seed, force=args.force)
     for split, meta in metas.items():
         labels = ", ".join(f"{count} of label {label}" for label, count in meta["labels"].items())

@@ -5,7 +5,7 @@ They are checked in, and a test holds them against this generator byte for byte.
 if a file differs.
 """
 
-from selfie import cli
+from selfie.common import cli
 
 
 def main(argv=None):
@@ -13,9 +13,10 @@ def main(argv=None):
     parser.add_argument("--check", action="store_true", help="only compare")
     args = parser.parse_args(argv)
 
-    from selfie import nets, paths
+    from selfie.common import paths
+    from selfie.net import generate
     different = 0
-    for name, text in nets.generate().items():
+    for name, text in generate.generate().items():
         path = paths.PROTOTXT / name
         if path.exists() and path.read_text() == text:
             continue

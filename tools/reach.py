@@ -6,7 +6,7 @@ writes it to runs/reach/choice.json, and only then scores the continuum: runs/re
 is not trained again. Needs the published figures and SqueezeNet's weights; half an hour on two cores.
 """
 
-from selfie import cli
+from selfie.common import cli
 
 
 def main(argv=None):
@@ -15,9 +15,11 @@ def main(argv=None):
     args = parser.parse_args(argv)
 
     import numpy as np
-    from selfie import compare, evaluate, paper, paths, reach, weights
+    from selfie.common import paths, stats
+    from selfie.net import weights
+    from selfie.original import compare, figures, reach
     for name in ("best", "worst", "continuum"):
-        paper.fetch(name)
+        figures.fetch(name)
     weights.obtain("squeezenet")
     where = reach.place()
     results = []
@@ -35,7 +37,7 @@ def main(argv=None):
         seeds = reach.SEEDS if recipe.name == chosen else reach.SEEDS[:1]
         tiles, values = reach.order(recipe, seeds, where)
         published = np.array([-tile.row for tile in tiles])
-        result |= {"nets": len(seeds) * reach.FOLDS, "continuum": evaluate.spearman_report(values, published)}
+        result |= {"nets": len(seeds) * reach.FOLDS, "continuum": stats.spearman_report(values, published)}
         print("{recipe:16} Spearman {value:.2f} ({low:.2f} to {high:.2f}), {nets} nets{mark}".format(
             **result, **result["continuum"], mark="  <- chosen" if recipe.name == chosen else ""), flush=True)
         if recipe.name == chosen:

@@ -6,7 +6,7 @@ names the command for what is missing. It works from file:// and can be copied a
 commands first.
 """
 
-from selfie import cli
+from selfie.common import cli
 
 
 def main(argv=None):
@@ -14,8 +14,9 @@ def main(argv=None):
     parser.add_argument("--run", help="run folder (default: the newest finished run)")
     args = parser.parse_args(argv)
 
-    from selfie import report, runs
-    run = runs.find(args.run)
+    from selfie.experiments import report
+    from selfie.runs import run_folder
+    run = run_folder.find(args.run)
     run.caffemodel  # noqa: B018 - an unfinished run should say so
     print(report.write(run))
 

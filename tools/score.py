@@ -8,7 +8,7 @@ are scored, and the exit code is 1.
 
 import sys
 
-from selfie import cli
+from selfie.common import cli
 
 
 def main(argv=None):
@@ -28,8 +28,8 @@ def main(argv=None):
     if args.jobs is not None and args.jobs < 1:
         parser.error("--jobs must be at least 1")
 
-    from selfie import runs, score
-    run = runs.find(args.run)
+    from selfie.runs import run_folder, score
+    run = run_folder.find(args.run)
     scored = score.score(run, score.expand(args.paths, sys.stdin), args.gpu, args.batch, args.jobs)
     if args.sort:
         scored = sorted(scored, key=lambda one: -1 if one.score is None else one.score, reverse=True)

@@ -7,7 +7,7 @@ of the solver: --set base_lr=0.0005 --set max_iter=2000.
 
 from pathlib import Path
 
-from selfie import cli
+from selfie.common import cli
 
 
 def main(argv=None):
@@ -32,14 +32,16 @@ def main(argv=None):
                         settings):
         parser.error("--resume goes on with the options of the start: it takes --variant, --run and --gpu only")
 
-    from selfie import paths, train, variants, weights
+    from selfie.common import paths
+    from selfie.net import variants
+    from selfie.runs import train
     variant = variants.get(args.variant)
     folder = args.run or paths.RUNS / variant.name
     if args.resume:
         finished = train.resume(folder, variant, args.gpu)
     else:
         finished = train.train(train.Job(
-            variant, args.lmdb or paths.ROOT / variant.data, folder, weights.choose(variant, args.weights), args.solver,
+            variant, args.lmdb or paths.ROOT / variant.data, folder, train.starting_weights(variant, args.weights), args.solver,
             None if args.gpu == "cpu" else args.gpu, args.seed, args.epochs, args.batch, args.replace, settings))
     print(f"{finished.folder}: {finished.info['iterations']} iterations, {finished.info['caffemodel']}")
 

@@ -10,7 +10,7 @@ The map needs openTSNE: .venv/bin/python -m pip install -r requirements-map.txt
 
 from pathlib import Path
 
-from selfie import cli
+from selfie.common import cli
 
 
 def main(argv=None):
@@ -35,16 +35,18 @@ def main(argv=None):
 
     import json
 
-    from selfie import embed, maps, runs
-    run = runs.find(args.run)
+    from selfie.experiments import tsne
+    from selfie.experiments.features import Records, export, listed, load
+    from selfie.runs import run_folder
+    run = run_folder.find(args.run)
     out = args.out or run.folder / "map"
     if args.place:
-        placed = maps.place(maps.load(out), run, embed.listed(args.place), args.gpu)
+        placed = tsne.place(tsne.load(out), run, listed(args.place), args.gpu)
         print(json.dumps(placed.to_dicts(), indent=2, ensure_ascii=False) if args.json else told(placed, out))
         return
-    features = embed.load(args.features) if args.features else embed.export(
-        run, embed.Records(run.database(args.split)), run.folder / "features" / args.split, gpu=args.gpu, force=True)
-    info = maps.make(features, out, args.perplexity, args.seed, args.cells)
+    features = load(args.features) if args.features else export(
+        run, Records(run.database(args.split)), run.folder / "features" / args.split, gpu=args.gpu, force=True)
+    info = tsne.make(features, out, args.perplexity, args.seed, args.cells)
     if args.json:
         print(json.dumps(info, indent=2))
         return

@@ -1,0 +1,124 @@
+"""What the benchmark reports is what it measured; its speed is not tested."""
+
+from __future__ import annotations
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+import testlib
+from selfie.bench import cpu, peers, workload
+from selfie.bench.record import Row, in_turns, median_ratio, table
+from selfie.bench.workload import command, make_manifest, make_pictures, make_run
+from selfie.common import paths
+from selfie.common.errors import SelfieError
+from selfie.data import lmdb_writer
+
+
+@pytest.mark.parametrize(("row", "fine"), [
+    (Row("g", "w", "s", 1.0), None), (Row("g", "w", "s", 0.2, wanted=0.3), True),
+    (Row("g", "w", "s", 0.4, wanted=0.3), False), (Row("g", "w", "MB", 600, wanted=500), False),
+    (Row("g", "w", "images/s", 90, 50, "peer", 1.8, wanted=1.8), True),
+    (Row("g", "w", "images/s", 90, 60, "peer", 1.5, wanted=1.8), False),
+    (Row("g", "w", "s", 1, 2, "peer", 2.0, wanted=1.8), True)])
+def test_a_bound_is_kept_or_missed(row, fine):
+    """Times and memory below it, ratios and rates above it."""
+    assert row.fine is fine
+
+
+def test_contenders_take_turns():
+    """Round by round, so that a slow minute slows all, and nobody always follows the same one; the ratio is the median
+    of the rounds' ratios."""
+    calls = []
+    found = in_turns(9, ours=lambda number: calls.append(("ours", number)) or 2.0,
+                           peer=lambda number: calls.append(("peer", number)) or 4.0)
+    assert [number for _, number in calls] == [number for number in range(9) for _ in range(2)]
+    assert {name for name, _ in calls[::2]} == {name for name, _ in calls[1::2]} == {"ours", "peer"}
+    assert found == {"ours": [2.0] * 9, "peer": [4.0] * 9}
+    assert median_ratio([1, 10, 4], [1, 5, 1]) == 2
+
+
+def test_a_command_that_fails_is_an_error_with_its_text():
+    """Not a quick success."""
+    with pytest.raises(SelfieError, match="no such"):
+        command("tools/evaluate.py", "--run", "nowhere")
+    assert command("tools/score.py", "--help").seconds > 0
+
+
+def test_memory_is_that_of_the_command_alone():
+    """However much the benchmark itself holds at that moment."""
+    held = np.ones(60_000_000)
+    assert 5 < command("-c", "pass").megabytes < held.nbytes / 2**20 / 4
+
+
+def test_the_pictures_are_large_different_and_usable(tmp_path, monkeypatch):
+    """JPEGs of the size that is asked for; copies count as selfies of their own; drawn alike twice."""
+    monkeypatch.setattr(workload, "DIFFERENT", 3)
+    labels = make_pictures(tmp_path / "a", 8, 300)
+    make_pictures(tmp_path / "b", 8, 300)
+    for number in range(8):
+        one, two = ((tmp_path / name / "images" / f"{number:06d}.jpg").read_bytes() for name in "ab")
+        assert one == two
+    assert cv2.imread(str(labels.parent / "images" / "000007.jpg")).shape == (300, 300, 3)
+    assert lmdb_writer.build(labels, labels.parent / "images", tmp_path / "lmdb", jobs=1)["train"]["count"] == 8
+
+
+def test_a_random_run_scores(tmp_path, skimage_data):
+    """The stand-in for a trained run is a run to every command."""
+    run = make_run(tmp_path, "demo")
+    result = testlib.command("tools/score.py", "--run", run.folder, skimage_data / "astronaut.png", "--json")
+    assert 0 <= json.loads(result.stdout)["score"] <= 1
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_the_invented_manifest_can_be_labelled(tmp_path, suffix):
+    """With the same labels from both formats."""
+    source = make_manifest(tmp_path, 3000, suffix)
+    result = testlib.command("tools/label.py", "--manifest", source, "--out", tmp_path / "labels.csv")
+    assert result.returncode == 0, result.stderr
+    assert len((tmp_path / "labels.csv").read_text().splitlines()) > 1000
+
+
+def test_the_report_keeps_what_was_measured_before(tmp_path, monkeypatch):
+    """A group measured again replaces itself only; the table has all, and says what was missed."""
+    monkeypatch.setattr(cpu, "GROUPS", {"one": lambda setting: [Row("one", "first", "s", 1.0, wanted=0.5)],
+                                          "two": lambda setting: [Row("two", "second", "s", 2.0, 3.0, "peer", 1.5)]})
+    cpu.measure(tmp_path, ["one", "two"], quick=True)
+    report = cpu.measure(tmp_path, ["two"], quick=False)
+    assert report == paths.read_json(tmp_path / "bench.json")
+    assert (report["groups"]["one"]["quick"], report["groups"]["two"]["quick"]) == (True, False)
+    lines = table(report, cpu.GROUPS)
+    assert lines[2] == "| first | 1.00 s |  |  | 0.5 **missed** |"
+    assert lines[3] == "| second | 2.00 s | 3.00 (peer) | 1.50 |  |"
+
+
+def test_an_unknown_group_is_a_usage_error():
+    """It lists the known ones."""
+    result = testlib.command("tools/bench.py", "--only", "nothing")
+    assert result.returncode == 2 and "scoring" in result.stderr
+
+
+@pytest.mark.parametrize("work", ["forward", "training"])
+def test_all_contenders_run_the_same_net(tmp_path, work):
+    """Ours, Caffe's own code, both with less of the CPU, and the other libraries that are installed: same answer, a
+    time for each pass, memory."""
+    run = make_run(tmp_path, "squeezenet")
+    data = np.random.default_rng(0).normal(0, 50, (2, 3, 99, 99)).astype(np.float32)
+    peers.prepare(run.deploy, run.folder / "random.caffemodel", data, tmp_path / "nets")
+    others = [name for name in (peers.MODULES if work == "forward" else peers.TRAIN) if name not in peers.missing()]
+    answers = []
+    for name in (*peers.CAFFES, *others):
+        with peers.Contender(name, tmp_path / "nets", work) as one:
+            assert one.seconds() > 0 and len(one.processor) == 1 and one.megabytes() > 10
+            answers.append(one.answer.reshape(-1))
+    for answer in answers[1:]:
+        np.testing.assert_allclose(answer, answers[0], rtol=1e-4, atol=1e-4 * np.abs(answers[0]).max(initial=0))
+    assert len(answers[0]) == (4 if work == "forward" else 0)
+
+
+def test_a_contender_that_fails_is_an_error_in_one_line(tmp_path, capfd):
+    """It does not hang."""
+    np.save(tmp_path / "input.npy", np.zeros((1, 3, 8, 8), np.float32))
+    with pytest.raises(SelfieError, match="Caffe failed in the benchmark"):
+        peers.Contender(peers.OURS, tmp_path, "forward")

@@ -1,0 +1,179 @@
+"""The GPU benchmark, on the CPU as far as it goes: the same net on both sides, honest counts, clear lines."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import testlib
+from selfie.bench import gpu
+from selfie.common import paths
+from selfie.common.errors import SelfieError
+from selfie.common.worker import OutOfMemory, Worker
+from selfie.net import architectures, caffe_net, variants
+from selfie.net.prototxt import dump
+from selfie.original import protocol
+
+
+@pytest.fixture
+def ours():
+    """Caffe in a process of its own, on the CPU."""
+    with Worker(sys.executable, "caffe_peer") as process:
+        process.ask("hello", gpu=None)
+        yield process
+
+
+def test_caffe_scores_and_trains_in_a_process_of_its_own(ours):
+    """Times above 0, the variant's parameters, and a loss."""
+    about = ours.ask("prepare", variant="demo", batch=4, training=False)
+    assert about["parameters"] == 488_066 and ours.ask("forward", count=2)["seconds"] > 0
+    ours.ask("prepare", variant="demo", batch=4, training=True)
+    done = ours.ask("training", count=2)
+    assert done["seconds"] > 0 and 0 < done["loss"] < 100
+
+
+def test_a_contender_that_fails_is_an_error_with_its_words(ours):
+    """An exception leaves the process alive; its end is told, too."""
+    with pytest.raises(SelfieError, match="unknown variant 'nonsense'"):
+        ours.ask("prepare", variant="nonsense", batch=4, training=False)
+    assert ours.ask("release") == {}
+    ours.process.kill()
+    with pytest.raises(SelfieError, match="caffe_peer failed: exit code -9"):
+        ours.ask("release")
+
+
+def test_glogs_fatal_line_is_what_a_dead_contender_said(ours):
+    """Caffe aborts with a stack trace behind the line that matters; a size that int cannot hold makes it."""
+    with pytest.raises(SelfieError, match=r"caffe_peer failed: F\d+ .*Check failed"):
+        ours.ask("prepare", variant="demo", batch=50_000_000, training=False)
+
+
+@pytest.mark.parametrize("words", ["F1126 syncedmem.cpp:71] Check failed:  out of memory",
+                                   "F1126 cudnn.cpp:9] out of GPU memory for 4096 MiB of cuDNN's workspace",
+                                   "F1126 x.cpp:1] Check failed: CUBLAS_STATUS_ALLOC_FAILED",
+                                   "torch.OutOfMemoryError: CUDA out of memory."])
+def test_running_out_of_memory_is_an_error_of_its_own(monkeypatch, words):
+    """Then the other rows are still measured."""
+    with Worker(sys.executable, "caffe_peer") as process:
+        monkeypatch.setattr(process, "_last_words", lambda: words)
+        process.process.kill()
+        process.process.wait()
+        with pytest.raises(OutOfMemory):
+            process.ask("release")
+
+
+def test_multiplications_are_those_of_the_definition():
+    """VGG16's as the protocol counts them from its table; training costs three forwards but for the first layer's
+    gradient by pixels, 3 x 64 x 9 at 224 x 224 places."""
+    found = caffe_net.multiplications(caffe_net.load(paths.PROTOTXT / "vgg16" / "deploy.prototxt"))
+    assert found.forward == protocol.vgg16_macs()
+    assert 3 * found.forward - found.training == 3 * 64 * 9 * 224**2
+
+
+def test_nets_that_branch_are_no_chain():
+    """PyTorch's side builds chains only."""
+    assert [layer["type"] for layer in architectures.chain(variants.get("vgg16"))].count("Convolution") == 13
+    for name in ("squeezenet", "vgg16_dropout"):
+        with pytest.raises(SelfieError, match="no chain"):
+            architectures.chain(variants.get(name))
+
+
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+def test_pytorch_computes_the_same(layout):
+    """With Caffe's weights, its scores: the peer does the same work."""
+    torch = pytest.importorskip("torch", reason="PyTorch is not here (requirements-bench.txt)")
+    from selfie.bench import torch_peer
+    variant = variants.get("demo")
+    scorer = caffe_net.load(paths.PROTOTXT / "demo" / "deploy.prototxt")
+    rng = np.random.default_rng(0)
+    pixels = 60 * rng.standard_normal((1, 3, variant.crop, variant.crop), np.float32)
+    model = torch_peer.build(architectures.chain(variant))
+    model(torch.from_numpy(pixels))
+    learned = [layer for layer in model if hasattr(layer, "weight")]
+    for layer, (weights, bias) in zip(learned, scorer.params.values()):
+        weights.data[...] = (2 * weights.shape[0] / weights.count) ** 0.5 * rng.standard_normal(weights.data.shape)
+        layer.weight.data[...] = torch.from_numpy(weights.data)
+        layer.bias.data[...] = torch.from_numpy(bias.data)
+    assert len(learned) == len(scorer.params)
+    scorer.blobs["data"].data[...] = pixels
+    scorer.forward()
+    scores = model.to(memory_format=torch_peer.LAYOUTS[layout])(torch.from_numpy(pixels))
+    np.testing.assert_allclose(scores.detach().numpy(), scorer.blobs["fc8_selfie"].data, rtol=1e-3, atol=1e-4)
+
+
+def test_caffe_time_is_read_whole(tmp_path):
+    """Both passes, and every layer both ways, from a real run."""
+    file = tmp_path / "net.prototxt"
+    file.write_text(dump(architectures.with_input(variants.get("demo"), 2, training=True)))
+    found = gpu.caffe_time(str(file), 2, [], "fp32")
+    assert set(found["layers"]) == {layer["name"] for layer in architectures.with_input(variants.get("demo"), 2, True)["layer"]}
+    for name, way in (("Forward pass", "forward"), ("Backward pass", "backward")):
+        assert found[name] >= 0.9 * sum(layer[way] for layer in found["layers"].values()) > 0
+    with pytest.raises(SelfieError, match=r"caffe time failed: F\d+ "):
+        gpu.caffe_time(str(tmp_path / "none.prototxt"), 2, [], "fp32")
+
+
+def test_losses_are_held_against_their_mean():
+    """Not each against itself: a small loss would make a large difference of nothing. Lengths must agree."""
+    assert gpu.difference([2.0, 0.1], [2.0, 0.2]) == pytest.approx(0.1 / 1.05)
+    with pytest.raises(RuntimeError):
+        gpu.difference([1.0], [])
+
+
+def test_tests_that_fail_or_take_the_program_down_did_not_pass(tmp_path):
+    """Of two shards one fails a test, the other dies in its second; the program is a script that speaks as gtest.
+
+    It wants to be run on GPU 3, in full precision."""
+    script = tmp_path / "test.testbin"
+    script.write_text("""#!/bin/sh
+[ "$2 $CAFFE_TF32" = "3 0" ] || exit 9
+echo "[==========] Running 2 tests from 1 test case."
+echo "[ RUN      ] A.first$GTEST_SHARD_INDEX"; echo "[       OK ] A.first$GTEST_SHARD_INDEX (1 ms)"
+echo "[ RUN      ] A.second$GTEST_SHARD_INDEX"
+[ "$GTEST_SHARD_INDEX" = 1 ] && kill -9 $$
+echo "[  FAILED  ] A.second0 (1 ms)"; exit 1
+""")
+    script.chmod(0o755)
+    assert gpu.run_gtest(script, tmp_path, "*", 2, gpu=3) == {
+        "all": 4, "passed": 2, "failed": ["A.second0", "A.second1"], "exit codes": [1, -9]}
+
+
+def test_tests_that_do_not_start_are_an_error(tmp_path):
+    """Nothing of nothing passed is no success."""
+    script = tmp_path / "test.testbin"
+    script.write_text("#!/bin/sh\necho 'libcublas.so.13: cannot open' >&2\nexit 127\n")
+    script.chmod(0o755)
+    with pytest.raises(SelfieError, match="libcublas"):
+        gpu.run_gtest(script, tmp_path, "*", 2)
+
+
+@pytest.mark.parametrize(("arguments", "code", "word"), [
+    (["--device", "x"], 2, "number of a GPU"), (["--only", "nothing"], 2, "gtest"),
+    (["--device", "cpu", "--only", "vgg16", "--torch", "no-such-python"], 1, "PyTorch, the peer, is not in")])
+def test_wrong_usage_is_told(arguments, code, word):
+    """Before anything is measured."""
+    result = testlib.command("tools/bench_gpu.py", *arguments)
+    assert result.returncode == code and word in result.stderr and "Traceback" not in result.stderr
+
+
+def test_the_benchmark_measures_on_the_cpu(tmp_path):
+    """Its own part of it, in miniature: table and JSON."""
+    result = testlib.command("tools/bench_gpu.py", "--device", "cpu", "--quick", "--only", "layers", "--out", tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "caffe time, demo, batch 2, fp32: forward pass" in result.stdout
+    report = paths.read_json(tmp_path / "bench_gpu_cpu.json")
+    assert report["groups"]["layers"]["quick"] and report["machine"]["caffe build"]
+
+
+def test_the_whole_benchmark_where_pytorch_is(tmp_path, mirror):
+    """Both sides, all groups, on the CPU; the figures give the same losses with another kernel of OpenBLAS."""
+    try:
+        python = gpu.find_torch()
+    except SelfieError as error:
+        pytest.skip(str(error))
+    mirror("grid_render_best.jpg")
+    report = gpu.measure(gpu.Setting(Path(tmp_path), True, None, python), ["vgg16", "training"])
+    rows = [row for group in report["groups"].values() for row in group["rows"]]
+    assert len(rows) == 9 and all(row["fine"] is not False for row in rows)

@@ -1,0 +1,65 @@
+"""What all commands have in common."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import testlib
+from selfie.common import cli, paths
+
+AS_IS = {cli.GUARD: "1"}  # environment in which a command does not look for the project's .venv
+COMMANDS = sorted([*paths.ROOT.glob("tools/*.py"), *paths.ROOT.glob("pycaffe_scripts/*.py")])
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=lambda path: path.name)
+def test_help_works_without_any_package(path):
+    """--help needs nothing but Python itself, so it is instant and works before `make setup`."""
+    result = subprocess.run([sys.executable, "-S", "-E", path, "--help"], capture_output=True, text=True, env=AS_IS)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith("usage:") and len(result.stdout.splitlines()) > 6
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=lambda path: path.name)
+def test_an_unknown_flag_is_a_usage_error(path):
+    """Exit code 2 and no traceback."""
+    result = testlib.command(path, "--no-such-flag")
+    assert result.returncode == 2 and "Traceback" not in result.stderr
+
+
+def test_without_the_packages_a_command_says_make_setup(tmp_path):
+    """A checkout without .venv tells what to do."""
+    shutil.copytree(paths.ROOT / "tools", tmp_path / "tools")
+    result = subprocess.run([sys.executable, "-S", "-E", tmp_path / "tools" / "score.py", "README.md"],
+                            capture_output=True, text=True, env={})
+    testlib.assert_one_line_error(result, "run 'make setup'")
+
+
+def test_any_python_finds_the_projects_environment(tiny_run, tiny_lmdb):
+    """`python3 tools/score.py` works without activating anything: the command goes on in .venv."""
+    result = subprocess.run([sys.executable, "-S", "-E", "tools/score.py", "--run", tiny_run.folder,
+                             tiny_lmdb.parent / "images" / "test0001.png"],
+                            capture_output=True, text=True, env={}, cwd=paths.ROOT)
+    assert result.returncode == 0 and "test0001.png" in result.stdout, result.stderr
+
+
+def test_without_caffe_a_command_says_make_caffe(tiny_run):
+    """All packages are there, but Caffe is not built."""
+    import numpy
+    site_packages = str(Path(numpy.__file__).parents[1])  # as PYTHONPATH its link to Caffe does not count
+    result = subprocess.run([sys.executable, "-S", "tools/score.py", "--run", tiny_run.folder, "README.md"],
+                            capture_output=True, text=True, cwd=paths.ROOT, env={**AS_IS, "PYTHONPATH": site_packages})
+    testlib.assert_one_line_error(result, "run 'make caffe'")
+
+
+def test_an_atomic_write_that_fails_leaves_the_old_file(tmp_path):
+    """The old content stays, and no temporary file."""
+    file = tmp_path / "a.txt"
+    file.write_text("old")
+    with pytest.raises(RuntimeError), paths.atomic_write(file) as out:
+        out.write("new")
+        raise RuntimeError
+    assert file.read_text() == "old" and list(tmp_path.iterdir()) == [file]

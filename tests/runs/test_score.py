@@ -1,0 +1,196 @@
+"""Scoring and evaluation with a run that real Caffe trained."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import signal
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+import testlib
+from selfie.common import paths, stats
+from selfie.common.errors import SelfieError
+from selfie.data import image
+from selfie.runs import evaluate, run_folder, score
+from selfie.runs.run_folder import Run
+from selfie.runs.score import Scored
+
+
+def test_a_file_scores_the_same_as_its_record_in_the_database(tiny_run, tiny_lmdb):
+    """One preprocessing: the picture in the database and the file on disk give the same score."""
+    recorded = evaluate.score_database(tiny_run, tiny_lmdb / "test")
+    names = [str(tiny_lmdb.parent / "images" / f"{key.split('_', 1)[1]}.png") for key in recorded["key"]]
+    found = list(score.score(tiny_run, names))
+    np.testing.assert_allclose([one.score for one in found], recorded["score"], atol=1e-6)
+
+
+def test_scores_do_not_depend_on_the_batch(tiny_run, tiny_lmdb):
+    """One by one or many at once."""
+    names = [str(path) for path in sorted((tiny_lmdb.parent / "images").glob("test*"))[:10]]
+    many, single = ([one.score for one in score.score(tiny_run, names, batch=batch)] for batch in (7, 1))
+    np.testing.assert_allclose(many, single, atol=1e-6)
+
+
+@pytest.fixture
+def mixed(tiny_lmdb, tmp_path) -> list:
+    """Names of good pictures, more than a few batches, with broken, missing and empty ones among them."""
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff nonsense")
+    good = [str(path) for path in sorted((tiny_lmdb.parent / "images").glob("*.png"))]
+    bad = [str(tmp_path / "broken.jpg"), "no_such.jpg", Scored("empty", error="holds no pictures")]
+    return [name for number, first in enumerate(good) for name in ([first, bad[number // 9 % 3]] if number % 9 == 4
+                                                                   else [first])]
+
+
+def test_scores_and_their_order_do_not_depend_on_the_jobs(tiny_run, mixed):
+    """However many threads read the files: the very same scores."""
+    one, two, three = (list(score.score(tiny_run, mixed, batch=4, jobs=jobs)) for jobs in (1, 2, 3))
+    assert one == two == three
+    names = [name.path if isinstance(name, Scored) else name for name in mixed]
+    assert [scored.path for scored in one] == [scored.path for scored in two] == names
+    assert [scored.error for scored in one] == [scored.error for scored in two]
+    assert {scored.error for scored in one} == {None, "broken or truncated", "no such file", "holds no pictures"}
+
+
+def test_scores_can_be_left_before_the_end(tiny_run, mixed):
+    """Who takes only some, `| head` say, waits for nothing, and no thread is left."""
+    running = threading.active_count()
+    scores = score.score(tiny_run, mixed, batch=2, jobs=2)
+    assert next(scores).score is not None
+    scores.close()
+    assert threading.active_count() == running
+
+
+def test_ctrl_c_ends_scoring_in_one_line(tiny_run, tiny_lmdb):
+    """In the middle of thousands of pictures: at once, with exit code 130 and no traceback."""
+    names = "\n".join([str(tiny_lmdb.parent / "images" / "test0001.png")] * 20000)
+    process = subprocess.Popen([sys.executable, "tools/score.py", "--run", tiny_run.folder, "-", "--csv"], text=True,
+                               cwd=paths.ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdin.write(names)
+    process.stdin.close()
+    for _ in range(3):
+        assert process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    process.stdout.read()
+    assert process.wait(timeout=20) == 130
+    assert process.stderr.read().splitlines()[-1] == "error: interrupted"
+
+
+def test_a_run_of_an_older_preprocessing_says_so(tiny_run, tiny_lmdb, tmp_path, caplog):
+    """Its scores of large pictures are not quite what its training saw."""
+    info = json.loads(json.dumps(tiny_run.info))
+    name = str(tiny_lmdb.parent / "images" / "test0001.png")
+    list(score.score(tiny_run, [name]))
+    assert "older version" not in caplog.text
+    del info["lmdb"]["train"]["inputs"]["preprocessing"]
+    list(score.score(Run(tiny_run.folder, info), [name]))
+    assert "older version" in caplog.text
+
+
+def test_bad_files_are_named_and_the_rest_is_scored(tiny_run, tiny_lmdb, tmp_path):
+    """Exit code 1, a line for the broken file, a row for the good one."""
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff nonsense")
+    good = tiny_lmdb.parent / "images" / "test0001.png"
+    result = testlib.command("tools/score.py", "--run", tiny_run.folder, tmp_path / "broken.jpg", good)
+    assert result.returncode == 1
+    assert "broken.jpg" in result.stderr and "Traceback" not in result.stderr
+    assert "test0001.png" in result.stdout and "%" in result.stdout
+
+
+def test_every_bad_file_among_many_good_ones_is_named(tiny_run, tmp_path):
+    """Nothing vanishes: decoders silence their own chatter, never our messages; missing names do not stop the rest."""
+    picture = np.random.default_rng(0).integers(0, 256, (1500, 1500, 3), dtype=np.uint8)
+    for number in range(20):
+        image.write(tmp_path / f"good{number}.jpg", picture)
+        data = (tmp_path / f"good{number}.jpg").read_bytes()
+        (tmp_path / f"bad{number}.jpg").write_bytes(data[:len(data) // 2])
+    (tmp_path / "empty").mkdir()
+    result = testlib.command("tools/score.py", "--run", tiny_run.folder, tmp_path, tmp_path / "no.jpg",
+                             tmp_path / "empty")
+    assert result.returncode == 1
+    lines = result.stderr.splitlines()
+    assert sum(line.startswith("error: ") for line in lines) == len(lines) == 22, result.stderr
+    assert result.stdout.count("good") == 20
+
+
+def test_json_and_csv_say_the_same(tiny_run, tiny_lmdb):
+    """Other programs can read both; the score is in [0, 1], the percentile in [0, 100]."""
+    arguments = ["tools/score.py", "--run", tiny_run.folder, tiny_lmdb.parent / "images"]
+    rows = list(csv.DictReader(io.StringIO(testlib.command(*arguments, "--csv").stdout)))
+    objects = [json.loads(line) for line in testlib.command(*arguments, "--json").stdout.splitlines()]
+    assert len(rows) == len(objects) == sum(testlib.SPLITS.values())
+    for row, one in zip(rows, objects):
+        assert row["path"] == one["path"] and float(row["score"]) == pytest.approx(one["score"])
+        assert 0 <= one["score"] <= 1 and 0 <= one["percentile"] <= 100
+
+
+def test_a_list_on_standard_input_and_best_first(tiny_run, tiny_lmdb):
+    """`find ... | score.py -`; --sort puts the best on top."""
+    names = [str(path) for path in sorted((tiny_lmdb.parent / "images").glob("val*"))]
+    result = testlib.command("tools/score.py", "--run", tiny_run.folder, "-", "--json", "--sort",
+                             input="\n".join(names))
+    scores = [json.loads(line)["score"] for line in result.stdout.splitlines()]
+    assert len(scores) == len(names) and scores == sorted(scores, reverse=True)
+
+
+@pytest.mark.parametrize("arguments, words", [
+    (["no_such.jpg"], "no_such.jpg: no such file"),
+    (["README.md", "--run", "no_such_run"], "no such run folder"),
+    (["README.md", "--run", "tests"], "is not a run folder"),
+])
+def test_mistakes_are_one_line(tiny_run, arguments, words):
+    """What a user can mistype."""
+    if "--run" not in arguments:
+        arguments = [*arguments, "--run", tiny_run.folder]
+    testlib.assert_one_line_error(testlib.command("tools/score.py", *arguments), words)
+
+
+def test_an_unfinished_run_does_not_score(tiny_run, tmp_path):
+    """It says how to finish it."""
+    (tmp_path / "run").mkdir()
+    Run(tmp_path / "run", {**tiny_run.info, "state": "started"}).save()
+    with pytest.raises(SelfieError, match="not finished"):
+        list(score.score(run_folder.load(tmp_path / "run"), ["x"]))
+
+
+def test_evaluation_of_a_learnt_net(tiny_run):
+    """Bright against dark is learnt: accuracy near 1, in its interval; files are written; the confusion adds up."""
+    result = testlib.command("tools/evaluate.py", "--run", tiny_run.folder, "--json")
+    assert result.returncode == 0, result.stderr
+    told = json.loads(result.stdout)
+    assert told == json.loads((tiny_run.folder / "test_evaluation.json").read_text())
+    assert told["accuracy"] > 0.9 and told["accuracy_95"][0] < told["accuracy"] <= told["accuracy_95"][1]
+    assert sum(told["confusion"].values()) == told["selfies"] == testlib.SPLITS["test"]
+    assert (tiny_run.folder / "test_evaluation.png").stat().st_size > 1000
+
+
+def test_auc_against_counting_all_pairs():
+    """The rank formula equals its definition, ties counted half."""
+    generator = np.random.default_rng(3)
+    scores, labels = generator.integers(0, 20, 200) / 20, generator.integers(0, 2, 200)
+    good, bad = scores[labels == 1][:, None], scores[labels == 0][None]
+    assert stats.auc(scores, labels) == pytest.approx(((good > bad) + 0.5 * (good == bad)).mean())
+    with pytest.raises(SelfieError, match="both good and bad"):
+        stats.auc(scores, np.ones(200))
+
+
+def test_spearman_and_percentiles_against_scipy():
+    """Against an independent implementation."""
+    from scipy import stats
+    generator = np.random.default_rng(4)
+    first, second = generator.normal(size=50), generator.integers(0, 5, 50)
+    assert stats.spearman(first, second) == pytest.approx(stats.spearmanr(first, second).statistic)
+    expected = [stats.percentileofscore(second, value, "mean") for value in range(5)]
+    np.testing.assert_allclose(stats.percentiles(np.arange(5), second), expected)
+
+
+def test_wilson_interval():
+    """Against scipy's, at a round place and at the edge."""
+    from scipy import stats
+    for hits, trials in ((60, 100), (0, 10), (10, 10)):
+        expected = stats.binomtest(hits, trials).proportion_ci(method="wilson")
+        np.testing.assert_allclose(stats.wilson(hits, trials), (expected.low, expected.high), atol=1e-4)

@@ -1,0 +1,243 @@
+"""Training with real Caffe: run folders, determinism, stopping, resuming, and mistakes caught before they cost time."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import testlib
+from selfie.common import paths
+from selfie.common.errors import SelfieError
+from selfie.data import lmdb_writer
+from selfie.net import caffe_net, solver, variants
+from selfie.runs import evaluate, run_folder, train
+
+
+def test_a_run_folder_tells_everything(tiny_run):
+    """Prototxts, log, metrics, curves, scores and run.json are there, and the net has learnt bright from dark."""
+    for name in ("train_val.prototxt", "solver.prototxt", "deploy.prototxt", "log.txt", "metrics.csv", "curves.png",
+                 "val_scores.csv", "run.json"):
+        assert (tiny_run.folder / name).stat().st_size > 0, name
+    assert tiny_run.finished and tiny_run.info["iterations"] == 30
+    assert tiny_run.info["lmdb"]["train"]["count"] == 64 and tiny_run.info["parameters"] == 488_066
+    last = (tiny_run.folder / "metrics.csv").read_text().splitlines()[-1].split(",")
+    assert float(last[-1]) > 0.9
+
+
+def test_the_solver_in_the_run_folder_keeps_its_comments_and_is_the_one_that_ran(tiny_run):
+    """The exact solver is kept: paths and --set values changed in place, the reasons for the numbers still there."""
+    text = (tiny_run.folder / "solver.prototxt").read_text()
+    assert "# " in text
+    parsed = solver.parse(text)
+    assert (parsed.max_iter, parsed.momentum, list(parsed.test_iter)) == (30, pytest.approx(0.9), [1])
+
+
+def test_one_seed_gives_one_loss_curve(tiny_lmdb, tmp_path):
+    """Two CPU runs with the same seed log the same numbers; another seed does not."""
+    curves = []
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        train.train(testlib.job(tiny_lmdb, tmp_path / name, max_iter=6, random_seed=seed))
+        curves.append((tmp_path / name / "metrics.csv").read_text())
+    assert curves[0] == curves[1] != curves[2]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_snapshots_and_resume_goes_on(tiny_lmdb, tmp_path, number):
+    """Ctrl-C or SIGTERM leaves a snapshot; --resume finishes the run from there, and says so when it is finished."""
+    arguments = ["tools/train.py", "--variant", "demo", "--weights", "none", "--lmdb", tiny_lmdb,
+                 "--run", tmp_path / "run", "--set", "display=1", "--set", "max_iter=100000"]
+    process = subprocess.Popen([sys.executable, *map(str, arguments)], cwd=paths.ROOT, text=True,
+                               stderr=subprocess.PIPE)
+    wait_for(tmp_path / "run" / "log.txt", "Iteration 3 (")
+    process.send_signal(number)
+    assert "go on with --resume" in process.communicate(timeout=60)[1]
+    assert process.returncode == 1
+    [(iteration, _)] = run_folder.snapshots(tmp_path / "run")
+    assert iteration >= 3
+    text = (tmp_path / "run" / "solver.prototxt").read_text()
+    (tmp_path / "run" / "solver.prototxt").write_text(solver.change(text, {"max_iter": iteration + 4}))
+    run_folder.load(tmp_path / "run").save(max_iter=iteration + 4)
+    resume = ["tools/train.py", "--variant", "demo", "--run", tmp_path / "run", "--resume"]
+    result = testlib.command(*resume)
+    assert result.returncode == 0, result.stderr
+    assert run_folder.load(tmp_path / "run").info["iterations"] == iteration + 4
+    assert "is finished already" in testlib.command(*resume).stderr
+    assert testlib.command(*resume, "--epochs", 2).returncode == 2, "options of the start cannot be changed"
+    testlib.assert_one_line_error(testlib.command(*resume[:2], "squeezenet", *resume[3:]), "a run of demo")
+
+
+def wait_for(file, text: str, seconds: float = 60) -> None:
+    """Wait until `text` stands in `file`."""
+    deadline = time.monotonic() + seconds
+    while not (file.exists() and text in file.read_text()):
+        assert time.monotonic() < deadline, f"{text!r} did not appear in {file}"
+        time.sleep(0.05)
+
+
+def test_caffe_does_not_outlive_a_killed_train_py(tiny_lmdb, tmp_path):
+    """SIGKILL of the Python side stops Caffe too, with a snapshot, so that nothing trains on unseen."""
+    process = subprocess.Popen([sys.executable, *map(str, [
+        "tools/train.py", "--variant", "demo", "--weights", "none", "--lmdb", tiny_lmdb, "--run", tmp_path / "run",
+        "--set", "display=1", "--set", "max_iter=100000"])], cwd=paths.ROOT, stderr=subprocess.DEVNULL)
+    wait_for(tmp_path / "run" / "log.txt", "Iteration 3 (")
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 30
+    while not run_folder.snapshots(tmp_path / "run"):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_resume_passes_over_a_damaged_snapshot(tiny_lmdb, tmp_path, caplog):
+    """A truncated newest snapshot is named and the one before it is used."""
+    train.train(testlib.job(tiny_lmdb, tmp_path / "run"))
+    run = run_folder.load(tmp_path / "run").save(state="started")
+    newest = run_folder.snapshots(run.folder)[0][1]
+    os.truncate(newest, newest.stat().st_size // 2)
+    assert train.newest_intact_snapshot(run)[0] == 6
+    assert newest.name in caplog.text
+    newest.with_suffix(".caffemodel").write_bytes(b"nonsense")
+    assert train.resume(run.folder, run.variant).info["iterations"] == 12
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one(tiny_lmdb, tmp_path):
+    """Bit by bit, with JPEG databases as `make lmdb` builds them: same records, crops and mirrors after the stop."""
+    lmdb_writer.build(tiny_lmdb.parent / "labels.csv", tiny_lmdb.parent / "images", tmp_path / "lmdb", jobs=1)
+    run = train.train(testlib.job(tmp_path / "lmdb", tmp_path / "run", snapshot=5))
+    whole = run.caffemodel.read_bytes()
+    for iteration in (10, 12):
+        for path in (run.folder / "snapshots").glob(f"*_iter_{iteration}.*"):
+            path.unlink()
+    resumed = train.resume(run.save(state="started").folder, run.variant)
+    assert resumed.caffemodel.read_bytes() == whole
+
+
+def test_a_refused_gpu_leaves_the_run_as_it_is(tiny_lmdb, tmp_path):
+    """And a run that was begun on a GPU can go on on the CPU."""
+    run = train.train(testlib.job(tiny_lmdb, tmp_path / "run", max_iter="8"))
+    run = run.save(state="started", gpu="7")
+    before = (run.folder / "run.json").read_bytes()
+    for gpu in (None, "9"):
+        with pytest.raises(SelfieError, match="GPU"):
+            train.resume(run.folder, run.variant, gpu)
+        assert (run.folder / "run.json").read_bytes() == before
+    assert train.resume(run.folder, run.variant, "cpu").info["gpu"] is None
+
+
+def test_resume_tells_that_another_number_of_gpus_reads_other_batches(tiny_lmdb, tmp_path, caplog):
+    """Two GPUs read two batches for a step, the CPU one; nothing is said where nothing changes."""
+    run = train.train(testlib.job(tiny_lmdb, tmp_path / "run", max_iter="8"))
+    for gpu, told in (("0,1", True), ("0", False)):
+        caplog.clear()
+        train.resume(run.save(state="started", gpu=gpu).folder, run.variant, "cpu")
+        assert (f"reads {run.info['batch']} selfies, not {2 * run.info['batch']}" in caplog.text) == told
+
+
+def test_resume_notices_another_database(tiny_lmdb, tmp_path):
+    """A database that was built anew since would silently change what the run is about."""
+    shutil.copytree(tiny_lmdb, tmp_path / "lmdb")
+    train.train(testlib.job(tmp_path / "lmdb", tmp_path / "run"))
+    run = run_folder.load(tmp_path / "run").save(state="started")
+    lmdb_writer.build(testlib.pictures(tmp_path / "new", seed=9), tmp_path / "new" / "images", tmp_path / "lmdb", jobs=1,
+                   force=True)
+    with pytest.raises(SelfieError, match="another database"):
+        train.resume(run.folder, run.variant)
+
+
+def test_evaluation_refuses_a_test_split_of_other_labels(tiny_lmdb, tmp_path):
+    """After a new split the 'held-out' selfies may have been trained on."""
+    shutil.copytree(tiny_lmdb, tmp_path / "lmdb")
+    run = train.train(testlib.job(tmp_path / "lmdb", tmp_path / "run"))
+    labels = testlib.pictures(tmp_path / "new", {"train": 30, "val": 10, "test": 40})
+    lmdb_writer.build(labels, tmp_path / "new" / "images", tmp_path / "lmdb", jobs=1, force=True)
+    with pytest.raises(SelfieError, match="other labels"):
+        evaluate.evaluate(run)
+
+
+def test_replace_removes_an_older_run_only_when_all_is_well(tiny_lmdb, tmp_path):
+    """A mistake in the new options must not cost the old run; a folder that is no run is never touched."""
+    old = train.train(testlib.job(tiny_lmdb, tmp_path / "run"))
+    for fault in ({"nonsense": 1}, {"max_iter": 0}, {"snapshot_prefix": "x"}):
+        job = testlib.job(tiny_lmdb, old.folder, **fault)
+        job.replace = True
+        with pytest.raises(SelfieError):
+            train.train(job)
+    job = testlib.job(tiny_lmdb, old.folder)
+    job.replace, job.pretrained = True, old.caffemodel
+    with pytest.raises(SelfieError, match="holds the weights"):
+        train.train(job)
+    assert run_folder.load(old.folder) == old
+    job.pretrained = None
+    assert train.train(job).info["started"] >= old.info["started"]
+    with pytest.raises(SelfieError, match="not a run folder"):
+        train.train(testlib.job(tiny_lmdb, tiny_lmdb))
+
+
+def test_weights_of_another_net_are_refused_before_anything_is_written(tiny_run, tiny_lmdb, tmp_path):
+    """Caffe would train such layers from scratch and only log it."""
+    job = testlib.job(tiny_lmdb, tmp_path / "run")
+    job.variant = variants.get("squeezenet")
+    job.pretrained = tiny_run.caffemodel
+    with pytest.raises(SelfieError, match="another net: it has no weights for conv1"):
+        train.train(job)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_head_may_be_new_and_nothing_else(tiny_run):
+    """Of the demo net's weights only the head may be missing in the caffemodel that training starts from."""
+    wanted = train.learned_layers(variants.get("demo_pretrain"))
+    caffe_net.check_weights(wanted, tiny_run.caffemodel, fresh=("fc8",))
+    with pytest.raises(SelfieError, match="no weights for fc8"):
+        caffe_net.check_weights(wanted, tiny_run.caffemodel)
+    wanted["fc7"] = [(128, 64), (128,)]
+    with pytest.raises(SelfieError, match="fc7 has weights of shape"):
+        caffe_net.check_weights(wanted, tiny_run.caffemodel, fresh=("fc8",))
+
+
+def test_an_unfinished_database_is_refused(tiny_lmdb, tmp_path):
+    """Without meta.json a database may be cut short anywhere."""
+    shutil.copytree(tiny_lmdb, tmp_path / "lmdb")
+    (tmp_path / "lmdb" / "val" / "meta.json").unlink()
+    result = testlib.command("tools/train.py", "--variant", "demo", "--weights", "none", "--lmdb", tmp_path / "lmdb",
+                             "--run", tmp_path / "run")
+    testlib.assert_one_line_error(result, "val is not a finished database")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("settings, words", [
+    ({"base_lr": "1e6"}, "diverged"),
+    ({"nonsense": "1"}, "nonsense"),
+    ({"lr_policy": "no_such_policy"}, "Unknown learning rate policy"),
+])
+def test_what_goes_wrong_in_training_is_one_line(tiny_lmdb, tmp_path, settings, words):
+    """Divergence, an unknown solver field, and Caffe's own fatal errors are told, not buried in a log."""
+    with pytest.raises(SelfieError, match=words):
+        train.train(testlib.job(tiny_lmdb, tmp_path / "run", **{"display": 1, **settings}))
+
+
+def test_labels_that_the_net_has_no_class_for_are_refused(tiny_lmdb, tmp_path):
+    """Caffe would read beside its blob."""
+    rows = (tiny_lmdb.parent / "labels.csv").read_text().replace(",1,train", ",2,train")
+    (tmp_path / "labels.csv").write_text(rows)
+    lmdb_writer.build(tmp_path / "labels.csv", tiny_lmdb.parent / "images", tmp_path / "lmdb", raw=True, jobs=1)
+    with pytest.raises(SelfieError, match="label 2, but the net has 2 classes"):
+        train.train(testlib.job(tmp_path / "lmdb", tmp_path / "run"))
+
+
+def test_an_existing_run_is_not_overwritten(tiny_run, tiny_lmdb):
+    """A second `make train` with the same name must not destroy a night's work."""
+    with pytest.raises(SelfieError, match="exists"):
+        train.train(testlib.job(tiny_lmdb, tiny_run.folder))
+
+
+def test_epochs_set_the_length_of_the_run(tiny_lmdb, tmp_path):
+    """--epochs counts passes over the training split."""
+    job = testlib.job(tiny_lmdb, tmp_path / "run")
+    del job.settings["max_iter"]
+    job.epochs = 3
+    assert train.prepare(job).info["max_iter"] == 6  # 3 x 64 selfies in batches of 32

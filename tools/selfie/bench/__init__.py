@@ -1,0 +1,1 @@
+"""Speed and memory beside peers on the same work."""

@@ -1,0 +1,104 @@
+"""Benchmark results: rows with ratios and bounds, kept as JSON group by group, printed as a table."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import random
+import statistics
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Callable
+
+from selfie.common import parallel, paths
+from selfie.net import pycaffe
+
+log = logging.getLogger(__name__)
+
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table. `ours` and `peer` in `unit`; `ratio` says how many times better ours is (time: peer / ours,
+    images/s: ours / peer). `wanted` is the bound that was set: of the ratio, or of `ours` where there is no peer."""
+
+    group: str
+    what: str
+    unit: str
+    ours: float
+    peer: float | None = None
+    peer_name: str = ""
+    ratio: float | None = None
+    wanted: float | None = None
+    detail: dict = field(default_factory=dict)
+
+    @property
+    def fine(self) -> bool | None:
+        """Whether the bound is kept; None without one. Times, memory and differences are to be below
+        it, all else above."""
+        if self.wanted is None:
+            return None
+        value = self.ours if self.ratio is None else self.ratio
+        less_is_better = self.ratio is None and self.unit in ("s", "MB", "relative")
+        return value <= self.wanted if less_is_better else value >= self.wanted
+
+
+def in_turns(rounds: int, **contenders: Callable[[int], float]) -> dict[str, list[float]]:
+    """name -> what contender(round) returned, in seconds or images/s, for each round; they take turns, each round in
+    another order."""
+    found: dict[str, list[float]] = {name: [] for name in contenders}
+    orders = random.Random(2015)
+    for number in range(rounds):
+        for name in orders.sample([*contenders], len(contenders)):
+            found[name].append(contenders[name](number))
+    return found
+
+
+def median_ratio(first: list[float], second: list[float]) -> float:
+    return statistics.median(a / b for a, b in zip(first, second))
+
+
+def record_groups(file: Path, groups: dict[str, Callable], names: Iterable[str], setting, machine: Callable[[], dict]) -> dict:
+    """Measure those of `groups` called `names`, each with `setting`, into a JSON file; its content."""
+    report = paths.read_json(file) if file.exists() else {"groups": {}}
+    for name in names:
+        log.info("measuring %s", name)
+        rows = [{**asdict(row), "fine": row.fine} for row in groups[name](setting)]
+        if not rows:  # why has been said
+            continue
+        report["machine"] = {**report.get("machine", {}), **machine()}
+        report["groups"][name] = {"quick": setting.quick, "rows": rows,
+                                  "measured": datetime.now(timezone.utc).isoformat(timespec="minutes")}
+        paths.write_json(file, report)
+    return report
+
+
+def describe_machine() -> dict:
+    """What the numbers depend on."""
+    info = Path("/proc/cpuinfo")
+    model = next((line.split(":", 1)[1].strip() for line in info.read_text().splitlines()
+                  if line.startswith("model name")), "") if info.exists() else ""
+    return {"cpu": model or platform.machine(), "cores": parallel.cores(), "system": platform.platform(),
+            "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
+            "blas_kernel": pycaffe.caffe().blas_kernel(), "python": platform.python_version()}
+
+
+def table(report: dict, groups: Iterable[str]) -> list[str]:
+    """The report as lines of Markdown, in the order of `groups`."""
+    lines = ["| what | ours | peer | ratio | wanted |", "|---|---|---|---|---|"]
+    for name in (name for name in groups if name in report["groups"]):
+        for row in report["groups"][name]["rows"]:
+            peer = "" if row["peer"] is None else f"{_number(row['peer'])} ({row['peer_name']})"
+            ratio = "" if row["ratio"] is None else f"{row['ratio']:.2f}"
+            wanted = "" if row["wanted"] is None else f"{row['wanted']:g}{'' if row['fine'] else ' **missed**'}"
+            lines.append(f"| {row['what']} | {_number(row['ours'])} {row['unit']} | {peer} | {ratio} | {wanted} |")
+    return lines
+
+
+def _number(value: float) -> str:
+    if 0 < value < 0.01:
+        return f"{value:.0e}"
+    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"

@@ -1,0 +1,143 @@
+"""PyTorch as the peer of a Caffe net: the same layers, in a process of its own (`python -m selfie.bench.torch_peer`).
+
+Needs PyTorch and the standard library only, so any Python that has PyTorch can run it. Layers are described as
+`nets.chain` describes them. Both memory layouts are kept, because which one is faster depends on the device.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+
+import torch
+from torch import nn
+
+from selfie.common.worker import serve
+
+LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+
+
+class Scale(nn.Module):
+    """Caffe's Power layer with power 1 and no shift."""
+
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        self.scale = scale
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.scale
+
+
+def build(chain: list[dict]) -> nn.Sequential:
+    """The net of `nets.chain`: N x 3 x H x W pixels to N x classes, not softmaxed."""
+    layers: list[nn.Module] = []
+    for layer in chain:
+        kind = layer["type"]
+        if kind == "Convolution":
+            layers.append(nn.LazyConv2d(layer["outputs"], layer["kernel"], layer["stride"], layer["pad"]))
+        elif kind == "InnerProduct":
+            if not any(isinstance(one, nn.Flatten) for one in layers):
+                layers.append(nn.Flatten())
+            layers.append(nn.LazyLinear(layer["outputs"]))
+        elif kind == "ReLU":
+            layers.append(nn.ReLU(inplace=True))
+        elif kind == "MAX":
+            layers.append(nn.MaxPool2d(layer["kernel"], layer["stride"], ceil_mode=True))
+        elif kind == "AVE":
+            layers.append(nn.AvgPool2d(layer["kernel"], layer["stride"], ceil_mode=True))
+        elif kind == "Power":
+            layers.append(Scale(layer["scale"]))
+        else:
+            raise ValueError(f"no such layer here: {kind}")
+    return nn.Sequential(*layers)
+
+
+class Peer:
+    """The net in both layouts, on a device, for one batch size at a time."""
+
+    def __init__(self) -> None:
+        self.models: dict[str, tuple[nn.Module, torch.optim.Optimizer, torch.Tensor]] = {}
+        self.labels = torch.zeros(0)
+        self.device = torch.device("cpu")
+
+    def hello(self, device: str, tf32: bool) -> dict:
+        """Choose device ("cpu" or "cuda:0") and precision; what this is."""
+        self.device = torch.device(device)
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
+        torch.backends.cudnn.benchmark = True  # tries cuDNN's algorithms and keeps the fastest
+        cuda = self.device.type == "cuda"
+        return {"torch": torch.__version__, "cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version(),
+                "gpu": torch.cuda.get_device_name(self.device) if cuda else None}
+
+    def prepare(self, chain: list[dict], batch: int, side: int, classes: int) -> dict:
+        """Nets of `chain` with random weights, and random pictures; the number of parameters."""
+        self.release()
+        torch.manual_seed(2015)
+        for name, layout in LAYOUTS.items():
+            model = build(chain).to(self.device)
+            pixels = torch.randn(batch, 3, side, side, device=self.device)
+            model(pixels[:1])  # gives lazy layers their shapes
+            for parameter in model.parameters():  # as He et al. 2015: numbers of about 1 everywhere
+                if parameter.dim() > 1:
+                    nn.init.kaiming_normal_(parameter, nonlinearity="relu")
+            model = model.to(memory_format=layout)
+            optimizer = torch.optim.SGD(model.parameters(), lr=1e-6, momentum=0.9, weight_decay=0.0005)
+            self.models[name] = model, optimizer, pixels.to(memory_format=layout)
+        self.labels = torch.arange(batch, device=self.device) % classes
+        return {"parameters": sum(parameter.numel() for parameter in model.parameters())}
+
+    def release(self) -> dict:
+        """Give the memory back."""
+        self.models = {}
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        return {}
+
+    def forward(self, layout: str, count: int) -> dict:
+        """Seconds for `count` passes that score; the probabilities come to the host."""
+        model, _, pixels = self.models[layout]
+        model.eval()
+        begin = time.perf_counter()
+        with torch.inference_mode():
+            for _ in range(count):
+                model(pixels).softmax(1).cpu()
+        return {"seconds": time.perf_counter() - begin}
+
+    def training(self, layout: str, count: int) -> dict:
+        """Seconds for `count` steps: forward, backward, update; the loss comes to the host."""
+        model, optimizer, pixels = self.models[layout]
+        model.train()
+        loss = math.nan
+        self.wait()
+        begin = time.perf_counter()
+        for _ in range(count):
+            optimizer.zero_grad(set_to_none=True)
+            out = nn.functional.cross_entropy(model(pixels), self.labels)
+            out.backward()
+            optimizer.step()
+            loss = out.item()
+        self.wait()
+        return {"seconds": time.perf_counter() - begin, "loss": loss}
+
+    def matrix(self, size: int, count: int) -> dict:
+        """Seconds for `count` float32 products of random `size` x `size` matrices."""
+        a, b = (torch.randn(size, size, device=self.device) for _ in range(2))
+        for _ in range(3):
+            a @ b
+        self.wait()
+        begin = time.perf_counter()
+        for _ in range(count):
+            a @ b
+        self.wait()
+        return {"seconds": time.perf_counter() - begin}
+
+    def wait(self) -> None:
+        """Until the device has done all it was given."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+
+if __name__ == "__main__":
+    peer = Peer()
+    serve({name: getattr(peer, name)
+                     for name in ("hello", "prepare", "release", "forward", "training", "matrix")})

@@ -1,0 +1,1 @@
+"""Tools that know nothing of selfies: errors, commands, files, processes, statistics, plots, pages."""

@@ -1,0 +1,152 @@
+"""Where everything lives, and the only way files are written: whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from selfie.common.errors import SelfieError
+
+if TYPE_CHECKING:
+    import polars
+import fcntl
+
+ROOT = Path(__file__).resolve().parents[3]
+PROTOTXT = ROOT / "prototxt"
+SOLVER = ROOT / "solver"
+BUILD = ROOT / "build"
+DATA = ROOT / "data"
+WEIGHTS = ROOT / "weights"
+RUNS = ROOT / "runs"
+
+
+def mirror(name: str) -> Path | None:
+    """The file called `name` somewhere below the folder SELFIE_MIRROR (a local copy of downloads), or None."""
+    folder = os.environ.get("SELFIE_MIRROR")
+    if not folder:
+        return None
+    if not Path(folder).is_dir():
+        raise SelfieError(f"SELFIE_MIRROR is {folder}, which is not a folder: correct or unset it")
+    return next((path for path in sorted(Path(folder).rglob(name)) if path.is_file()), None)
+
+
+def existing(path: str | os.PathLike, what: str = "file") -> Path:
+    """`path` as a Path that exists; SelfieError 'no such <what>' otherwise."""
+    path = Path(path)
+    if not path.exists():
+        raise SelfieError(f"no such {what}: {path}")
+    return path
+
+
+@contextmanager
+def atomic_write(path: str | os.PathLike, mode: str = "w") -> Iterator[IO]:
+    """Open a temporary file beside `path`; on success fsync and rename it over `path`, on any error remove it.
+
+    A reader, or a run after SIGKILL, sees the old file or the whole new one, never a part.
+    """
+    with atomic_path(path) as temporary, open(temporary, mode, newline="" if "b" not in mode else None) as file:
+        yield file
+
+
+@contextmanager
+def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
+    """Like atomic_write for libraries that want a file name: yields a temporary name with the same suffix."""
+    path = Path(path)
+    if path.is_dir():
+        raise SelfieError(f"cannot write {path}: it is a folder")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise SelfieError(f"cannot write {path}: {path.parent} is not a folder") from error
+    handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+        sync_folder(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename inside `folder` durable."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_json(path: str | os.PathLike, value: object) -> None:
+    """Write `value` as indented JSON, atomically."""
+    with atomic_write(path) as file:
+        json.dump(value, file, indent=2, ensure_ascii=False)
+        file.write("\n")
+
+
+def write_csv(path: str | os.PathLike, frame: polars.DataFrame) -> None:
+    """Write a table as CSV, atomically."""
+    with atomic_write(path, "wb") as file:
+        file.write(frame.write_csv().encode())
+
+
+def read_json(path: str | os.PathLike) -> dict:
+    """Read a JSON object; SelfieError if the file is missing or not JSON."""
+    try:
+        return json.loads(existing(path).read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise SelfieError(f"{path} is not valid JSON ({error})") from error
+
+
+def sha256(path: str | os.PathLike) -> str:
+    """Hex digest of a file's content, read in pieces."""
+    return digest(path, "sha256")
+
+
+def digest(path: str | os.PathLike, algorithm: str) -> str:
+    """Hex digest of a file's content under any hashlib `algorithm`."""
+    state = hashlib.new(algorithm)
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            state.update(block)
+    return state.hexdigest()
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+@contextmanager
+def locked(out: Path) -> Iterator[None]:
+    """Hold the folder OUT, made if need be, against a second process. The kernel frees the lock of a killed process."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise SelfieError(f"{out} cannot be made: a file is in its place") from error
+    handle = os.open(out, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise SelfieError(f"another process is at work in {out}: wait for it, or choose another --out") from error
+    else:
+        yield
+    finally:
+        os.close(handle)
+
+
+def shown(path: Path) -> str:
+    """`path` relative to the project where it is inside: run folders then survive a move of the project."""
+    path = path.absolute()
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)

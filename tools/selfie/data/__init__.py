@@ -1,0 +1,1 @@
+"""From photos and a table of posts to labels and LMDB databases."""

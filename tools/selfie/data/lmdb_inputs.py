@@ -1,0 +1,79 @@
+"""What a database is built from: options and labels, checked, and the rows of each split in their final order."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from selfie.common import paths
+from selfie.common.errors import SelfieError
+from selfie.data import datum
+from selfie.data.user_split import SPLITS
+
+# --- the labels ------------------------------------------------------------------------------------------------------
+
+
+def check_options(images: Path, size: int, quality: int, seed: int) -> None:
+    if not images.is_dir():
+        raise SelfieError(f"no such folder of images: {images}")
+    if not 1 <= size <= 4096:
+        raise SelfieError(f"--size is {size}: it must be in 1 ... 4096")
+    if not 1 <= quality <= 100:
+        raise SelfieError(f"--quality is {quality}: it must be in 1 ... 100")
+    if seed < 0:
+        raise SelfieError(f"--seed is {seed}: it must not be negative")
+
+
+def ordered_splits(labels_csv: str | os.PathLike, seed: int) -> dict[str, pl.DataFrame]:
+    """Split -> its rows (id, path, label) in their final order."""
+    rows = _read_labels(labels_csv)
+    ordered = {}
+    for number, split in enumerate(SPLITS):
+        part = rows.filter(pl.col("split") == split).drop("split").sort("id")
+        if len(part):
+            ordered[split] = part[np.random.default_rng([seed, number]).permutation(len(part))]
+    return ordered
+
+
+def _read_labels(labels_csv: str | os.PathLike) -> pl.DataFrame:
+    """Columns id, path, split (strings) and label (integer in 0 ... 2^31 - 1); SelfieError for what cannot be used."""
+    paths.existing(labels_csv, "labels file")
+    columns = ("id", "path", "label", "split")
+    try:
+        rows = pl.read_csv(labels_csv, infer_schema=False, columns=list(columns))
+    except pl.exceptions.ColumnNotFoundError as error:
+        header = pl.read_csv(labels_csv, infer_schema=False, n_rows=0).columns
+        missing = ", ".join(column for column in columns if column not in header)
+        raise SelfieError(f"{labels_csv} has no column {missing}: labels need id, path, label, split") from error
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise SelfieError(f"{labels_csv} cannot be read as CSV: {error}") from error
+    for column in columns:
+        if missing := rows.filter(pl.col(column).fill_null("") == "").height:
+            raise SelfieError(f"{labels_csv}: {missing} of {len(rows)} rows have no {column}")
+    labels = rows["label"].cast(pl.Int64, strict=False)
+    if not (labels.is_between(0, datum.MAX_LABEL).fill_null(False)).all():
+        bad = rows.filter(~labels.is_between(0, datum.MAX_LABEL).fill_null(False))["label"][0]
+        raise SelfieError(f"{labels_csv}: label {bad!r} is not an integer from 0 on")
+    if other := set(rows["split"].unique()) - set(SPLITS):
+        raise SelfieError(f"{labels_csv}: split {min(other)!r} is none of {', '.join(SPLITS)}")
+    if rows["id"].is_duplicated().any():
+        twice = rows.filter(rows["id"].is_duplicated())["id"].min()
+        raise SelfieError(f"{labels_csv}: id {twice!r} occurs more than once; every selfie needs its own")
+    if not len(rows):
+        raise SelfieError(f"{labels_csv} has no rows: nothing to build")
+    return rows.with_columns(label=labels)
+
+
+def rows_hash(splits: dict[str, pl.DataFrame]) -> str:
+    """Hash of all rows in their final order: equal for the same labels in another order or with other columns."""
+    state = hashlib.sha256()
+    for split, rows in splits.items():
+        state.update(split.encode())
+        for part in rows.iter_slices(1 << 16):
+            state.update(json.dumps(part.rows()).encode())
+    return state.hexdigest()

@@ -1,0 +1,139 @@
+"""The post's ablations: dropout or none, started from ImageNet, from faces or from nothing.
+
+Every arm is trained with several seeds on the same databases and the same solver, and scored on the same test selfies,
+so the arms differ in one thing. The interval of a difference resamples both, seeds and selfies.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from selfie.common import paths
+from selfie.common.errors import SelfieError
+from selfie.net import variants
+from selfie.runs import evaluate, run_folder, train
+from selfie.runs.run_folder import Run
+
+BASE = "base"
+FINDINGS = {  # arm -> what the post says of it, and the sign that its difference from the base should then have
+    "dropout": ("dropout makes it worse", -1),
+    "face_init": ("starting from faces is no better than from ImageNet", 0),
+    "no_init": ("(not in the post) starting from nothing is worse", -1),
+}
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to train. `weights` is 'none' for random ones, None for the variant's own."""
+
+    name: str
+    variant: str
+    weights: str | None = None
+
+
+ARMS = {
+    "demo": (Arm(BASE, "demo"), Arm("dropout", "demo_dropout"), Arm("no_init", "demo", "none")),
+    "squeezenet": (Arm(BASE, "squeezenet"), Arm("no_init", "squeezenet", "none")),
+    "vgg16": (Arm(BASE, "vgg16"), Arm("dropout", "vgg16_dropout"), Arm("face_init", "vgg_face"),
+              Arm("no_init", "vgg16", "none")),
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What all arms share: the net (a key of ARMS), databases, seeds, passes over the training selfies, the GPU, and
+    the folder of their runs. `epochs` None: the solver's own length."""
+
+    net: str
+    lmdb: Path
+    seeds: tuple[int, ...]
+    folder: Path
+    epochs: float | None = None
+    gpu: str | None = None
+
+    @property
+    def arms(self) -> tuple[Arm, ...]:
+        if self.net not in ARMS:
+            raise SelfieError(f"no ablations of '{self.net}': choose one of {', '.join(ARMS)}")
+        return ARMS[self.net]
+
+
+def trained(plan: Plan, arm: Arm, seed: int) -> Run:
+    """The finished run of one arm and seed: as it is, resumed, or trained."""
+    variant = variants.get(arm.variant)
+    folder = plan.folder / f"{plan.net}-{arm.name}-seed{seed}"
+    job = train.Job(variant, plan.lmdb, folder, train.starting_weights(variant, arm.weights),
+                    paths.SOLVER / f"{plan.net}.prototxt", plan.gpu, seed, plan.epochs, replace=True)
+    if not (folder / "run.json").exists():
+        return train.train(job)
+    run = run_folder.load(folder)
+    if run.finished:
+        return run
+    return train.resume(folder, variant, plan.gpu) if run_folder.snapshots(folder) else train.train(job)
+
+
+def agree(plan: Plan) -> None:
+    """SelfieError if the runs in the plan's folder were begun with other databases or for another time."""
+    file, planned = plan.folder / f"{plan.net}.plan.json", {"lmdb": paths.shown(plan.lmdb), "epochs": plan.epochs}
+    if file.exists() and paths.read_json(file) != planned:
+        raise SelfieError(f"{plan.folder} holds runs on other databases or for another time ({file.name}): remove "
+                          f"them, or give another --out")
+    paths.write_json(file, planned)
+
+
+def right(plan: Plan, arm: Arm) -> np.ndarray:
+    """Seeds x test selfies of booleans: was the answer right?"""
+    found = []
+    for seed in plan.seeds:
+        run = trained(plan, arm, seed)
+        gpu = None if plan.gpu is None else int(plan.gpu.split(",")[0])
+        scored = evaluate.score_database(run, run.database("test"), gpu)
+        found.append((scored["score"].to_numpy() >= 0.5) == scored["label"].to_numpy())
+    return np.array(found)
+
+
+def difference(ours: np.ndarray, base: np.ndarray, resamples: int = 2000, seed: int = 2015) -> dict:
+    """Accuracy of `ours` less that of `base` (both seeds x selfies): value and 95 % interval.
+
+    The selfies are resampled together for both, the seeds of each by themselves.
+    """
+    generator = np.random.default_rng(seed)
+    seeds, count = ours.shape
+    values = []
+    for _ in range(resamples):
+        selfies = generator.integers(0, count, count)
+        means = [one[generator.integers(0, seeds, seeds)][:, selfies].mean() for one in (ours, base)]
+        values.append(means[0] - means[1])
+    low, high = np.percentile(values, [2.5, 97.5])
+    return {"value": float(ours.mean() - base.mean()), "low": float(low), "high": float(high)}
+
+
+def verdict(arm: str, apart: dict) -> str:
+    """Whether what the post found shows in a difference from the base."""
+    _, sign = FINDINGS[arm]
+    if sign == 0:
+        return "contradicted: better" if apart["low"] > 0 else "shows: not better"
+    if apart["high"] < 0:
+        return "shows"
+    return "contradicted: better" if apart["low"] > 0 else "does not show at this size: the interval holds 0"
+
+
+def run(plan: Plan) -> dict:
+    """Train and test all arms; the table as JSON."""
+    arms = plan.arms
+    agree(plan)
+    answers = {arm.name: right(plan, arm) for arm in arms}
+    rows = []
+    for arm in arms:
+        found = answers[arm.name]
+        row = {"arm": arm.name, "variant": arm.variant, "weights": arm.weights or "the variant's",
+               "accuracy": float(found.mean()), "by_seed": found.mean(1).round(4).tolist()}
+        if arm.name != BASE:
+            apart = difference(found, answers[BASE])
+            row |= {"difference": apart, "finding": FINDINGS[arm.name][0], "verdict": verdict(arm.name, apart)}
+        rows.append(row)
+    return {"net": plan.net, "lmdb": paths.shown(plan.lmdb), "epochs": plan.epochs, "seeds": list(plan.seeds),
+            "test_selfies": answers[BASE].shape[1], "arms": rows}

@@ -1,0 +1,250 @@
+"""What the filters of a net look for: the patches that excite them most, what in those does it, and feature maps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from selfie.common import parallel, paths
+from selfie.common.errors import SelfieError
+from selfie.data import image
+from selfie.data.lmdb_reader import Database
+from selfie.experiments import grids
+from selfie.net import caffe_net, gradient, receptive_field
+from selfie.net.receptive_field import Box
+from selfie.net.variants import Variant
+from selfie.runs import evaluate
+from selfie.runs.run_folder import Run
+
+GRAY = 128
+CELL = 96  # pixels of a patch in the sheets
+BAD_CELL = 48  # where its selfie scores below 50 %: late filters see whole faces, and nobody should be recognised
+MAP_CELL = 80
+LABEL = 20  # pixels of height for a line of text
+FONT = cv2.FONT_HERSHEY_SIMPLEX
+
+
+class Patch(NamedTuple):
+    """The place in a selfie where a filter answers most strongly.
+
+    `unit` is (row, column) in the filter's map; `box` what it sees of the net's input, at full size: at the picture's
+    border it reaches into the padding.
+    """
+
+    filter: int
+    key: str
+    activation: float
+    unit: tuple[int, int]
+    box: Box
+
+
+def third_stage(message) -> str:
+    """The blob at the end of a net's third stage: the one that its third max pooling reads."""
+    pools = [layer for layer in message.layer if layer.type == "Pooling" and layer.pooling_param.pool == 0
+             and not layer.pooling_param.global_pooling]
+    if len(pools) < 3:
+        raise SelfieError("the net has no third max pooling: name a blob with --blob")
+    return pools[2].bottom[0]
+
+
+class Peaks(NamedTuple):
+    """For each filter its strongest answers, one per selfie, strongest first: arrays of filters x count (or fewer)."""
+
+    activations: np.ndarray
+    selfies: np.ndarray  # numbers, in the order in which they were seen
+    rows: np.ndarray
+    columns: np.ndarray
+
+
+def strongest(scorer, variant: Variant, blob: str, pictures: Iterable[np.ndarray], count: int) -> Peaks:
+    """Each filter's `count` strongest answers to 256 x 256 x 3 pictures, in constant memory."""
+    best: Peaks | None = None
+    seen = 0
+    for batch in parallel.batches(pictures, evaluate.BATCH):
+        maps = _maps(caffe_net.forward(scorer, np.stack(batch), variant, (blob,))[0])
+        flat = maps.reshape(*maps.shape[:2], -1)
+        places = flat.argmax(axis=2).T
+        numbers = np.broadcast_to(np.arange(seen, seen + len(batch)), places.shape)
+        new = Peaks(flat.max(axis=2).T, numbers, *np.divmod(places, maps.shape[3]))
+        best = new if best is None else Peaks(*(np.concatenate(pair, axis=1) for pair in zip(best, new)))
+        order = np.argsort(-best.activations, axis=1, kind="stable")[:, :count]
+        best = Peaks(*(np.take_along_axis(values, order, axis=1) for values in best))
+        seen += len(batch)
+    if best is None:
+        raise SelfieError("there are no selfies to show to the net")
+    return best
+
+
+def _maps(blob: np.ndarray) -> np.ndarray:
+    """N x filters x H x W; a fully connected layer's numbers are maps of one place."""
+    return blob.reshape(*blob.shape[:2], *(blob.shape[2:] or (1, 1)))
+
+
+def choose(peaks: Peaks, count: int, seed: int) -> list[int]:
+    """`count` filters at random (all if there are fewer) among those that every one of its selfies excites."""
+    alive = np.flatnonzero(peaks.activations[:, -1] > 0)
+    if not len(alive):
+        raise SelfieError("no filter of this blob is excited: choose another --blob")
+    return sorted(np.random.default_rng(seed).choice(alive, min(count, len(alive)), replace=False).tolist())
+
+
+def find(run: Run, blob: str | None = None, chosen: list[int] | None = None, *, count: int = 12, top: int = 9,
+         split: str = "test", limit: int = 2000, seed: int = 2015,
+         gpu: int | None = None) -> tuple[str, list[list[Patch]]]:
+    """The blob, and for each filter its `top` patches among the first `limit` selfies of a split.
+
+    The blob is by default the last of the third stage, the filters `count` of it at random.
+    """
+    message = gradient.parse(run.deploy)
+    blob = blob or third_stage(message)
+    scorer = gradient.load(gradient.up_to(message, blob), run.caffemodel, gpu)
+    filters = scorer.blobs[blob].shape[1]
+    if chosen and not 0 <= min(chosen) <= max(chosen) < filters:
+        raise SelfieError(f"{blob} has {filters} filters: choose from 0 to {filters - 1}")
+    with Database(paths.ROOT / run.info["lmdb"]["path"] / split) as records:
+        keys = records.keys()[:limit]
+        pictures = (picture for _, (_, picture, _) in zip(keys, records))
+        peaks = strongest(scorer, run.variant, blob, tqdm(pictures, total=len(keys), unit="selfie", desc=blob), top)
+    sizes = blob_sizes(scorer)
+    return blob, [[Patch(number, keys[selfie], float(activation), (int(row), int(column)),
+                         receptive_field.field(message, sizes, blob, int(row), int(column), clip=False))
+                   for activation, selfie, row, column in zip(*(values[number] for values in peaks))]
+                  for number in chosen or choose(peaks, count, seed)]
+
+
+def blob_sizes(scorer) -> dict[str, tuple[int, int]]:
+    """(height, width) of each blob of a net; (1, 1) without these axes."""
+    return {name: tuple(blob.shape[2:4]) if len(blob.shape) == 4 else (1, 1) for name, blob in scorer.blobs.items()}
+
+
+def gradients(scorer, variant: Variant, blob: str, patches: list[Patch], pictures: np.ndarray,
+              rule: str) -> np.ndarray:
+    """What each patch's activation in its picture (N x 256 x 256 x 3) comes from: N x crop x crop x 3, BGR."""
+    answer = caffe_net.forward(scorer, pictures, variant, (blob,))[0]
+    diff = np.zeros_like(answer)
+    for number, patch in enumerate(patches):
+        _maps(diff)[(number, patch.filter, *patch.unit)] = 1
+    return gradient.backward(scorer, blob, diff, rule).transpose(0, 2, 3, 1)
+
+
+def inputs(pictures: np.ndarray, variant: Variant) -> np.ndarray:
+    """The part of N x 256 x 256 x 3 pictures that the net sees, N x crop x crop x 3."""
+    return image.prepare(pictures, variant.crop, (0, 0, 0)).transpose(0, 2, 3, 1).astype(np.uint8)
+
+
+def cut(picture: np.ndarray, box: Box) -> np.ndarray:
+    """The box of an H x W x 3 uint8 picture; what lies outside of the picture is gray."""
+    part = np.full((box.bottom - box.top, box.right - box.left, 3), GRAY, np.uint8)
+    top, left, bottom, right = box.within(*picture.shape[:2])
+    part[top - box.top:bottom - box.top, left - box.left:right - box.left] = picture[top:bottom, left:right]
+    return part
+
+
+def visible(values: np.ndarray) -> np.ndarray:
+    """Signed numbers as uint8: 0 is gray, the strongest half percent is as bright or dark as can be."""
+    peak = np.percentile(np.abs(values), 99.5) or np.abs(values).max() or 1
+    return np.clip(GRAY + values * (127 / peak), 0, 255).astype(np.uint8)
+
+
+def draw(run: Run, blob: str, found: list[list[Patch]], folder: Path, split: str = "test",
+         gpu: int | None = None) -> list[Path]:
+    """Write patches.png, guided.png and deconvolution.png, block for block the same, into `folder`; their paths."""
+    keys = list(dict.fromkeys(patch.key for patches in found for patch in patches))
+    selfies = dict(zip(keys, grids.pictures_of(paths.ROOT / run.info["lmdb"]["path"] / split, keys)))
+    sides = _cell_sides(run, selfies, gpu)
+    scorer = gradient.load(gradient.up_to(gradient.parse(run.deploy), blob), run.caffemodel, gpu)
+    names = ["patches", "guided", "deconvolution"]
+    blocks: dict[str, list[np.ndarray]] = {name: [] for name in names}
+    for patches in tqdm(found, unit="filter", desc="gradients"):
+        pictures = np.stack([selfies[patch.key] for patch in patches])
+        shown = {"patches": inputs(pictures, run.variant)}
+        for rule in names[1:]:
+            values = gradients(scorer, run.variant, blob, patches, pictures, rule)
+            shown[rule] = [visible_part(value, patch.box) for value, patch in zip(values, patches)]
+        for name in names:
+            cells = [cell(cut(picture, patch.box), sides[patch.key]) for picture, patch in zip(shown[name], patches)]
+            blocks[name].append(grids.grid(cells, round(len(cells) ** 0.5), CELL))
+    labels = [f"filter {patches[0].filter}" for patches in found]
+    files = [folder / f"{name}.png" for name in names]
+    for file, name in zip(files, names):
+        image.write(file, sheet(blocks[name], labels, columns=4))
+    return files
+
+
+def _cell_sides(run: Run, selfies: dict[str, np.ndarray], gpu: int | None) -> dict[str, int]:
+    """Key -> pixels that a patch of this selfie may have, by the run's own score of it."""
+    scorer = run.net(gpu)
+    told = [caffe_net.scores(scorer, np.stack(batch), run.variant)
+            for batch in parallel.batches(selfies.values(), evaluate.BATCH)]
+    return {key: CELL if score >= 0.5 else BAD_CELL for key, score in zip(selfies, np.concatenate(told))}
+
+
+def cell(patch: np.ndarray, side: int) -> np.ndarray:
+    """An H x W x 3 patch squashed to `side` pixels, in the middle of a gray square of CELL pixels."""
+    square = np.full((CELL, CELL, 3), GRAY, np.uint8)
+    start = (CELL - side) // 2
+    square[start:start + side, start:start + side] = cv2.resize(patch, (side, side), interpolation=cv2.INTER_AREA)
+    return square
+
+
+def visible_part(values: np.ndarray, box: Box) -> np.ndarray:
+    """H x W x 3 gradients as a picture, its contrast stretched by what is inside the box."""
+    top, left, bottom, right = box.within(*values.shape[:2])
+    picture = np.full(values.shape, GRAY, np.uint8)
+    picture[top:bottom, left:right] = visible(values[top:bottom, left:right])
+    return picture
+
+
+def sheet(blocks: list[np.ndarray], labels: list[str], columns: int, gap: int = 12) -> np.ndarray:
+    """Pictures of one size on white, row by row, each under its label."""
+    height, width = blocks[0].shape[:2]
+    rows, columns = -(-len(blocks) // columns), min(columns, len(blocks))
+    canvas = np.full((gap + rows * (height + LABEL + gap), gap + columns * (width + gap), 3), 255, np.uint8)
+    for number, (block, label) in enumerate(zip(blocks, labels)):
+        top = gap + number // columns * (height + LABEL + gap)
+        left = gap + number % columns * (width + gap)
+        cv2.putText(canvas, label, (left, top + LABEL - 6), FONT, 0.45, (0, 0, 0), 1, cv2.LINE_AA)
+        canvas[top + LABEL:top + LABEL + height, left:left + width] = block
+    return canvas
+
+
+def feature_maps(run: Run, picture: np.ndarray, gpu: int | None = None) -> dict[str, np.ndarray]:
+    """All maps of one 256 x 256 x 3 picture: blob -> filters x H x W, from the input to the last blob with places.
+
+    Blobs that are a part of another one (concatenated) are left out.
+    """
+    message, scorer = gradient.parse(run.deploy), run.net(gpu)
+    parts = {bottom for layer in message.layer if layer.type == "Concat" for bottom in layer.bottom}
+    sizes = blob_sizes(scorer)
+    names = dict.fromkeys(top for layer in message.layer for top in layer.top
+                          if top not in parts and sizes[top] > (1, 1))
+    return {name: maps[0] for name, maps in zip(names, caffe_net.forward(scorer, picture[None], run.variant,
+                                                                   tuple(names)))}
+
+
+def draw_maps(maps: dict[str, np.ndarray], folder: Path, shown: int = 12) -> list[Path]:
+    """Write overview.png, the `shown` strongest maps of each blob, and all maps of each in a file of its own."""
+    rows = []
+    files = [folder / "overview.png"]
+    for number, (name, values) in enumerate(maps.items()):
+        order = np.argsort(-values.max(axis=(1, 2)), kind="stable")[:shown]
+        cells = [as_picture(each) for each in values]
+        rows.append(grids.grid([cells[index] for index in order] + [np.full_like(cells[0], 255)] * (shown - len(order)),
+                               shown, MAP_CELL))
+        files.append(folder / f"{number:02d}_{name.replace('/', '_')}.png")
+        image.write(files[-1], grids.grid(cells, int(np.ceil(len(cells) ** 0.5)), MAP_CELL))
+    labels = [f"{name}: {len(values)} maps of {values.shape[1]} x {values.shape[2]}" for name, values in maps.items()]
+    image.write(files[0], sheet(rows, labels, columns=1, gap=6))
+    return files
+
+
+def as_picture(values: np.ndarray) -> np.ndarray:
+    """An H x W map as a gray H x W x 3 picture: its least number black, its greatest white."""
+    low, high = values.min(), values.max()
+    gray = ((values - low) * (255 / (high - low or 1))).astype(np.uint8)
+    return cv2.cvtColor(gray, cv2.COLOR_GRAY2BGR)

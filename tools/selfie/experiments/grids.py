@@ -1,0 +1,227 @@
+"""Pictures made of many selfies, in the geometry of the post's figures.
+
+A grid of scored selfies is made in two steps: choose rows of the scores (columns key, label, score, best first) in the
+order in which they are drawn, then `draw` them from the database.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import polars as pl
+
+from selfie.common import paths
+from selfie.common.errors import SelfieError
+from selfie.data import datum, image, lmdb_reader, manifest
+from selfie.data.lmdb_reader import Database
+from selfie.runs import score
+from selfie.runs.run_folder import Run
+from selfie.runs.score import Scored
+
+log = logging.getLogger(__name__)
+
+CELL = 128  # pixels of a selfie in most of the post's grids; a line of one pixel follows on the right and below
+WORST_CELL = 48  # of a bad selfie, in the post and everywhere here: nobody should be recognised
+LARGEST_SIDE = 65_500  # of a JPEG
+HEADER, GAP = 68, 65  # of the post's figure of training examples: lines above its two grids, columns between them
+
+
+@dataclass(frozen=True)
+class Layout:
+    """rows x columns selfies of `cell` pixels."""
+
+    rows: int
+    columns: int
+    cell: int = CELL
+
+    @property
+    def count(self) -> int:
+        return self.rows * self.columns
+
+
+LAYOUTS = {  # of the post's figures; selfie.original.figures cuts them along the same grids
+    "continuum": Layout(20, 12),
+    "best": Layout(10, 10),
+    "worst": Layout(10, 30, WORST_CELL),
+    "posneg": Layout(8, 8, 64),
+    "celebs": Layout(16, 10, 256),
+    "males": Layout(4, 7, 150),  # the post's is a screenshot: 28 selfies of about 150 pixels, laid out by hand
+}
+
+# --- which selfies ---------------------------------------------------------------------------------------------------
+
+
+def scored(run: Run, split: str = "test") -> pl.DataFrame:
+    """The run's scores of a split, best first (columns key, label, score); SelfieError if it was not scored yet."""
+    file = run.folder / f"{split}_scores.csv"
+    if not file.exists():
+        raise SelfieError(f"{run.folder} has no {file.name}: run 'make eval RUN={run.folder}'")
+    return pl.read_csv(file).sort(["score", "key"], descending=[True, False])
+
+
+def folder_of(run: Run, split: str) -> Path:
+    """The database of a split that the run was made for."""
+    return paths.ROOT / run.info["lmdb"]["path"] / split
+
+
+def continuum_order(scored: pl.DataFrame, rows: int, columns: int) -> list[str]:
+    """Keys of rows x columns selfies from best to worst, evenly spread over all of `scored` (columns key, score)."""
+    return spread(scored.sort(["score", "key"], descending=[True, False]), Layout(rows, columns))["key"].to_list()
+
+
+def spread(ordered: pl.DataFrame, layout: Layout) -> pl.DataFrame:
+    """As many rows of `ordered` as the layout holds, evenly spread from the first to the last."""
+    _check_enough(ordered, layout)
+    return ordered[np.linspace(0, len(ordered) - 1, layout.count).round().astype(int)]
+
+
+def best(ordered: pl.DataFrame, layout: Layout) -> pl.DataFrame:
+    """The best, best first."""
+    _check_enough(ordered, layout)
+    return ordered.head(layout.count)
+
+
+def worst(ordered: pl.DataFrame, layout: Layout) -> pl.DataFrame:
+    """The worst, worst first. SelfieError for cells of more than 48 pixels: nobody should be recognised."""
+    if layout.cell > WORST_CELL:
+        raise SelfieError(f"the worst selfies are drawn with cells of at most {WORST_CELL} pixels, not "
+                          f"{layout.cell}, so that nobody can be recognised")
+    _check_enough(ordered, layout)
+    return ordered.reverse().head(layout.count)
+
+
+def picked(ordered: pl.DataFrame, ids: set[str], layout: Layout) -> pl.DataFrame:
+    """Those of `ordered` with one of these ids, best first, at most as many as the layout holds."""
+    found = ordered.filter(lmdb_reader.id_of("key").is_in(list(ids)))
+    if found.is_empty():
+        raise SelfieError(f"none of the {len(ids)} selfies asked for is among the {len(ordered)} best scored")
+    return found.head(layout.count)
+
+
+def ids_with(path: str | os.PathLike, column: str, value: float) -> set[str]:
+    """Ids of the manifest's rows whose attribute `column` is the number `value`."""
+    table = manifest.read(path)
+    manifest.require(table, ("id", column), path)
+    ids = table.filter(pl.col(column).cast(pl.Float64, strict=False) == value)["id"].drop_nulls()
+    if ids.is_empty():
+        raise SelfieError(f"no row of {path} has {column} = {value:g}")
+    return set(ids)
+
+
+def ids_listed(path: str | os.PathLike) -> set[str]:
+    """Ids from a hand-made list, one on a line."""
+    ids = {line.strip() for line in paths.existing(path, "list").read_text().splitlines() if line.strip()}
+    if not ids:
+        raise SelfieError(f"{path} lists no id")
+    return ids
+
+
+def examples(folder: Path, layout: Layout, seed: int) -> tuple[list[str], list[str]]:
+    """Keys of (bad, good) training selfies, drawn at random."""
+    keys: tuple[list[str], list[str]] = ([], [])
+    for line in paths.existing(folder / "list.txt", "database").read_text().splitlines():
+        key, label, _ = line.split("\t", 2)
+        keys[int(label)].append(key)
+    if min(map(len, keys)) < layout.count:
+        raise SelfieError(f"{folder} has {len(keys[0])} bad and {len(keys[1])} good selfies, the grids need "
+                          f"{layout.count} of each: give smaller --rows and --columns")
+    rng = np.random.default_rng(seed)
+    bad, good = (rng.choice(some, layout.count, replace=False).tolist() for some in keys)
+    return bad, good
+
+
+def celebrities(run: Run, names: Sequence[str], gpu: int | None = None) -> list[Scored]:
+    """Files and folders of any pictures, scored, best first; what cannot be read is told and left out."""
+    done = list(score.score(run, score.expand(names), gpu))
+    for one in done:
+        if one.error:
+            log.warning("left out: %s: %s", one.path, one.error)
+    readable = [one for one in done if one.error is None]
+    if not readable:
+        raise SelfieError("none of these pictures can be read")
+    return sorted(readable, key=lambda one: (-one.score, one.path))
+
+
+def _check_enough(table: pl.DataFrame, layout: Layout) -> None:
+    if len(table) < layout.count:
+        raise SelfieError(f"{layout.rows} x {layout.columns} cells need {layout.count} selfies, but only {len(table)} "
+                          f"are scored: give smaller --rows and --columns")
+
+# --- pictures --------------------------------------------------------------------------------------------------------
+
+
+def grid(pictures: list[np.ndarray], columns: int, cell: int = CELL, scores: Sequence[float] = ()) -> np.ndarray:
+    """Square BGR pictures, row by row, each reduced to `cell` pixels and followed by a black line of one pixel.
+
+    With `scores`, each in [0, 1], they are printed on the pictures in percent.
+    """
+    rows = -(-len(pictures) // columns)
+    if max(rows, columns) * (cell + 1) > LARGEST_SIDE:
+        raise SelfieError(f"{rows} x {columns} cells of {cell} pixels are too large for one picture")
+    canvas = np.zeros((rows * (cell + 1), columns * (cell + 1), 3), np.uint8)
+    for number, picture in enumerate(pictures):
+        top, left = (cell + 1) * (number // columns), (cell + 1) * (number % columns)
+        canvas[top:top + cell, left:left + cell] = cv2.resize(picture, (cell, cell), interpolation=cv2.INTER_AREA)
+        if len(scores):
+            _print(canvas[top:top + cell, left:left + cell], scores[number])
+    return canvas
+
+
+def _print(tile: np.ndarray, score: float) -> None:
+    """The score in percent, white on black, in the lower left corner of a tile, in place."""
+    text = f"{100 * score:.1f}" if len(tile) >= 96 else f"{100 * score:.0f}"  # a tiny dot is not seen
+    size = max(0.3, len(tile) / 320)
+    (width, height), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, size, 1)
+    tile[len(tile) - height - below - 2:, :width + 4] = 0
+    cv2.putText(tile, text, (2, len(tile) - below - 1), cv2.FONT_HERSHEY_SIMPLEX, size, (255, 255, 255), 1, cv2.LINE_AA)
+
+
+def draw(folder: Path, chosen: pl.DataFrame, layout: Layout, with_scores: bool = False) -> np.ndarray:
+    """The grid of `chosen` (columns key, score) from the database in `folder`."""
+    pictures = pictures_of(folder, chosen["key"].to_list())
+    return grid(pictures, layout.columns, layout.cell, chosen["score"].to_list() if with_scores else ())
+
+
+def continuum(run: Run, rows: int = 20, columns: int = 12, split: str = "test") -> np.ndarray:
+    """The run's test selfies from best (top left) to worst (bottom right), as in the post's continuum figure.
+
+    SelfieError if the split was not scored yet.
+    """
+    layout = Layout(rows, columns)
+    return draw(folder_of(run, split), spread(scored(run, split), layout), layout)
+
+
+def side_by_side(folder: Path, bad: list[str], good: list[str], layout: Layout) -> np.ndarray:
+    """Bad training examples on the left, good ones on the right, on white, below a title."""
+    left, right = (grid(pictures_of(folder, keys), layout.columns, layout.cell) for keys in (bad, good))
+    height, width = left.shape[:2]
+    canvas = np.full((HEADER + height - 1, 2 * width + GAP, 3), 255, np.uint8)  # the post's lacks the last line
+    for picture, start, title in ((left, 0, "bad"), (right, width + GAP, "good")):
+        canvas[HEADER:, start:start + width] = picture[:-1]
+        (wide, _), _ = cv2.getTextSize(title, cv2.FONT_HERSHEY_SIMPLEX, 1, 2)
+        cv2.putText(canvas, title, (start + max(0, (width - wide) // 2), 44), cv2.FONT_HERSHEY_SIMPLEX, 1, (0, 0, 0), 2,
+                    cv2.LINE_AA)
+    return canvas
+
+
+def gallery(some: Sequence[Scored], layout: Layout, with_scores: bool = False) -> np.ndarray:
+    """The grid of pictures from files, squashed to squares as the net sees them."""
+    pictures = [image.square(image.read(one.path)) for one in some]
+    return grid(pictures, layout.columns, layout.cell, [one.score for one in some] if with_scores else ())
+
+
+def pictures_of(folder: Path, keys: list[str]) -> list[np.ndarray]:
+    """The pictures of a database's records with these keys, in the order of `keys`."""
+    wanted = set(keys)
+    with Database(folder) as records:
+        found = {key: datum.decode(value)[0] for key, value in records.items() if key in wanted}
+    if missing := wanted - found.keys():
+        raise SelfieError(f"{folder} has no record {min(missing)}: it was built anew since it was scored, run "
+                          f"'make eval' again")
+    return [found[key] for key in keys]

@@ -1,0 +1,45 @@
+"""Choose and load a face detector.
+
+MTCNN runs on our own Caffe; it finds small, turned and dark faces. The LBP cascade that comes with scikit-image needs
+nothing else and takes 10 ms a picture, but finds only faces that look straight at the camera and are at least a fifth of
+the picture's longer side.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from selfie.common.errors import SelfieError
+from selfie.faces import lbp, mtcnn
+from selfie.faces.face import Detector
+
+log = logging.getLogger(__name__)
+
+
+DETECTORS = ("auto", "mtcnn", "lbp")
+
+
+def choose(name: str) -> str:
+    """'mtcnn' or 'lbp' for a name in DETECTORS. 'auto' is mtcnn if it can run here, else lbp, and says so.
+
+    SelfieError if mtcnn is asked for and cannot run here.
+    """
+    if name not in DETECTORS:
+        raise SelfieError(f"unknown face detector '{name}': choose one of {', '.join(DETECTORS)}")
+    if name == "lbp":
+        return name
+    missing = mtcnn.available()
+    if name == "mtcnn":
+        if missing:
+            raise SelfieError(f"MTCNN cannot run: {missing}")
+        return name
+    log.info("faces are detected by %s", f"the LBP cascade, since MTCNN cannot run: {missing}" if missing else "MTCNN")
+    return "lbp" if missing else "mtcnn"
+
+
+def load(name: str) -> Detector:
+    """A function from H x W x 3 uint8 BGR to a list of Face, surest first. SelfieError if mtcnn is asked for and cannot
+    run here."""
+    if choose(name) == "lbp":
+        return lbp.lbp
+    return mtcnn.Detector()

@@ -1,0 +1,145 @@
+"""Layer builders: each variant's nets as prototxt messages.
+
+Layer names of the pretrained layers are a contract: Caffe copies weights by name. Only the head is renamed.
+"""
+
+from __future__ import annotations
+
+from selfie.common.errors import SelfieError
+from selfie.net.builder import Net
+from selfie.net.prototxt import Token
+from selfie.net.variants import Variant
+
+VGG16_STAGES = [(2, 64), (2, 128), (3, 256), (3, 512), (3, 512)]  # (convolutions, channels), a max pool after each
+IMAGENET = "squeezenet_imagenet"
+DEMO_STAGES = [(1, 16), (2, 32), (2, 64)]
+
+
+def build(variant: Variant, kind: str) -> dict:
+    """The message of one file of a variant; `kind` is one of those in its `files`."""
+    net = Net(IMAGENET if kind == "imagenet" else variant.name, trained=kind == "train_val",
+              learns_from=variant.learns_from)
+    if kind == "train_val":
+        _data(net, variant, "TRAIN", "train", variant.batch)
+        _data(net, variant, "TEST", "val", variant.test_batch)
+    else:
+        net.message["layer"].append({"name": "data", "type": "Input", "top": "data", "input_param": {
+            "shape": {"dim": [1, 3, variant.crop, variant.crop]}}})
+    {"vgg16": _vgg16, "squeezenet": _squeezenet, "demo": _demo}[variant.architecture](net, variant,
+                                                                                     kind == "deploy_conv")
+    if kind == "train_val":
+        scores = [net.top, "label"]
+        net.layer("accuracy", "Accuracy", bottom=scores, include={"phase": Token("TEST")})
+        net.layer("loss", "SoftmaxWithLoss", bottom=scores)
+    else:
+        net.layer("prob", "Softmax")
+    return net.message
+
+
+def with_input(variant: Variant, batch: int, training: bool) -> dict:
+    """A variant's net without databases, for benchmarks: `batch` pictures and labels that stay where they are put.
+
+    `training`: ends in the loss, else in prob.
+    """
+    message = build(variant, "train_val" if training else "deploy")
+    shapes = [{"dim": [batch, 3, variant.crop, variant.crop]}, {"dim": [batch]}][:2 if training else 1]
+    source = {"name": "data", "type": "Input", "top": ["data", "label"][:len(shapes)], "input_param": {"shape": shapes}}
+    message["layer"] = [source, *(layer for layer in message["layer"]
+                                  if layer["type"] not in ("Data", "Input", "Accuracy"))]
+    return message
+
+
+def chain(variant: Variant) -> list[dict]:
+    """A variant's layers from pixels to scores, for another framework to build; SelfieError if they branch.
+
+    Each has a type (Convolution, InnerProduct, ReLU, MAX or AVE pooling, Power) and what it needs: outputs, kernel,
+    stride, pad, scale.
+    """
+    found, top = [], "data"
+    for layer in build(variant, "deploy")["layer"][1:-1]:
+        if variant.dropout:
+            raise SelfieError(f"{variant.name} is no chain of plain layers: it has dropout")
+        if layer["bottom"] != top:
+            raise SelfieError(f"{variant.name} is no chain of layers: its {layer['name']} reads {layer['bottom']}")
+        top = layer["top"]
+        given = {**layer.get("convolution_param", {}), **layer.get("inner_product_param", {}),
+                 **layer.get("pooling_param", {}), **layer.get("power_param", {})}
+        found.append({"type": str(given.get("pool", layer["type"])), "outputs": given.get("num_output"),
+                      "kernel": given.get("kernel_size"), "stride": given.get("stride", 1), "pad": given.get("pad", 0),
+                      "scale": given.get("scale")})
+    return found
+
+
+def _data(net: Net, variant: Variant, phase: str, split: str, batch: int) -> None:
+    """A Data layer. Our databases hold BGR pictures only, so no colour conversion is asked for."""
+    transform = {"mirror": phase == "TRAIN", "crop_size": variant.crop, "mean_value": list(variant.mean)}
+    net.message["layer"].append({
+        "name": "data", "type": "Data", "top": ["data", "label"], "include": {"phase": Token(phase)},
+        "transform_param": transform,
+        "data_param": {"source": f"{variant.data}/{split}", "batch_size": batch, "backend": Token("LMDB")}})
+
+
+def _vgg_stages(net: Net, stages: list[tuple[int, int]]) -> None:
+    for stage, (convolutions, channels) in enumerate(stages, 1):
+        for number in range(1, convolutions + 1):
+            net.conv_relu(f"conv{stage}_{number}", channels, 3, f"relu{stage}_{number}", pad=1)
+        net.pool(f"pool{stage}", 2, 2)
+
+
+def _classifier(net: Net, variant: Variant, width: int, as_convolution: bool) -> None:
+    """fc6, fc7 (each with ReLU and, in the ablation, dropout) and the head, on top of a 7 x 7 map."""
+    for name, side in (("fc6", 7), ("fc7", 1)):
+        net.fully_connected(name, width, side, as_convolution)
+        net.relu(name.replace("fc", "relu"))
+        if variant.dropout:
+            net.layer(name.replace("fc", "drop"), "Dropout", top=net.top, dropout_param={"dropout_ratio": 0.5})
+    net.fully_connected(variant.head, variant.classes, 1, as_convolution, head=True)
+
+
+def _vgg16(net: Net, variant: Variant, as_convolution: bool) -> None:
+    """Configuration D of Simonyan and Zisserman 2014 (arXiv:1409.1556)."""
+    _vgg_stages(net, VGG16_STAGES)
+    _classifier(net, variant, 4096, as_convolution)
+
+
+def _demo(net: Net, variant: Variant, as_convolution: bool) -> None:
+    """A VGG in miniature. The picture is first averaged over 4 x 4 pixels, so the rest runs on 56 x 56, and scaled to
+    about unit variance, so that it trains from scratch at ordinary rates."""
+    net.pool("pool0", variant.shrink, variant.shrink, "AVE")
+    net.layer("scale0", "Power", top=net.top, power_param={"scale": 0.015625})
+    _vgg_stages(net, DEMO_STAGES)
+    _classifier(net, variant, 128, as_convolution)
+
+
+def _squeezenet(net: Net, variant: Variant, as_convolution: bool) -> None:
+    """SqueezeNet v1.0 of Iandola et al. 2016 (arXiv:1602.07360), layer names of the deep-compressed release.
+
+    Its dropout is removed, as in the paper's net. The head keeps the original's form, a 1 x 1 convolution whose map is
+    averaged, but not its ReLU, which would cut off half of a two-way head's gradient, nor its padding.
+    """
+    if variant.shrink > 1:
+        net.pool("pool0", variant.shrink, variant.shrink, "AVE")
+    net.conv_relu("conv1", 96, 7, "relu_conv1", stride=2)
+    net.pool("pool1", 3, 2)
+    for number, squeeze in enumerate((16, 16, 32, 32, 48, 48, 64, 64), 2):
+        _fire(net, f"fire{number}", squeeze)
+        if number in (4, 8):
+            net.pool(f"pool{number}", 3, 2)
+    if net.message["name"] == IMAGENET:
+        net.conv_relu("conv10", 1000, 1, "relu_conv10", pad=1)
+    else:
+        net.conv(variant.head, variant.classes, 1, head=True)
+    if as_convolution:
+        side = {1: 13, 2: 6}[variant.shrink]  # of the whole map of a 227 x 227 window
+        net.pool("pool10", side, 1, "AVE")
+    else:
+        net.layer("pool10", "Pooling", pooling_param={"pool": Token("AVE"), "global_pooling": True})
+
+
+def _fire(net: Net, name: str, squeeze: int) -> None:
+    """Squeeze to few channels, expand with 1 x 1 and 3 x 3 filters side by side."""
+    squeezed = net.conv_relu(f"{name}/conv1x1_1", squeeze, 1, f"{name}/relu_conv1x1_1")
+    one = net.conv_relu(f"{name}/conv1x1_2", 4 * squeeze, 1, f"{name}/relu_conv1x1_2")
+    net.top = squeezed
+    three = net.conv_relu(f"{name}/conv3x3_2", 4 * squeeze, 3, f"{name}/relu_conv3x3_2", pad=1)
+    net.layer(f"{name}/concat", "Concat", bottom=[one, three])

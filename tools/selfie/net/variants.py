@@ -1,0 +1,87 @@
+"""The one table of net variants. The prototxt generator, the preprocessing, the scorer and the weights all read it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from selfie.common.errors import SelfieError
+
+IMAGENET_MEAN = (103.939, 116.779, 123.68)  # of the VGG16 release
+FACE_MEAN = (93.5940, 104.7624, 129.1863)  # of the VGG-Face release
+SQUEEZENET_MEAN = (104.0, 117.0, 123.0)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One net and how it is fed.
+
+    architecture  builder in selfie.nets
+    mean          BGR, subtracted from pixels in [0, 255]
+    crop          side of the net's square input, cut out of 256 x 256
+    batch         training images per forward pass (the solver's iter_size multiplies it)
+    test_batch    validation images per forward pass
+    head          the only layer that is not pretrained; renamed, so that Caffe does not try to copy the old one
+    features      blob that describes an image: what the post calls fc7
+    weights       key into selfie.weights.PRETRAINED, "" where training starts from another run or from scratch
+    deploy        variant whose deploy prototxt scores this one's caffemodel
+    shrink        the net first averages shrink x shrink pixels: what follows runs on a picture of crop / shrink
+    learns_from   first layer that learns; those before it keep their pretrained weights ("": all learn)
+    files         what stands in prototxt/<name>/
+    """
+
+    name: str
+    architecture: str
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    crop: int = 224
+    batch: int = 32
+    test_batch: int = 16
+    head: str = "fc8_selfie"
+    features: str = "fc7"
+    classes: int = 2
+    dropout: bool = False
+    shrink: int = 1
+    learns_from: str = ""
+    weights: str = ""
+    deploy: str = ""
+    data: str = "data/lmdb"
+    about: str = ""
+    files: tuple[str, ...] = ("train_val", "deploy", "deploy_conv")
+
+
+SQUEEZENET = Variant("squeezenet", "squeezenet", mean=SQUEEZENET_MEAN, crop=227, batch=32, head="conv10_selfie",
+                     features="fire9/concat", weights="squeezenet", deploy="squeezenet",
+                     files=("train_val", "deploy", "deploy_conv", "imagenet"),
+                     about="Small: SqueezeNet v1.0, to be initialised from ImageNet; a CPU can train it.")
+HALF = replace(SQUEEZENET, name="squeezenet_half", shrink=2, deploy="squeezenet_half",
+               files=("train_val", "deploy", "deploy_conv"),
+               about="squeezenet at half the resolution and a quarter of the cost: for the post's small tiles.")
+DEMO = Variant("demo", "demo", batch=32, test_batch=50, shrink=4, weights="demo", deploy="demo",
+               about="A VGG in miniature for `make demo` and the tests: seconds on a CPU.")
+
+VARIANTS = {variant.name: variant for variant in [
+    Variant("vgg16", "vgg16", weights="vgg16", deploy="vgg16",
+            about="The paper's net: VGG16, to be initialised from ImageNet, dropout removed."),
+    Variant("vgg16_dropout", "vgg16", weights="vgg16", deploy="vgg16", dropout=True, files=("train_val",),
+            about="Ablation: vgg16 with its two dropout layers, and no other difference."),
+    Variant("vgg_face", "vgg16", mean=FACE_MEAN, weights="vgg_face", deploy="vgg16", files=("train_val",),
+            about="Ablation: vgg16 to be initialised from VGG-Face, with the mean of that release."),
+    SQUEEZENET,
+    HALF,
+    replace(HALF, name="squeezenet_half_top", learns_from="fire6", files=("train_val",),
+            about="squeezenet_half of which only fire6 to fire9 and the head learn."),
+    replace(HALF, name="squeezenet_half_head", learns_from="conv10", files=("train_val",),
+            about="squeezenet_half of which only the head learns: a linear classifier on ImageNet features."),
+    DEMO,
+    replace(DEMO, name="demo_dropout", dropout=True, files=("train_val",),
+            about="Ablation: demo with dropout after fc6 and fc7, and no other difference."),
+    replace(DEMO, name="demo_pretrain", head="fc8", classes=21, weights="", deploy="",
+            data="data/demo/pretraining-lmdb", files=("train_val",),
+            about="The demo net's pretraining: which of 21 pictures is this a crop of?"),
+]}
+
+
+def get(name: str) -> Variant:
+    """The variant called `name`; SelfieError lists the known ones."""
+    if name not in VARIANTS:
+        raise SelfieError(f"unknown variant '{name}': choose one of {', '.join(VARIANTS)}")
+    return VARIANTS[name]

@@ -1,0 +1,135 @@
+"""Pretrained weights: found in a local mirror or downloaded, verified, and turned into caffemodels.
+
+Everything ends up in weights/<name>/. A folder named by SELFIE_MIRROR is looked at first; downloads resume where they
+stopped; a file with a wrong checksum is never used.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tarfile
+from pathlib import Path
+
+import numpy as np
+
+from selfie.common import paths
+from selfie.common.download import Source, download
+from selfie.common.errors import SelfieError
+from selfie.net import pycaffe
+
+GITHUB = "https://raw.githubusercontent.com"
+MTCNN = f"{GITHUB}/kpzhang93/MTCNN_face_detection_alignment/master/code/codes/MTCNNv1/model"
+
+
+PRETRAINED: dict[str, list[Source]] = {
+    "vgg16": [Source("http://www.robots.ox.ac.uk/~vgg/software/very_deep/caffe/VGG_ILSVRC_16_layers.caffemodel",
+                     "sha1:9363e1f6d65f7dba68c4f27a1e62105cdf6c4e24")],
+    "vgg_face": [Source("http://www.robots.ox.ac.uk/~vgg/software/vgg_face/src/vgg_face_caffe.tar.gz")],
+    "squeezenet": [Source(f"{GITHUB}/songhan/SqueezeNet-Deep-Compression/master/compressed_SqueezeNet.net",
+                          "sha256:e4ab6960ae8cd81505e1c2136921201507e930966c53deaf15862a395b3a3261")],
+    "mtcnn": [
+        Source(f"{MTCNN}/det1.caffemodel", "sha256:d6085e7f48ba7e6b6f1b58964595f6bce5b97bcc4866751f7b4bdc98f920c096"),
+        Source(f"{MTCNN}/det2.caffemodel", "sha256:39b20f7a57bb8176cc9466cea4dfd52da6a6f876de60c7ab222a309f2d0ca08c"),
+        Source(f"{MTCNN}/det3.caffemodel", "sha256:9d6098829a4d6d318f37cec42142465637fafe4c673f2e93b69495bf7ca23d2d")],
+}
+PRODUCTS = {"vgg16": "VGG_ILSVRC_16_layers.caffemodel", "vgg_face": "VGG_FACE.caffemodel",
+            "squeezenet": "squeezenet_v1.0.caffemodel"}
+
+
+def folder(name: str) -> Path:
+    """weights/<name>, complete; SelfieError names the command that fetches it."""
+    target = paths.WEIGHTS / name
+    wanted = [PRODUCTS[name]] if name in PRODUCTS else [source.file for source in PRETRAINED[name]]
+    if not all((target / file).exists() for file in wanted):
+        raise SelfieError(f"weights/{name} is not complete: run 'make weights VARIANT={name}'")
+    return target
+
+
+def caffemodel(name: str) -> Path:
+    """The pretrained caffemodel called `name` (a key of PRODUCTS); SelfieError if it was not fetched yet."""
+    return folder(name) / PRODUCTS[name]
+
+
+def obtain(name: str) -> Path:
+    """Make weights/<name> complete, doing only what is missing. Returns the folder."""
+    if name not in PRETRAINED:
+        raise SelfieError(f"no weights are known as '{name}': choose one of {', '.join(PRETRAINED)}")
+    target = paths.WEIGHTS / name
+    for source in PRETRAINED[name]:
+        download(source, target / source.file)
+    if name == "squeezenet":
+        decode_squeezenet(target / PRETRAINED[name][0].file, target / PRODUCTS[name])
+    elif name == "vgg_face":
+        extract(target / PRETRAINED[name][0].file, PRODUCTS[name], target)
+    return target
+
+
+def extract(archive: Path, name: str, target: Path) -> None:
+    """Take the one member called `name`, wherever it stands in the tar `archive`, into `target`."""
+    if (target / name).exists():
+        return
+    try:
+        with tarfile.open(archive) as tar:
+            member = next((item for item in tar if item.isfile() and item.name.rsplit("/", 1)[-1] == name), None)
+            if member is None:
+                raise SelfieError(f"{archive} holds no {name}")
+            with paths.atomic_write(target / name, "wb") as file:
+                shutil.copyfileobj(tar.extractfile(member), file)
+    except tarfile.TarError as error:
+        raise SelfieError(f"{archive} is not a readable tar archive ({error}): remove it and try again") from error
+
+
+def squeezenet_convolutions() -> list[tuple[str, tuple[int, int, int, int]]]:
+    """(layer name, weight shape: outputs x inputs x height x width) of SqueezeNet v1.0 in network order."""
+    shapes = [("conv1", (96, 3, 7, 7))]
+    channels = 96
+    for number, squeeze in enumerate((16, 16, 32, 32, 48, 48, 64, 64), 2):
+        shapes += [(f"fire{number}/conv1x1_1", (squeeze, channels, 1, 1)),
+                   (f"fire{number}/conv1x1_2", (4 * squeeze, squeeze, 1, 1)),
+                   (f"fire{number}/conv3x3_2", (4 * squeeze, squeeze, 3, 3))]
+        channels = 8 * squeeze
+    return [*shapes, ("conv10", (1000, channels, 1, 1))]
+
+
+def decode_squeezenet(compressed: Path, caffemodel: Path) -> None:
+    """Turn the deep-compressed SqueezeNet (Han et al. 2016, arXiv:1510.00149) into a caffemodel.
+
+    Little-endian: 26 uint32 counts of stored weights; then for each layer 256 float32 codebook, float32 biases, a uint8
+    code per stored weight, and 4-bit gaps, two per byte, low nibble first. A stored weight's position in the flattened
+    tensor is the running sum of (gap + 1), less 1; every other weight is codebook entry 0.
+    SelfieError when a byte is missing or left over.
+    """
+    if caffemodel.exists():
+        return
+    pb = pycaffe.caffe_pb2()
+    data = np.fromfile(compressed, np.uint8)
+    layers = squeezenet_convolutions()
+    offset = 0
+
+    def take(count: int, kind: str) -> np.ndarray:
+        nonlocal offset
+        size = count * np.dtype(kind).itemsize
+        if offset + size > data.size:
+            raise SelfieError(f"{compressed} is not the compressed SqueezeNet: it ends too early")
+        offset += size
+        return data[offset - size:offset].view(kind)
+
+    message = pb.NetParameter(name="SqueezeNet")
+    for (name, shape), stored in zip(layers, take(len(layers), "<u4")):
+        codebook, bias, codes = take(256, "<f4"), take(shape[0], "<f4"), take(stored, "u1")
+        packed = take((int(stored) + 1) // 2, "u1")
+        gaps = np.stack([packed & 15, packed >> 4], 1).ravel()[:stored]
+        positions = np.cumsum(gaps.astype(np.int64) + 1) - 1
+        weights = np.full(int(np.prod(shape)), codebook[0], np.float32)
+        if positions.size and positions[-1] >= weights.size:
+            raise SelfieError(f"{compressed} is not the compressed SqueezeNet: layer {name} overflows")
+        weights[positions] = codebook[codes]
+        layer = message.layer.add(name=name, type="Convolution")
+        for array in (weights.reshape(shape), bias):
+            blob = layer.blobs.add()
+            blob.shape.dim.extend(array.shape)
+            blob.data.extend(array.ravel().tolist())
+    if offset != data.size:
+        raise SelfieError(f"{compressed} is not the compressed SqueezeNet: {data.size - offset} bytes are left over")
+    with paths.atomic_write(caffemodel, "wb") as file:
+        file.write(message.SerializeToString())

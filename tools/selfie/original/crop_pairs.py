@@ -1,0 +1,117 @@
+"""The post's before-and-after pictures: which rectangle did its best crop cut out, and would our net cut the same?
+
+Six pairs were published, each as a picture and its best crop, both drawn about 200 pixels wide, with their scores. The
+crop's rectangle was not published: it is found again by template matching.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from selfie.common.errors import SelfieError
+from selfie.data import image
+from selfie.experiments import crops
+from selfie.net import caffe_net
+from selfie.original import figures
+
+SMALLEST = 0.25  # side of the smallest rectangle that is looked for, relative to the picture
+FOUND = 0.9  # correlation from which a rectangle counts as found; the published six reach 0.98 and more
+ENLARGED = 512  # side to which the small published pictures are brought before our search, which wants 227 pixels
+CHANCE = 1000  # random crops that tell which overlap is no merit
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A published picture and its best crop. `original`, `crop`: (top, left, height, width) in the figure, the frame
+    that was drawn around it not included; scores in percent."""
+
+    figure: str
+    original: tuple[int, int, int, int]
+    crop: tuple[int, int, int, int]
+    scores: tuple[float, float]
+
+
+PAIRS = (  # crops1.jpg was cut off on its left: the two originals there miss some two pixels
+    Pair("crops1", (13, 0, 200, 198), (13, 239, 200, 200), (66.5, 69.6)),
+    Pair("crops1", (13, 455, 200, 200), (13, 696, 200, 200), (53.1, 67.3)),
+    Pair("crops1", (236, 0, 200, 198), (236, 240, 200, 200), (44.5, 62.8)),
+    Pair("crops1", (236, 455, 200, 200), (236, 696, 200, 200), (52.0, 56.3)),
+    Pair("crop2", (16, 5, 199, 198), (16, 244, 199, 199), (45.0, 58.3)),
+    Pair("crop2", (16, 458, 199, 199), (16, 698, 199, 199), (45.4, 52.3)),
+)
+
+
+def pictures(pair: Pair) -> tuple[np.ndarray, np.ndarray]:
+    """Original and best crop as uint8 BGR; errors as of paper.find."""
+    sheet = figures.load(pair.figure)
+    return tuple(np.ascontiguousarray(sheet[y:y + height, x:x + width]) for y, x, height, width in
+                 (pair.original, pair.crop))
+
+
+def recover(original: np.ndarray, crop: np.ndarray) -> tuple[crops.Window, float]:
+    """(the rectangle of `original` that `crop` shows, enlarged and perhaps squashed; the correlation of the two).
+
+    Squares of all sizes first, then each side by itself around the best. SelfieError if nothing fits.
+    """
+    big, small = (cv2.cvtColor(bgr, cv2.COLOR_BGR2GRAY) for bgr in (original, crop))
+    height, width = big.shape
+    square = min(height, width)
+    sizes = [(side, side) for side in range(round(SMALLEST * square), square + 1, 2)]
+    _, _, (h, w) = max(_match(big, small, size) for size in sizes)
+    near = [(y, x) for y in range(h - 6, h + 7) for x in range(w - 6, w + 7)
+            if 8 <= y <= height and 8 <= x <= width]
+    correlation, (left, top), (h, w) = max(_match(big, small, size) for size in near)
+    if correlation < FOUND:
+        raise SelfieError(f"the crop is not found in its original (correlation {correlation:.2f} at best)")
+    return crops.Window(left, top, w, h), correlation
+
+
+def _match(big: np.ndarray, small: np.ndarray, size: tuple[int, int]) -> tuple[float, tuple[int, int], tuple[int, int]]:
+    """(correlation, (left, top), size): the best place of `small` at height x width `size` in `big`."""
+    template = cv2.resize(small, size[::-1], interpolation=cv2.INTER_AREA)
+    found = cv2.matchTemplate(big, template, cv2.TM_CCOEFF_NORMED)
+    _, value, _, corner = cv2.minMaxLoc(found)
+    return float(value), corner, size
+
+
+def overlap(first: crops.Window, second: crops.Window) -> float:
+    """Intersection over union of two rectangles, in [0, 1]."""
+    (a, b, c, d), (e, f, g, h) = first.corners, second.corners
+    shared = max(0, min(c, g) - max(a, e)) * max(0, min(d, h) - max(b, f))
+    return shared / (first.width * first.height + second.width * second.height - shared)
+
+
+def scaled(window: crops.Window, x: float, y: float) -> crops.Window:
+    """`window` in a picture that was resized by x and y."""
+    return crops.Window(round(window.left * x), round(window.top * y), round(window.width * x),
+                        round(window.height * y))
+
+
+def compare(searcher: crops.Searcher, pair: Pair, method: str = "dense") -> dict:
+    """One pair: their rectangle, ours, how they overlap (beside random crops), and all scores in percent.
+
+    Rectangles are shares of the picture: left, top, width, height.
+    """
+    original, crop = pictures(pair)
+    theirs, correlation = recover(original, crop)
+    big = cv2.resize(original, (ENLARGED, ENLARGED), interpolation=cv2.INTER_CUBIC)
+    theirs = scaled(theirs, ENLARGED / original.shape[1], ENLARGED / original.shape[0])
+    allowed = crops.space(big, searcher.variant)
+    result = searcher.search(big, allowed, method)
+    ours, best = result.best[0]
+    chance = [overlap(theirs, one) for one in crops.random(allowed, CHANCE)]
+    scored = caffe_net.scores(searcher.net, image.square(theirs.cut(big))[None], searcher.variant)[0]
+    return {"figure": pair.figure, "correlation": correlation,
+            "their_window": _shares(theirs), "our_window": _shares(ours), "iou": overlap(theirs, ours),
+            "iou_of_random_crops": float(np.mean(chance)),
+            "random_crops_that_overlap_more": float(np.mean(np.array(chance) > overlap(theirs, ours))),
+            "their_scores": list(pair.scores), "their_gain": round(pair.scores[1] - pair.scores[0], 1),
+            "our_scores": [100 * result.original, 100 * best], "our_gain": 100 * (best - result.original),
+            "our_score_of_their_crop": 100 * float(scored)}
+
+
+def _shares(window: crops.Window) -> list[float]:
+    return [round(value / ENLARGED, 3) for value in (window.left, window.top, window.width, window.height)]

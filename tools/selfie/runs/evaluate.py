@@ -1,0 +1,88 @@
+"""How good a net is on labelled selfies: accuracy with an interval, AUC, confusion, and the scores themselves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from tqdm import tqdm
+
+from selfie.common import parallel, paths, plots, stats
+from selfie.data import manifest
+from selfie.data.lmdb_reader import Database
+from selfie.net import caffe_net
+from selfie.runs.run_folder import Run
+
+BATCH = 16  # pictures per forward pass: more gains nothing on a CPU
+
+
+def score_database(run: Run, path: Path, gpu: int | None = None) -> pl.DataFrame:
+    """Columns key, label, score: every selfie of a finished database, in its order, scored by the run's net."""
+    scorer = run.net(gpu)
+    keys, labels, scores = [], [], []
+
+    with Database(path) as records, \
+            tqdm(total=len(records), unit="selfie", desc=path.name, disable=None) as bar:
+        for batch in parallel.batches(records, BATCH):
+            scores.extend(caffe_net.scores(scorer, np.stack([picture for _, picture, _ in batch]), run.variant))
+            keys.extend(key for key, _, _ in batch)
+            labels.extend(label for _, _, label in batch)
+            bar.update(len(batch))
+    return pl.DataFrame({"key": keys, "label": labels, "score": np.asarray(scores, np.float64)})
+
+
+def validation_scores(run: Run, gpu: int | None = None) -> pl.DataFrame:
+    """Scores of the run's validation selfies: val_scores.csv, made when it is not there."""
+    file = run.folder / "val_scores.csv"
+    if not file.exists():
+        scored = score_database(run, run.database("val"), gpu)
+        paths.write_csv(file, scored)
+    scored = pl.read_csv(file)
+    manifest.require(scored, ("key", "label", "score"), file)
+    return scored
+
+
+def report(scored: pl.DataFrame) -> dict:
+    """Of scored, labelled selfies: accuracy at 0.5 with its 95 % interval, the accuracy of always giving the commoner
+    answer, AUC, and the confusion matrix."""
+    labels, scores = scored["label"].to_numpy(), scored["score"].to_numpy()
+    called = scores >= 0.5
+    right = int((called == labels).sum())
+    return {
+        "selfies": len(labels), "good": int(labels.sum()), "accuracy": right / len(labels),
+        "accuracy_95": stats.wilson(right, len(labels)), "commoner": float(max(labels.mean(), 1 - labels.mean())),
+        "auc": stats.auc(scores, labels),
+        "confusion": {f"{name}_called_{call}": int(((labels == label) & (called == (call == "good"))).sum())
+                      for label, name in enumerate(("bad", "good")) for call in ("bad", "good")}}
+
+
+def evaluate(run: Run, split: str = "test", gpu: int | None = None) -> dict:
+    """Score a split of the run's database; write <split>_scores.csv, <split>_evaluation.json and .png; the report."""
+    folder = run.database(split)
+    scored = validation_scores(run, gpu) if split == "val" else score_database(run, folder, gpu)
+    result = {"run": str(run.folder), "variant": run.variant.name, "split": split, **report(scored)}
+    paths.write_csv(run.folder / f"{split}_scores.csv", scored)
+    paths.write_json(run.folder / f"{split}_evaluation.json", result)
+    draw(scored, result, run.folder / f"{split}_evaluation.png")
+    return result
+
+
+def draw(scored: pl.DataFrame, result: dict, path: Path) -> None:
+    """Left: how the scores of good and bad selfies are spread. Right: the ROC curve."""
+    labels, scores = scored["label"].to_numpy(), scored["score"].to_numpy()
+    with plots.figure(path, 1, 2, width=10) as (left, right):
+        for label, name, colour in ((0, "bad", plots.BAD), (1, "good", plots.GOOD)):
+            left.hist(100 * scores[labels == label], bins=20, range=(0, 100), alpha=0.6, color=colour, label=name)
+        left.set_xlabel("score, %")
+        left.set_ylabel("selfies")
+        left.legend()
+        order = np.argsort(-scores, kind="stable")
+        hits = np.cumsum(labels[order]) / labels.sum()
+        alarms = np.cumsum(1 - labels[order]) / (1 - labels).sum()
+        right.plot([0, *alarms], [0, *hits], color=plots.GOOD)
+        right.plot([0, 1], [0, 1], color="gray", linestyle=":")
+        right.set_xlabel("bad selfies called good")
+        right.set_ylabel("good selfies called good")
+        low, high = result["accuracy_95"]
+        right.set_title(f"accuracy {result['accuracy']:.1%} ({low:.1%} to {high:.1%}), AUC {result['auc']:.3f}")
