@@ -109,8 +109,11 @@ def base_image(name: str, work: Path) -> Path:
         return base
     sources = archives(SUITES[name])
     remove(part)
-    subprocess.run(["debootstrap", "--variant=minbase", SUITES[name], part, sources[0].split()[1]], check=True,
-                   stdout=subprocess.DEVNULL)
+    subprocess.run(
+        ["debootstrap", "--variant=minbase", SUITES[name], part, sources[0].split()[1]],
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
     shutil.rmtree(part / "var/cache/apt/archives")
     (part / "etc/apt/sources.list").write_text("\n".join(sources) + "\n")
     for path in filter(os.path.exists, OF_THIS_MACHINE):
@@ -197,8 +200,11 @@ def copy_visible(match: Path, target: Path, context: Path, visible: list[str]) -
     top = "" if match == context else f"{match.relative_to(context)}/"
     files = [match.relative_to(context)] if match.is_file() else [name for name in visible if name.startswith(top)]
     for name in map(str, files):
-        goal = target / (name.removeprefix(top) if match.is_dir() else Path(name).name) if target.is_dir() or \
-            match.is_dir() else target
+        goal = (
+            target / (name.removeprefix(top) if match.is_dir() else Path(name).name)
+            if target.is_dir() or match.is_dir()
+            else target
+        )
         goal.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(context / name, goal, follow_symlinks=False)
         os.chown(goal, 0, 0, follow_symlinks=False)
@@ -220,8 +226,9 @@ def run(command: str, stage: Stage) -> None:
         exec chroot --userspec={account[2]}:{account[3]} {root} /usr/bin/env -i -C {workdir} "$@"
     """
     words = [f"{name}={value}" for name, value in environment.items()]
-    result = subprocess.run(["unshare", "--mount", "--pid", "--fork", "sh", "-c", script, "sh", *words, "/bin/sh", "-c",
-                             command])
+    result = subprocess.run(
+        ["unshare", "--mount", "--pid", "--fork", "sh", "-c", script, "sh", *words, "/bin/sh", "-c", command]
+    )
     if result.returncode:
         raise DockerfileError(f"RUN {command}: exit status {result.returncode}")
 
@@ -292,8 +299,13 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if os.geteuid() != 0 or not shutil.which("debootstrap"):
             raise DockerfileError(f"needs root (this is user {os.geteuid()}) and debootstrap")
-        stage = prove(args.dockerfile, workplace(args.work, Path.cwd()),
-                      dict(part.split("=", 1) for part in args.build_arg), args.leave_out, args.have)
+        stage = prove(
+            args.dockerfile,
+            workplace(args.work, Path.cwd()),
+            dict(part.split("=", 1) for part in args.build_arg),
+            args.leave_out,
+            args.have,
+        )
         for command in args.run:
             print(f"[{stage.name}] {command}", flush=True)
             run(command, stage)

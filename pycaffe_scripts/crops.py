@@ -25,10 +25,20 @@ def main(argv=None):
     parser.add_argument("--method", choices=("dense", "grid", "random"), default="dense")
     parser.add_argument("--count", type=int, default=1000, help="crops that random tries (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=10, help="steps of grid per parameter (default: %(default)s)")
-    parser.add_argument("--aspect", type=aspect, default=1.0, metavar="W:H",
-                        help="width to height of the crops, or 'picture': that of the picture (default: 1:1)")
-    parser.add_argument("--min-scale", type=float, default=0.4, metavar="S",
-                        help="side of the smallest crops, of the largest one's (default: %(default)s)")
+    parser.add_argument(
+        "--aspect",
+        type=aspect,
+        default=1.0,
+        metavar="W:H",
+        help="width to height of the crops, or 'picture': that of the picture (default: 1:1)",
+    )
+    parser.add_argument(
+        "--min-scale",
+        type=float,
+        default=0.4,
+        metavar="S",
+        help="side of the smallest crops, of the largest one's (default: %(default)s)",
+    )
     parser.add_argument("--keep-face", action="store_true", help="only crops with the whole of the largest face")
     parser.add_argument("--detector", choices=("auto", "mtcnn", "lbp"), default="auto", help="for --keep-face")
     parser.add_argument("--top", type=int, default=1, help="how many crops to keep (default: %(default)s)")
@@ -61,6 +71,7 @@ def search(args):
     from selfie.experiments import crops
     from selfie.faces import detectors
     from selfie.runs import run_folder, score
+
     run = run_folder.find(args.run)
     names = score.expand(args.paths)
     out = args.out or run.folder / "crops"
@@ -70,8 +81,13 @@ def search(args):
     for name, stem in zip(names, stems(names)):
         try:
             bgr = image.read(name)
-            allowed = crops.space(bgr, run.variant, args.aspect or bgr.shape[1] / bgr.shape[0], args.min_scale,
-                                  crops.face(bgr, detect) if detect else None)
+            allowed = crops.space(
+                bgr,
+                run.variant,
+                args.aspect or bgr.shape[1] / bgr.shape[0],
+                args.min_scale,
+                crops.face(bgr, detect) if detect else None,
+            )
             result = searcher.search(bgr, allowed, args.method, args.top, args.count, args.steps, args.seed)
         except SelfieError as error:
             print(f"error: {name}: {error}", file=sys.stderr)
@@ -99,17 +115,33 @@ def stems(names):
 
 def tell(name, result, files):
     for (window, value), file in zip(result.best, files):
-        print(f"{100 * result.original:5.1f}% -> {100 * value:5.1f}%  {name}  {window.width} x {window.height} at "
-              f"({window.left}, {window.top})  {file}")
+        print(
+            f"{100 * result.original:5.1f}% -> {100 * value:5.1f}%  {name}  {window.width} x {window.height} at "
+            f"({window.left}, {window.top})  {file}"
+        )
 
 
 def tell_json(name, result, files):
     import dataclasses
     import json
-    best = [{"score": value, **dataclasses.asdict(window), **result.space.relative(window), "file": str(file)}
-            for (window, value), file in zip(result.best, files)]
-    print(json.dumps({"path": name, "score": result.original, "best": best, "crops": len(result.windows),
-                      "forwards": result.forwards, "seconds": round(result.seconds, 3)}, ensure_ascii=False))
+
+    best = [
+        {"score": value, **dataclasses.asdict(window), **result.space.relative(window), "file": str(file)}
+        for (window, value), file in zip(result.best, files)
+    ]
+    print(
+        json.dumps(
+            {
+                "path": name,
+                "score": result.original,
+                "best": best,
+                "crops": len(result.windows),
+                "forwards": result.forwards,
+                "seconds": round(result.seconds, 3),
+            },
+            ensure_ascii=False,
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -35,9 +35,9 @@ def main(argv=None):
 
     from selfie.experiments.features import Files, Records, export, listed
     from selfie.runs import run_folder
+
     run = run_folder.find(args.run)
-    source = Records(run.database(args.split)) if args.split else Files(
-        listed(args.paths, sys.stdin), Path.cwd())
+    source = Records(run.database(args.split)) if args.split else Files(listed(args.paths, sys.stdin), Path.cwd())
     features = export(run, source, args.out, args.blob, args.gpu, args.batch, args.force)
     if args.json:
         print(json.dumps(features.meta, indent=2))

@@ -36,6 +36,7 @@ def main(argv=None):
         parser.error("--count, --top and --limit must be at least 1")
 
     from selfie.runs import run_folder
+
     run = run_folder.find(args.run)
     files = draw_maps(run, args) if args.maps else draw_patches(run, args)
     if args.maps or not args.json:
@@ -45,6 +46,7 @@ def main(argv=None):
 def draw_maps(run, args):
     from selfie.data import image
     from selfie.experiments import filters
+
     picture = image.square(image.read_named(args.maps))
     folder = args.out or run.folder / "maps" / Path(args.maps).stem
     return filters.draw_maps(filters.feature_maps(run, picture, args.gpu), folder)
@@ -55,12 +57,26 @@ def draw_patches(run, args):
 
     from selfie.common import paths
     from selfie.experiments import filters
-    blob, found = filters.find(run, args.blob, args.filters, count=args.count, top=args.top, split=args.split,
-                               limit=args.limit, seed=args.seed, gpu=args.gpu)
+
+    blob, found = filters.find(
+        run,
+        args.blob,
+        args.filters,
+        count=args.count,
+        top=args.top,
+        split=args.split,
+        limit=args.limit,
+        seed=args.seed,
+        gpu=args.gpu,
+    )
     folder = args.out or run.folder / "filters" / blob.replace("/", "_")
     files = filters.draw(run, blob, found, folder, args.split, args.gpu)
-    told = {"run": str(run.folder), "blob": blob, "split": args.split,
-            "filters": [[patch._asdict() for patch in patches] for patches in found]}
+    told = {
+        "run": str(run.folder),
+        "blob": blob,
+        "split": args.split,
+        "filters": [[patch._asdict() for patch in patches] for patches in found],
+    }
     paths.write_json(folder / "patches.json", told)
     if args.json:
         print(json.dumps(told))

@@ -23,10 +23,20 @@ def main(argv=None):
     parser.add_argument("--run", help="run folder (default: the newest finished run)")
     parser.add_argument("--starts", type=int, default=8, help="paths of each ascent (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=60, help="steps of each path (default: %(default)s)")
-    parser.add_argument("--step", type=float, default=0.05, metavar="S",
-                        help="length of the first step, in half pictures; they shrink to 0 (default: %(default)s)")
-    parser.add_argument("--min-scale", type=float, default=0.4, metavar="S",
-                        help="side of the smallest crop, of the picture's (default: %(default)s)")
+    parser.add_argument(
+        "--step",
+        type=float,
+        default=0.05,
+        metavar="S",
+        help="length of the first step, in half pictures; they shrink to 0 (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--min-scale",
+        type=float,
+        default=0.4,
+        metavar="S",
+        help="side of the smallest crop, of the picture's (default: %(default)s)",
+    )
     parser.add_argument("--count", type=int, default=1000, help="crops of the random search (default: %(default)s)")
     parser.add_argument("--grid", type=int, default=10, help="steps of the grid per parameter (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=2015)
@@ -41,20 +51,37 @@ def main(argv=None):
     from selfie.data import image
     from selfie.experiments import spatial_transformer
     from selfie.runs import run_folder
+
     run = run_folder.find(args.run)
     bgr = image.read_named(args.path)
     ascents, searches = spatial_transformer.compare(
-        run, bgr, paths=args.starts, steps=args.steps, step=args.step, min_scale=args.min_scale, count=args.count,
-        grid=args.grid, seed=args.seed, gpu=args.gpu)
+        run,
+        bgr,
+        paths=args.starts,
+        steps=args.steps,
+        step=args.step,
+        min_scale=args.min_scale,
+        count=args.count,
+        grid=args.grid,
+        seed=args.seed,
+        gpu=args.gpu,
+    )
     folder, name = args.out or run.folder / "transformer", Path(args.path).stem
-    told = {"run": str(run.folder), "path": args.path, "original": searches["grid"].original,
-            "ascents": {title: ascent.report() for title, ascent in ascents.items()},
-            "searches": {title: {"best": result.best[0][1], "crops": result.forwards, "seconds": result.seconds}
-                         for title, result in searches.items()}}
+    told = {
+        "run": str(run.folder),
+        "path": args.path,
+        "original": searches["grid"].original,
+        "ascents": {title: ascent.report() for title, ascent in ascents.items()},
+        "searches": {
+            title: {"best": result.best[0][1], "crops": result.forwards, "seconds": result.seconds}
+            for title, result in searches.items()
+        },
+    }
     paths.write_json(folder / f"{name}.json", told)
     spatial_transformer.draw(folder / f"{name}.png", bgr, ascents, searches)
     if args.json:
         import json
+
         print(json.dumps(told))
     else:
         print_table(told)
@@ -63,14 +90,19 @@ def main(argv=None):
 
 def print_table(told):
     from statistics import median
-    print(f"the whole picture scores {100 * told['original']:.1f}%; scores in percent:\n"
-          f"{'':33}best  median of ends  ends below grid  beyond  seconds")
+
+    print(
+        f"the whole picture scores {100 * told['original']:.1f}%; scores in percent:\n"
+        f"{'':33}best  median of ends  ends below grid  beyond  seconds"
+    )
     grid = told["searches"]["grid"]["best"]
     for title, one in told["ascents"].items():
         ends = one["ends"]
         below = f"{sum(end < grid for end in ends)} of {len(ends)}"
-        print(f"{title:32}{100 * max(ends):5.1f}  {100 * median(ends):14.1f}  {below:>15}  "
-              f"{100 * median(one['beyond']):5.1f}%  {one['seconds']:7.1f}")
+        print(
+            f"{title:32}{100 * max(ends):5.1f}  {100 * median(ends):14.1f}  {below:>15}  "
+            f"{100 * median(one['beyond']):5.1f}%  {one['seconds']:7.1f}"
+        )
     for title, one in told["searches"].items():
         print(f"{title + ', ' + str(one['crops']) + ' crops':32}{100 * one['best']:5.1f}{'':41}  {one['seconds']:7.1f}")
     print("beyond: how much of the last glimpse lies beyond the edges of the picture, median")

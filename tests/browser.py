@@ -17,8 +17,18 @@ from pathlib import Path
 
 import pytest
 
-FLAGS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars",
-         "--disable-background-networking", "--disable-component-update", "--disable-sync", "--remote-debugging-pipe")
+FLAGS = (
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--hide-scrollbars",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--remote-debugging-pipe",
+)
 PATIENCE = 60  # seconds
 
 
@@ -41,8 +51,12 @@ class Browser:
             os.dup2(ends[0], 3)
             os.dup2(ends[1], 4)
 
-        self._process = subprocess.Popen([program, *FLAGS, f"--user-data-dir={self._profile}"], pass_fds=(3, 4),
-                                         preexec_fn=connect, stderr=subprocess.DEVNULL)
+        self._process = subprocess.Popen(
+            [program, *FLAGS, f"--user-data-dir={self._profile}"],
+            pass_fds=(3, 4),
+            preexec_fn=connect,
+            stderr=subprocess.DEVNULL,
+        )
         for end in (commands, answers, *ends):
             os.close(end)
         self._buffer = b""
@@ -123,10 +137,16 @@ class Browser:
 
     def requests(self) -> list[str]:
         """Addresses of everything the pages asked for."""
-        return [event["params"]["request"]["url"] for event in self._events
-                if event.get("method") == "Network.requestWillBeSent"]
+        return [
+            event["params"]["request"]["url"]
+            for event in self._events
+            if event.get("method") == "Network.requestWillBeSent"
+        ]
 
     def errors(self) -> list[str]:
         """What went wrong in the pages: uncaught exceptions and failed loads."""
-        return [json.dumps(event["params"]) for event in self._events
-                if event.get("method") in ("Runtime.exceptionThrown", "Network.loadingFailed")]
+        return [
+            json.dumps(event["params"])
+            for event in self._events
+            if event.get("method") in ("Runtime.exceptionThrown", "Network.loadingFailed")
+        ]

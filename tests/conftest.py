@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 import testlib
 from selfie.common import paths
 from selfie.net import pycaffe
@@ -47,4 +48,5 @@ def tiny_run(tiny_lmdb, tmp_path_factory) -> Run:
 def skimage_data() -> Path:
     """The folder of pictures inside scikit-image's wheel: real photographs that need no download."""
     import skimage
+
     return Path(skimage.__file__).parent / "data"

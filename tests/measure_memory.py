@@ -11,8 +11,9 @@ from selfie.common import paths
 from selfie.net import architectures, caffe_net, memory, pycaffe, variants
 from selfie.net.prototxt import dump
 
-SOLVER = ('net: "{net}"\nbase_lr: 1e-5\nlr_policy: "fixed"\nmomentum: 0.9\ntest_iter: 1\ntest_interval: 1\n'
-          'max_iter: 100\n')
+SOLVER = (
+    'net: "{net}"\nbase_lr: 1e-5\nlr_policy: "fixed"\nmomentum: 0.9\ntest_iter: 1\ntest_interval: 1\nmax_iter: 100\n'
+)
 
 
 def main(variant: str, mode: str, batch: str, lmdb: str) -> None:
@@ -29,8 +30,11 @@ def main(variant: str, mode: str, batch: str, lmdb: str) -> None:
             kept.forward()
         else:
             text = (paths.PROTOTXT / variant / "train_val.prototxt").read_text()
-            file.write_text(text.replace(f'"{described.data}/', f'"{lmdb}/').replace(
-                f"batch_size: {described.batch}", f"batch_size: {count}", 1))
+            file.write_text(
+                text.replace(f'"{described.data}/', f'"{lmdb}/').replace(
+                    f"batch_size: {described.batch}", f"batch_size: {count}", 1
+                )
+            )
             Path(folder, "solver.prototxt").write_text(SOLVER.format(net=file))
             kept = pycaffe.caffe().SGDSolver(str(Path(folder, "solver.prototxt")))
             kept.step(2)

@@ -82,7 +82,9 @@ def test_a_library_module_hides_no_import_and_is_of_one_concept(path):
     """Imports of our own stand at the top, and a module that needs more than 400 lines has more than one concept."""
     text = path.read_text()
     tree = ast.parse(text)
-    ours = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and str(node.module).startswith("selfie")]
+    ours = [
+        node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and str(node.module).startswith("selfie")
+    ]
     assert all(node in tree.body for node in ours), "an import of selfie inside a function"
     assert text.count("\n") <= LARGEST
     assert "argparse" not in imports(path) or name_of(path) in ("selfie.common.cli", "selfie.bench.unpack")

@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import polars as pl
+
 from selfie.common import paths
 from selfie.data import lmdb_writer
 from selfie.net import variants
@@ -19,8 +20,9 @@ SPLITS = {"train": 64, "val": 24, "test": 24}
 
 def command(*arguments: object, **options: object) -> subprocess.CompletedProcess:
     """Run `python <arguments>` from the project's root as a user would; text output is captured."""
-    return subprocess.run([sys.executable, *map(str, arguments)], cwd=paths.ROOT, capture_output=True, text=True,
-                          timeout=300, **options)
+    return subprocess.run(
+        [sys.executable, *map(str, arguments)], cwd=paths.ROOT, capture_output=True, text=True, timeout=300, **options
+    )
 
 
 def assert_one_line_error(result: subprocess.CompletedProcess, *words: str) -> None:

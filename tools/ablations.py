@@ -25,6 +25,7 @@ def main(argv=None):
 
     from selfie.common import paths
     from selfie.experiments import ablations
+
     out = args.out or paths.RUNS / "ablations"
     lmdb = args.lmdb or paths.DATA / ("demo/lmdb" if args.net == "demo" else "lmdb")
     seeds = tuple(range(2015, 2015 + args.seeds))

@@ -23,6 +23,7 @@ def main(argv=None):
     from selfie.bench import cpu
     from selfie.bench.record import table
     from selfie.common import paths
+
     unknown = set(args.only or ()) - set(cpu.GROUPS)
     if unknown:
         parser.error(f"no group {', '.join(sorted(unknown))}: choose from {', '.join(cpu.GROUPS)}")

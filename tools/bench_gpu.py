@@ -27,6 +27,7 @@ def main(argv=None):
     from selfie.bench.record import table
     from selfie.common import paths
     from selfie.net import device, pycaffe
+
     unknown = set(args.only or ()) - set(gpu.GROUPS)
     if unknown:
         parser.error(f"no group {', '.join(sorted(unknown))}: choose from {', '.join(gpu.GROUPS)}")

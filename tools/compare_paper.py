@@ -16,8 +16,12 @@ def main(argv=None):
     parser = cli.parser(__doc__)
     parser.add_argument("--run", help="run folder (default: the newest finished run)")
     parser.add_argument("--download", action="store_true", help="download the figures that are missing")
-    parser.add_argument("--crops", choices=("dense", "grid", "random"), default="dense",
-                        help="how our best crop is searched (default: %(default)s)")
+    parser.add_argument(
+        "--crops",
+        choices=("dense", "grid", "random"),
+        default="dense",
+        help="how our best crop is searched (default: %(default)s)",
+    )
     parser.add_argument("--gpu", type=int, help="GPU to use (default: CPU)")
     args = parser.parse_args(argv)
 
@@ -27,6 +31,7 @@ def main(argv=None):
     from selfie.data import image
     from selfie.original import compare, figures, page, protocol
     from selfie.runs import run_folder
+
     run = run_folder.find(args.run)
     if args.download:
         figures.fetch_all()
@@ -38,8 +43,10 @@ def main(argv=None):
     if "why_not" not in result["continuum"]:
         image.write(run.folder / "compare.jpg", picture := found.picture())
         found.draw_rows(run.folder / "compare_rows.png")
-        pictures = {"The published continuum: their order on the left, ours on the right, best on top.": picture,
-                    "Mean rank of the tiles of each published row.": run.folder / "compare_rows.png"}
+        pictures = {
+            "The published continuum: their order on the left, ours on the right, best on top.": picture,
+            "Mean rank of the tiles of each published row.": run.folder / "compare_rows.png",
+        }
     paths.write_json(run.folder / "compare.json", result)
     for row in page.lines(result):
         print("{:48} {:32} {:>18}  {:>5}  {}".format(*row))

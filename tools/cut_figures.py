@@ -15,20 +15,30 @@ from selfie.common import cli
 def main(argv=None):
     parser = cli.parser(__doc__)
     parser.add_argument("--out", default="data/figures", metavar="DIR", help="(default: %(default)s)")
-    parser.add_argument("--size", type=int, default=32, metavar="S",
-                        help="side of every tile in pixels, at most 48; at 32 the figures' different histories leave "
-                             "the least trace (default: %(default)s)")
+    parser.add_argument(
+        "--size",
+        type=int,
+        default=32,
+        metavar="S",
+        help="side of every tile in pixels, at most 48; at 32 the figures' different histories leave "
+        "the least trace (default: %(default)s)",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the split (default: %(default)s)")
-    parser.add_argument("--whole-continuum", action="store_true",
-                        help="keep selfies of the continuum out of labels.csv instead of marking them in continuum.csv")
+    parser.add_argument(
+        "--whole-continuum",
+        action="store_true",
+        help="keep selfies of the continuum out of labels.csv instead of marking them in continuum.csv",
+    )
     args = parser.parse_args(argv)
 
     from pathlib import Path
 
     import cv2
+    from tqdm import tqdm
+
     from selfie.common import paths
     from selfie.original import figures
-    from tqdm import tqdm
+
     out = Path(args.out)
     for name in ("best", "worst", "continuum"):
         figures.fetch(name)

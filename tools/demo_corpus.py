@@ -17,8 +17,12 @@ def main(argv: list[str] | None = None) -> int | None:
     parser.add_argument("--users", type=int, default=1000, metavar="N", help="users, about 4 posts each (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="what to draw everything from (%(default)s)")
     parser.add_argument("--pretraining", action="store_true", help="make the pretraining task instead")
-    parser.add_argument("--best", metavar="LABELS", help="only tell how well the best possible classifier does on the "
-                        "test split of these labels of the corpus in OUT")
+    parser.add_argument(
+        "--best",
+        metavar="LABELS",
+        help="only tell how well the best possible classifier does on the "
+        "test split of these labels of the corpus in OUT",
+    )
     parser.add_argument("--jobs", type=int, metavar="N", help="processes (all cores)")
     parser.add_argument("--force", action="store_true", help="write into a folder that holds something else")
     args = parser.parse_args(argv)
@@ -30,16 +34,20 @@ def main(argv: list[str] | None = None) -> int | None:
 
     if args.best:
         best = best_on_test(args.out, args.best)
-        print(f"the best possible classifier on the same {best['rows']} selfies: {best['realised']:.1%} right "
-              f"({best['expected']:.1%} +- {best['standard_error']:.1%} expected; it knows all but the luck)")
+        print(
+            f"the best possible classifier on the same {best['rows']} selfies: {best['realised']:.1%} right "
+            f"({best['expected']:.1%} +- {best['standard_error']:.1%} expected; it knows all but the luck)"
+        )
         return
     if args.pretraining:
         made = corpus.make_pretraining(args.out, args.seed, args.jobs, args.force)
         print(f"{made['rows']} crops of {made['classes']} pictures in {args.out}")
         return
     made = corpus.make(args.out, args.users, args.seed, args.jobs, args.force)
-    print(f"{made['rows']} posts of {made['users']} users in {args.out}, as of {made['as_of']}; planted trouble: "
-          + ", ".join(f"{name} {count}" for name, count in made["trouble"].items()))
+    print(
+        f"{made['rows']} posts of {made['users']} users in {args.out}, as of {made['as_of']}; planted trouble: "
+        + ", ".join(f"{name} {count}" for name, count in made["trouble"].items())
+    )
 
 
 if __name__ == "__main__":

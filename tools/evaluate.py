@@ -18,6 +18,7 @@ def main(argv=None):
     import json
 
     from selfie.runs import evaluate, run_folder
+
     result = evaluate.evaluate(run_folder.find(args.run), args.split, args.gpu)
     if args.json:
         print(json.dumps(result, indent=2))
@@ -25,8 +26,10 @@ def main(argv=None):
     low, high = result["accuracy_95"]
     confusion = result["confusion"]
     print(f"{result['run']} on {result['selfies']} {args.split} selfies ({result['good']} good)")
-    print(f"accuracy  {result['accuracy']:.1%}   (95 % interval {low:.1%} to {high:.1%}; always giving the commoner "
-          f"answer: {result['commoner']:.1%})")
+    print(
+        f"accuracy  {result['accuracy']:.1%}   (95 % interval {low:.1%} to {high:.1%}; always giving the commoner "
+        f"answer: {result['commoner']:.1%})"
+    )
     print(f"AUC       {result['auc']:.3f}")
     print("             called good   called bad")
     for name in ("good", "bad"):

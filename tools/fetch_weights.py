@@ -16,6 +16,7 @@ def main(argv=None):
 
     from selfie.common import paths
     from selfie.net import variants, weights
+
     name = variants.VARIANTS[args.name].weights if args.name in variants.VARIANTS else args.name
     if name in ("", "demo"):
         print(f"{args.name} needs no download: 'make demo' makes its weights")

@@ -17,8 +17,12 @@ def main(argv=None):
     parser.add_argument("--manifest", required=True, metavar="M", help=".csv, .jsonl or .parquet with id and path")
     parser.add_argument("--images", required=True, metavar="DIR", help="folder that the manifest's paths start from")
     parser.add_argument("--out", required=True, metavar="M2", help="manifest to write")
-    parser.add_argument("--detector", default="auto", choices=("auto", "mtcnn", "lbp"),
-                        help="auto: mtcnn if it can run, else lbp (default: %(default)s)")
+    parser.add_argument(
+        "--detector",
+        default="auto",
+        choices=("auto", "mtcnn", "lbp"),
+        help="auto: mtcnn if it can run, else lbp (default: %(default)s)",
+    )
     parser.add_argument("--keep-all", action="store_true", help="take nothing out, only add the columns")
     parser.add_argument("--jobs", type=int, metavar="N", help="processes (default: all cores)")
     args = parser.parse_args(argv)
@@ -30,10 +34,12 @@ def main(argv=None):
     from pathlib import Path
 
     import polars as pl
+
     from selfie.common import paths
     from selfie.common.errors import SelfieError
     from selfie.data import manifest
     from selfie.faces import annotate
+
     out = Path(args.out)
     if out.resolve() == Path(args.manifest).resolve():
         parser.error("--out is the manifest itself: name another file")
@@ -48,8 +54,9 @@ def main(argv=None):
 
     if len(table) and table["face_count"].null_count() == len(table):
         partial.unlink()
-        raise SelfieError(f"none of the {len(table)} pictures can be read "
-                          f"({table['face_error'][0]}): is --images right?")
+        raise SelfieError(
+            f"none of the {len(table)} pictures can be read ({table['face_error'][0]}): is --images right?"
+        )
 
     reason = pl.coalesce("face_error", pl.when(pl.col("face_count") == 0).then(pl.lit("no face")))
     removed = table.select("id", "path", reason=reason).drop_nulls("reason")

@@ -17,8 +17,11 @@ def main(argv=None):
     parser.add_argument("--run", help="run folder (default: the newest finished run)")
     parser.add_argument("--split", default="test", choices=("train", "val", "test"))
     parser.add_argument("--manifest", metavar="M", help="table with id; its face columns and numbers are used")
-    parser.add_argument("--detector", choices=("auto", "mtcnn", "lbp"),
-                        help="look for faces anew (default: the manifest's face columns; without them auto)")
+    parser.add_argument(
+        "--detector",
+        choices=("auto", "mtcnn", "lbp"),
+        help="look for faces anew (default: the manifest's face columns; without them auto)",
+    )
     parser.add_argument("--resamples", type=int, default=1000, help="of the bootstrap (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=2015, help="of the bootstrap (default: %(default)s)")
     parser.add_argument("--jobs", type=int, metavar="N", help="processes (default: all cores)")
@@ -34,6 +37,7 @@ def main(argv=None):
 
     from selfie.experiments import findings
     from selfie.runs import run_folder
+
     run = run_folder.find(args.run)
     result = findings.find(run, args.split, args.manifest, args.detector, args.jobs, args.seed, args.resamples)
     if args.json or args.csv:
@@ -44,13 +48,16 @@ def main(argv=None):
 
 
 def print_tables(effects, against):
-    print(f"Against the {against}, {effects['selfies']} selfies. Findings: "
-          f"{', '.join(effects['findings']) or 'none'}\n")
+    print(
+        f"Against the {against}, {effects['selfies']} selfies. Findings: {', '.join(effects['findings']) or 'none'}\n"
+    )
     print(f"  {'rule':<15}{'partial correlation':<26}{'p (Holm)':>9}  claim of the post: verdict")
     for row in effects["rules"]:
         claim = f"{row['claim']}: {row['verdict'].upper()}" if row["claim"] else ""
-        print(f"{'*' if row['finding'] else ' '} {row['rule']:<15}{interval(row, 'partial')}  {claim}"
-              f"{' (' + row['why'] + ')' if row['why'] else ''}")
+        print(
+            f"{'*' if row['finding'] else ' '} {row['rule']:<15}{interval(row, 'partial')}  {claim}"
+            f"{' (' + row['why'] + ')' if row['why'] else ''}"
+        )
     alone, beyond = "Cliff's delta, alone", "partial correlation"
     print(f"\n  {'property':<15}{alone:<26}{'p (Holm)':>9}  {beyond:<26}{'p (Holm)':>9}")
     for row in effects["properties"]:

@@ -16,8 +16,14 @@ def main(argv=None):
     parser.add_argument("--caffe", type=Path, metavar="DIR", help="installed build (default: the one in use)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="(default: build/gpu-bundle)")
     parser.add_argument("--part", type=int, default=60, metavar="MIB", help="size of a part (default: %(default)s)")
-    parser.add_argument("--preset", type=int, default=6, choices=range(10), metavar="0-9",
-                        help="how hard xz tries (default: %(default)s)")
+    parser.add_argument(
+        "--preset",
+        type=int,
+        default=6,
+        choices=range(10),
+        metavar="0-9",
+        help="how hard xz tries (default: %(default)s)",
+    )
     parser.add_argument("--cpu", action="store_true", help="pack a build for CPUs, too: to try the packing")
     args = parser.parse_args(argv)
     if args.part < 1:
@@ -26,6 +32,7 @@ def main(argv=None):
     from selfie.bench import bundle
     from selfie.common import paths
     from selfie.net import pycaffe
+
     if args.caffe is None:
         pycaffe.binary()
     if not args.cpu and args.caffe is None:

@@ -39,6 +39,7 @@ def main(argv=None):
     from selfie.data import image
     from selfie.experiments import grids
     from selfie.runs import run_folder
+
     run = run_folder.find(args.run)
     default = grids.LAYOUTS[args.kind]
     layout = grids.Layout(args.rows or default.rows, args.columns or default.columns, args.cell or default.cell)
@@ -46,8 +47,11 @@ def main(argv=None):
     out = args.out or run.folder / f"{args.kind}.jpg"
     image.write(out, picture)
     if args.json:
-        print(json.dumps({"picture": str(out), "kind": args.kind, "columns": layout.columns, "cell": layout.cell,
-                          "tiles": tiles}))
+        print(
+            json.dumps(
+                {"picture": str(out), "kind": args.kind, "columns": layout.columns, "cell": layout.cell, "tiles": tiles}
+            )
+        )
     else:
         print(f"{out}: {len(tiles)} selfies, {picture.shape[1]} x {picture.shape[0]} pixels")
 
@@ -63,8 +67,12 @@ def make_parser():
     parser.add_argument("--scores", action="store_true", help="print each selfie's score, in percent, on it")
     parser.add_argument("--split", default="test", choices=("train", "val", "test"), help="scored selfies to draw")
     parser.add_argument("--manifest", metavar="M", help="males: table with the attribute")
-    parser.add_argument("--where", default="is_female=-1", metavar="COLUMN=NUMBER",
-                        help="males: the attribute and its value (default: %(default)s, as in UCF's)")
+    parser.add_argument(
+        "--where",
+        default="is_female=-1",
+        metavar="COLUMN=NUMBER",
+        help="males: the attribute and its value (default: %(default)s, as in UCF's)",
+    )
     parser.add_argument("--list", metavar="FILE", help="males: ids picked by hand, one on a line")
     parser.add_argument("--top", type=int, default=2000, help="males: how many of the best to look at")
     parser.add_argument("--seed", type=int, default=2015, help="posneg: which examples (default: %(default)s)")
@@ -76,6 +84,7 @@ def make_parser():
 
 def draw_scored(args, run, layout):
     from selfie.experiments import grids
+
     scored = grids.scored(run, args.split)
     if args.kind == "males":
         chosen = grids.picked(scored.head(args.top), wanted_ids(args), layout)
@@ -88,6 +97,7 @@ def draw_scored(args, run, layout):
 def wanted_ids(args):
     from selfie.common.errors import SelfieError
     from selfie.experiments import grids
+
     if args.list:
         return grids.ids_listed(args.list)
     column, _, value = args.where.partition("=")
@@ -99,6 +109,7 @@ def wanted_ids(args):
 
 def draw_examples(args, run, layout):
     from selfie.experiments import grids
+
     folder = grids.folder_of(run, "train")
     bad, good = grids.examples(folder, layout, args.seed)
     tiles = [{"key": key, "label": label} for label, keys in enumerate((bad, good)) for key in keys]
@@ -107,7 +118,8 @@ def draw_examples(args, run, layout):
 
 def draw_celebs(args, run, layout):
     from selfie.experiments import grids
-    some = grids.celebrities(run, args.paths, args.gpu)[:layout.count]
+
+    some = grids.celebrities(run, args.paths, args.gpu)[: layout.count]
     return grids.gallery(some, layout, args.scores), [{"path": one.path, "score": one.score} for one in some]
 
 

@@ -20,16 +20,23 @@ from pathlib import Path
 
 from selfie.common import cli
 
-AUDIENCE_ONLY = {"as_of": "--as-of", "group_size": "--group-size", "tag_bonus": "--tag-bonus",
-                 "min_age_days": "--min-age-days", "min_followers": "--min-followers",
-                 "max_followers": "--max-followers", "max_tags": "--max-tags"}
+AUDIENCE_ONLY = {
+    "as_of": "--as-of",
+    "group_size": "--group-size",
+    "tag_bonus": "--tag-bonus",
+    "min_age_days": "--min-age-days",
+    "min_followers": "--min-followers",
+    "max_followers": "--max-followers",
+    "max_tags": "--max-tags",
+}
 
 
 def main(argv: list[str] | None = None) -> int | None:
     parser = _parser()
     args = parser.parse_args(argv)
-    given = {name: value for name, value in vars(args).items()
-             if name in AUDIENCE_ONLY or name in ("rule", "split", "seed")}
+    given = {
+        name: value for name, value in vars(args).items() if name in AUDIENCE_ONLY or name in ("rule", "split", "seed")
+    }
     if args.jobs is not None and args.jobs < 1:
         parser.error("--jobs must be at least 1")
     unused = [flag for name, flag in AUDIENCE_ONLY.items() if name in given]
@@ -49,8 +56,9 @@ def main(argv: list[str] | None = None) -> int | None:
         given["as_of"] = labels.parse_date(given["as_of"])
     settings = labels.Settings(**given)
     settings.check()
-    table, report = labels.label(manifest.read(args.manifest, labels.READS), settings, args.images, args.jobs,
-                                 args.manifest)
+    table, report = labels.label(
+        manifest.read(args.manifest, labels.READS), settings, args.images, args.jobs, args.manifest
+    )
     report = {"manifest": {"name": Path(args.manifest).name, "sha256": paths.sha256(args.manifest)}, **report}
     paths.write_json(report_path, report)
     manifest.write(table, out)  # last: where there are labels, there is their report
@@ -70,8 +78,11 @@ def _parser() -> argparse.ArgumentParser:
     def option(flag: str, **options: object) -> None:
         parser.add_argument(flag, default=argparse.SUPPRESS, **options)
 
-    option("--rule", choices=("audience", "median"),
-           help="audience (default): likes within groups; median: halves of the column 'popularity'")
+    option(
+        "--rule",
+        choices=("audience", "median"),
+        help="audience (default): likes within groups; median: halves of the column 'popularity'",
+    )
     option("--as-of", metavar="DATE", help="when the likes were counted, ISO 8601 (default: date of the newest post)")
     option("--group-size", type=int, metavar="N", help="selfies in a group, even (default: 100)")
     option("--tag-bonus", type=float, metavar="B", help="audience gained by a tag after the first (default: 0.02)")
@@ -79,8 +90,9 @@ def _parser() -> argparse.ArgumentParser:
     option("--min-followers", type=int, metavar="N", help="fewest followers (default: 50)")
     option("--max-followers", type=int, metavar="N", help="most followers (default: 50000)")
     option("--max-tags", type=int, metavar="N", help="most tags (default: 20)")
-    option("--split", type=_shares, metavar="A,B,C",
-           help="shares of users in train, val and test (default: 0.9,0.05,0.05)")
+    option(
+        "--split", type=_shares, metavar="A,B,C", help="shares of users in train, val and test (default: 0.9,0.05,0.05)"
+    )
     option("--seed", type=int, metavar="S", help="seed of ties and split (default: 0)")
     return parser
 
@@ -102,8 +114,10 @@ def _print(report: dict) -> None:
     print(f"pictures were compared by {report['pictures_compared_by']}\n")
     print(f"{'split':10} {'selfies':>10} {'good':>10} {'bad':>10} {'users':>10}")
     for name, count in report["splits"].items():
-        print(f"{name:10} {count['rows']:>10} {count['good']:>10} {count['rows'] - count['good']:>10} "
-              f"{count['users']:>10}")
+        print(
+            f"{name:10} {count['rows']:>10} {count['good']:>10} {count['rows'] - count['good']:>10} "
+            f"{count['users']:>10}"
+        )
     print(f"{report['groups']} groups, {report['labels_decided_by_coin']} labels decided by the coin (equal likes)")
     if "auc" not in report:
         return
@@ -113,8 +127,10 @@ def _print(report: dict) -> None:
     spread = report["spread"]
     print(f"largest / smallest audience of a group: median {spread['median']:.2f}, at most {spread['largest']:.2f}")
     if spread["wide_groups"]:
-        print(f"{spread['wide_groups']} groups span more than a factor of {spread['wide_factor']}; the AUC of the "
-              f"audience inside them is {spread['audience_auc_inside_wide_groups']:.3f}")
+        print(
+            f"{spread['wide_groups']} groups span more than a factor of {spread['wide_factor']}; the AUC of the "
+            f"audience inside them is {spread['audience_auc_inside_wide_groups']:.3f}"
+        )
     if spread["all_wide_above"] is not None:
         print(f"all groups above an audience of {spread['all_wide_above']:.0f} do: think of --max-followers")
 

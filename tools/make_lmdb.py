@@ -33,8 +33,17 @@ def main(argv: list[str] | None = None) -> int:
 
     from selfie.data import lmdb_writer
 
-    metas = lmdb_writer.build(args.labels, args.images, args.out, size=args.size, raw=args.raw, quality=args.quality,
-                           jobs=args.jobs, seed=args.seed, force=args.force)
+    metas = lmdb_writer.build(
+        args.labels,
+        args.images,
+        args.out,
+        size=args.size,
+        raw=args.raw,
+        quality=args.quality,
+        jobs=args.jobs,
+        seed=args.seed,
+        force=args.force,
+    )
     for split, meta in metas.items():
         labels = ", ".join(f"{count} of label {label}" for label, count in meta["labels"].items())
         if len(meta["labels"]) > 5:

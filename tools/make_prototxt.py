@@ -15,6 +15,7 @@ def main(argv=None):
 
     from selfie.common import paths
     from selfie.net import generate
+
     different = 0
     for name, text in generate.generate().items():
         path = paths.PROTOTXT / name

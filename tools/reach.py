@@ -15,19 +15,26 @@ def main(argv=None):
     args = parser.parse_args(argv)
 
     import numpy as np
+
     from selfie.common import paths, stats
     from selfie.net import weights
     from selfie.original import compare, figures, reach
+
     for name in ("best", "worst", "continuum"):
         figures.fetch(name)
     weights.obtain("squeezenet")
     where = reach.place()
     results = []
     for recipe in reach.RECIPES:
-        results.append({"recipe": recipe.name, "about": recipe.about,
-                        **reach.judge(reach.held_out(recipe, reach.SEEDS[0], where))})
-        print("{recipe:16} log-loss {log_loss:.3f} +- {standard_error:.3f}  AUC {auc:.3f}  ({about})".format(
-            **results[-1]), flush=True)
+        results.append(
+            {"recipe": recipe.name, "about": recipe.about, **reach.judge(reach.held_out(recipe, reach.SEEDS[0], where))}
+        )
+        print(
+            "{recipe:16} log-loss {log_loss:.3f} +- {standard_error:.3f}  AUC {auc:.3f}  ({about})".format(
+                **results[-1]
+            ),
+            flush=True,
+        )
     chosen = reach.choose(results)["recipe"]
     paths.write_json(where.runs / "choice.json", {"chosen": chosen, "recipes": results})
     print(f"chosen: {chosen}")
@@ -38,8 +45,12 @@ def main(argv=None):
         tiles, values = reach.order(recipe, seeds, where)
         published = np.array([-tile.row for tile in tiles])
         result |= {"nets": len(seeds) * reach.FOLDS, "continuum": stats.spearman_report(values, published)}
-        print("{recipe:16} Spearman {value:.2f} ({low:.2f} to {high:.2f}), {nets} nets{mark}".format(
-            **result, **result["continuum"], mark="  <- chosen" if recipe.name == chosen else ""), flush=True)
+        print(
+            "{recipe:16} Spearman {value:.2f} ({low:.2f} to {high:.2f}), {nets} nets{mark}".format(
+                **result, **result["continuum"], mark="  <- chosen" if recipe.name == chosen else ""
+            ),
+            flush=True,
+        )
         if recipe.name == chosen:
             beside = compare.ordered({"score": values, **compare.baselines(tiles)}, published)
             for name, one in beside.items():

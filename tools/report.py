@@ -16,6 +16,7 @@ def main(argv=None):
 
     from selfie.experiments import report
     from selfie.runs import run_folder
+
     run = run_folder.find(args.run)
     run.caffemodel  # noqa: B018 - an unfinished run should say so
     print(report.write(run))

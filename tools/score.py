@@ -29,6 +29,7 @@ def main(argv=None):
         parser.error("--jobs must be at least 1")
 
     from selfie.runs import run_folder, score
+
     run = run_folder.find(args.run)
     scored = score.score(run, score.expand(args.paths, sys.stdin), args.gpu, args.batch, args.jobs)
     if args.sort:
@@ -40,6 +41,7 @@ def main(argv=None):
 def write_json(scored):
     import dataclasses
     import json
+
     bad = 0
     for one in scored:
         bad += one.error is not None
@@ -49,6 +51,7 @@ def write_json(scored):
 
 def write_csv(scored):
     import csv
+
     bad = 0
     writer = csv.writer(sys.stdout)
     writer.writerow(["path", "score", "percentile", "error"])

@@ -14,12 +14,20 @@ import sys
 import tarfile
 
 import pytest
+
 from selfie.bench import bundle, unpack
 from selfie.common import paths
 from selfie.net import pycaffe
 
-CUDA = ("libcudart.so.13", "libcublasLt.so.13", "libcudnn.so.9", "libcudnn_ops.so.9", "libcurand.so.10", "libnccl.so.2",
-        "libnvrtc.so.13")
+CUDA = (
+    "libcudart.so.13",
+    "libcublasLt.so.13",
+    "libcudnn.so.9",
+    "libcudnn_ops.so.9",
+    "libcurand.so.10",
+    "libnccl.so.2",
+    "libnvrtc.so.13",
+)
 
 
 def test_cuda_libraries_are_told_from_others():
@@ -38,8 +46,11 @@ def parts(folder, size):
     target = folder / "parts"
     target.mkdir()
     found = bundle._split(tree, target, size, 0)
-    (target / "bundle.json").write_text(json.dumps({
-        "parts": [{"name": part.name, "sha256": paths.sha256(part)} for part in found], "cuda": [], "glibc": "2.1"}))
+    (target / "bundle.json").write_text(
+        json.dumps(
+            {"parts": [{"name": part.name, "sha256": paths.sha256(part)} for part in found], "cuda": [], "glibc": "2.1"}
+        )
+    )
     shutil.copy(unpack.__file__, target)
     return found
 
@@ -48,8 +59,9 @@ def parts(folder, size):
 def test_parts_become_the_tree_again(tmp_path, size):
     """No part is larger than asked for; together they are the archive."""
     found = parts(tmp_path, size)
-    assert all(part.stat().st_size <= size for part in found) and len(found) == -(-sum(
-        part.stat().st_size for part in found) // size)
+    assert all(part.stat().st_size <= size for part in found) and len(found) == -(
+        -sum(part.stat().st_size for part in found) // size
+    )
     unpack.extract(found, tmp_path / "out")
     assert (tmp_path / "out/lib/noise").read_bytes() == (tmp_path / "tree/lib/noise").read_bytes()
     assert (tmp_path / "out/lib/link").readlink().name == "noise"
@@ -57,8 +69,11 @@ def test_parts_become_the_tree_again(tmp_path, size):
 
 def unpacked(folder, *arguments):
     """Run unpack.py there with a Python that has no packages."""
-    return subprocess.run([sys.executable, "-S", "-E", folder / "parts/unpack.py", folder / "out", *arguments],
-                          capture_output=True, text=True)
+    return subprocess.run(
+        [sys.executable, "-S", "-E", folder / "parts/unpack.py", folder / "out", *arguments],
+        capture_output=True,
+        text=True,
+    )
 
 
 def test_parts_that_are_missing_or_damaged_are_named(tmp_path):
@@ -77,8 +92,10 @@ def test_a_system_that_is_too_old_or_without_cuda_is_told(tmp_path):
     """The glibc before unpacking; CUDA's libraries by name, and how to get them. Found ones are linked."""
     parts(tmp_path, 30_000)
     told = json.loads((tmp_path / "parts/bundle.json").read_text())
-    for change, words in (({"glibc": "99.1"}, "needs glibc 99.1 or newer"),
-                          ({"cuda": ["libcudart.so.99"]}, "libcudart.so.99 is not found")):
+    for change, words in (
+        ({"glibc": "99.1"}, "needs glibc 99.1 or newer"),
+        ({"cuda": ["libcudart.so.99"]}, "libcudart.so.99 is not found"),
+    ):
         (tmp_path / "parts/bundle.json").write_text(json.dumps({**told, **change}))
         result = unpacked(tmp_path)
         assert result.returncode == 1 and words in result.stderr and result.stderr.count("\n") == 1

@@ -7,6 +7,7 @@ import json
 import cv2
 import numpy as np
 import pytest
+
 import testlib
 from selfie.bench import cpu, peers, workload
 from selfie.bench.record import Row, in_turns, median_ratio, table
@@ -16,12 +17,18 @@ from selfie.common.errors import SelfieError
 from selfie.data import lmdb_writer
 
 
-@pytest.mark.parametrize(("row", "fine"), [
-    (Row("g", "w", "s", 1.0), None), (Row("g", "w", "s", 0.2, wanted=0.3), True),
-    (Row("g", "w", "s", 0.4, wanted=0.3), False), (Row("g", "w", "MB", 600, wanted=500), False),
-    (Row("g", "w", "images/s", 90, 50, "peer", 1.8, wanted=1.8), True),
-    (Row("g", "w", "images/s", 90, 60, "peer", 1.5, wanted=1.8), False),
-    (Row("g", "w", "s", 1, 2, "peer", 2.0, wanted=1.8), True)])
+@pytest.mark.parametrize(
+    ("row", "fine"),
+    [
+        (Row("g", "w", "s", 1.0), None),
+        (Row("g", "w", "s", 0.2, wanted=0.3), True),
+        (Row("g", "w", "s", 0.4, wanted=0.3), False),
+        (Row("g", "w", "MB", 600, wanted=500), False),
+        (Row("g", "w", "images/s", 90, 50, "peer", 1.8, wanted=1.8), True),
+        (Row("g", "w", "images/s", 90, 60, "peer", 1.5, wanted=1.8), False),
+        (Row("g", "w", "s", 1, 2, "peer", 2.0, wanted=1.8), True),
+    ],
+)
 def test_a_bound_is_kept_or_missed(row, fine):
     """Times and memory below it, ratios and rates above it."""
     assert row.fine is fine
@@ -31,8 +38,11 @@ def test_contenders_take_turns():
     """Round by round, so that a slow minute slows all, and nobody always follows the same one; the ratio is the median
     of the rounds' ratios."""
     calls = []
-    found = in_turns(9, ours=lambda number: calls.append(("ours", number)) or 2.0,
-                           peer=lambda number: calls.append(("peer", number)) or 4.0)
+    found = in_turns(
+        9,
+        ours=lambda number: calls.append(("ours", number)) or 2.0,
+        peer=lambda number: calls.append(("peer", number)) or 4.0,
+    )
     assert [number for _, number in calls] == [number for number in range(9) for _ in range(2)]
     assert {name for name, _ in calls[::2]} == {name for name, _ in calls[1::2]} == {"ours", "peer"}
     assert found == {"ours": [2.0] * 9, "peer": [4.0] * 9}
@@ -82,8 +92,14 @@ def test_the_invented_manifest_can_be_labelled(tmp_path, suffix):
 
 def test_the_report_keeps_what_was_measured_before(tmp_path, monkeypatch):
     """A group measured again replaces itself only; the table has all, and says what was missed."""
-    monkeypatch.setattr(cpu, "GROUPS", {"one": lambda setting: [Row("one", "first", "s", 1.0, wanted=0.5)],
-                                          "two": lambda setting: [Row("two", "second", "s", 2.0, 3.0, "peer", 1.5)]})
+    monkeypatch.setattr(
+        cpu,
+        "GROUPS",
+        {
+            "one": lambda setting: [Row("one", "first", "s", 1.0, wanted=0.5)],
+            "two": lambda setting: [Row("two", "second", "s", 2.0, 3.0, "peer", 1.5)],
+        },
+    )
     cpu.measure(tmp_path, ["one", "two"], quick=True)
     report = cpu.measure(tmp_path, ["two"], quick=False)
     assert report == paths.read_json(tmp_path / "bench.json")

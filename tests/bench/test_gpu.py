@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 import testlib
 from selfie.bench import gpu
 from selfie.common import paths
@@ -50,10 +51,15 @@ def test_glogs_fatal_line_is_what_a_dead_contender_said(ours):
         ours.ask("prepare", variant="demo", batch=50_000_000, training=False)
 
 
-@pytest.mark.parametrize("words", ["F1126 syncedmem.cpp:71] Check failed:  out of memory",
-                                   "F1126 cudnn.cpp:9] out of GPU memory for 4096 MiB of cuDNN's workspace",
-                                   "F1126 x.cpp:1] Check failed: CUBLAS_STATUS_ALLOC_FAILED",
-                                   "torch.OutOfMemoryError: CUDA out of memory."])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "F1126 syncedmem.cpp:71] Check failed:  out of memory",
+        "F1126 cudnn.cpp:9] out of GPU memory for 4096 MiB of cuDNN's workspace",
+        "F1126 x.cpp:1] Check failed: CUBLAS_STATUS_ALLOC_FAILED",
+        "torch.OutOfMemoryError: CUDA out of memory.",
+    ],
+)
 def test_running_out_of_memory_is_an_error_of_its_own(monkeypatch, words):
     """Then the other rows are still measured."""
     with Worker(sys.executable, "caffe_peer") as process:
@@ -85,6 +91,7 @@ def test_pytorch_computes_the_same(layout):
     """With Caffe's weights, its scores: the peer does the same work."""
     torch = pytest.importorskip("torch", reason="PyTorch is not here (requirements-bench.txt)")
     from selfie.bench import torch_peer
+
     variant = variants.get("demo")
     scorer = caffe_net.load(paths.PROTOTXT / "demo" / "deploy.prototxt")
     rng = np.random.default_rng(0)
@@ -108,7 +115,9 @@ def test_caffe_time_is_read_whole(tmp_path):
     file = tmp_path / "net.prototxt"
     file.write_text(dump(architectures.with_input(variants.get("demo"), 2, training=True)))
     found = gpu.caffe_time(str(file), 2, [], "fp32")
-    assert set(found["layers"]) == {layer["name"] for layer in architectures.with_input(variants.get("demo"), 2, True)["layer"]}
+    assert set(found["layers"]) == {
+        layer["name"] for layer in architectures.with_input(variants.get("demo"), 2, True)["layer"]
+    }
     for name, way in (("Forward pass", "forward"), ("Backward pass", "backward")):
         assert found[name] >= 0.9 * sum(layer[way] for layer in found["layers"].values()) > 0
     with pytest.raises(SelfieError, match=r"caffe time failed: F\d+ "):
@@ -137,7 +146,11 @@ echo "[  FAILED  ] A.second0 (1 ms)"; exit 1
 """)
     script.chmod(0o755)
     assert gpu.run_gtest(script, tmp_path, "*", 2, gpu=3) == {
-        "all": 4, "passed": 2, "failed": ["A.second0", "A.second1"], "exit codes": [1, -9]}
+        "all": 4,
+        "passed": 2,
+        "failed": ["A.second0", "A.second1"],
+        "exit codes": [1, -9],
+    }
 
 
 def test_tests_that_do_not_start_are_an_error(tmp_path):
@@ -149,9 +162,14 @@ def test_tests_that_do_not_start_are_an_error(tmp_path):
         gpu.run_gtest(script, tmp_path, "*", 2)
 
 
-@pytest.mark.parametrize(("arguments", "code", "word"), [
-    (["--device", "x"], 2, "number of a GPU"), (["--only", "nothing"], 2, "gtest"),
-    (["--device", "cpu", "--only", "vgg16", "--torch", "no-such-python"], 1, "PyTorch, the peer, is not in")])
+@pytest.mark.parametrize(
+    ("arguments", "code", "word"),
+    [
+        (["--device", "x"], 2, "number of a GPU"),
+        (["--only", "nothing"], 2, "gtest"),
+        (["--device", "cpu", "--only", "vgg16", "--torch", "no-such-python"], 1, "PyTorch, the peer, is not in"),
+    ],
+)
 def test_wrong_usage_is_told(arguments, code, word):
     """Before anything is measured."""
     result = testlib.command("tools/bench_gpu.py", *arguments)

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 import testlib
 from selfie.common import cli, paths
 
@@ -33,25 +34,47 @@ def test_an_unknown_flag_is_a_usage_error(path):
 def test_without_the_packages_a_command_says_make_setup(tmp_path):
     """A checkout without .venv tells what to do."""
     shutil.copytree(paths.ROOT / "tools", tmp_path / "tools")
-    result = subprocess.run([sys.executable, "-S", "-E", tmp_path / "tools" / "score.py", "README.md"],
-                            capture_output=True, text=True, env={})
+    result = subprocess.run(
+        [sys.executable, "-S", "-E", tmp_path / "tools" / "score.py", "README.md"],
+        capture_output=True,
+        text=True,
+        env={},
+    )
     testlib.assert_one_line_error(result, "run 'make setup'")
 
 
 def test_any_python_finds_the_projects_environment(tiny_run, tiny_lmdb):
     """`python3 tools/score.py` works without activating anything: the command goes on in .venv."""
-    result = subprocess.run([sys.executable, "-S", "-E", "tools/score.py", "--run", tiny_run.folder,
-                             tiny_lmdb.parent / "images" / "test0001.png"],
-                            capture_output=True, text=True, env={}, cwd=paths.ROOT)
+    result = subprocess.run(
+        [
+            sys.executable,
+            "-S",
+            "-E",
+            "tools/score.py",
+            "--run",
+            tiny_run.folder,
+            tiny_lmdb.parent / "images" / "test0001.png",
+        ],
+        capture_output=True,
+        text=True,
+        env={},
+        cwd=paths.ROOT,
+    )
     assert result.returncode == 0 and "test0001.png" in result.stdout, result.stderr
 
 
 def test_without_caffe_a_command_says_make_caffe(tiny_run):
     """All packages are there, but Caffe is not built."""
     import numpy
+
     site_packages = str(Path(numpy.__file__).parents[1])  # as PYTHONPATH its link to Caffe does not count
-    result = subprocess.run([sys.executable, "-S", "tools/score.py", "--run", tiny_run.folder, "README.md"],
-                            capture_output=True, text=True, cwd=paths.ROOT, env={**AS_IS, "PYTHONPATH": site_packages})
+    result = subprocess.run(
+        [sys.executable, "-S", "tools/score.py", "--run", tiny_run.folder, "README.md"],
+        capture_output=True,
+        text=True,
+        cwd=paths.ROOT,
+        env={**AS_IS, "PYTHONPATH": site_packages},
+    )
     testlib.assert_one_line_error(result, "run 'make caffe'")
 
 

@@ -8,6 +8,7 @@ import threading
 import time
 
 import pytest
+
 from selfie.common import parallel
 from selfie.common.errors import SelfieError
 

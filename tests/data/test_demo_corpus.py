@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import polars as pl
 import pytest
+
 from selfie.common import paths
 from selfie.common.errors import SelfieError
 from selfie.data import image
@@ -31,8 +32,12 @@ def made(tmp_path_factory):
     """(folder, planted, manifest, truth) of a small corpus."""
     folder = tmp_path_factory.mktemp("corpus") / "demo"
     planted = corpus.make(folder, users=60, seed=3, jobs=1)
-    return (folder, planted, pl.read_csv(folder / "manifest.csv", schema_overrides=TEXT),
-            pl.read_csv(folder / "truth.csv"))
+    return (
+        folder,
+        planted,
+        pl.read_csv(folder / "manifest.csv", schema_overrides=TEXT),
+        pl.read_csv(folder / "truth.csv"),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -43,15 +48,19 @@ def plan():
 
 def effects(truth):
     """The five planted effects of ordinary selfies, by the module's own description."""
-    return {"light": truth["stops"].to_numpy(), "head": np.log2(truth["face"].to_numpy() * 3) ** 2,
-            "group": truth["heads"].to_numpy() > 1, "border": truth["border"].to_numpy() > 0,
-            "filter": truth["filter"].to_numpy() != "none"}
+    return {
+        "light": truth["stops"].to_numpy(),
+        "head": np.log2(truth["face"].to_numpy() * 3) ** 2,
+        "group": truth["heads"].to_numpy() > 1,
+        "border": truth["border"].to_numpy() > 0,
+        "filter": truth["filter"].to_numpy() != "none",
+    }
 
 
 def label_by_the_rule(posts, truth, group=100):
     """Labels of ordinary posts: sorted by audience, in groups, the top half by likes is good."""
     rows = posts.join(truth.select("id", "kind", "reach"), on="id").filter(pl.col("kind") == "selfie")
-    rows = rows.unique("id").sort("reach", "id")[:rows.height // group * group - group]
+    rows = rows.unique("id").sort("reach", "id")[: rows.height // group * group - group]
     likes = rows["likes"].to_numpy().reshape(-1, group)
     return rows.select("id", label=((likes.argsort(1).argsort(1)) >= group // 2).ravel().astype(int))
 
@@ -61,8 +70,10 @@ def test_every_trouble_is_in_the_files_as_often_as_planted_json_says(made):
     folder, planted, posts, truth = made
     assert planted == paths.read_json(folder / "planted.json")
     counts = planted["trouble"]
-    assert all(counts[name] > 0 for name in ("no_face", "broken", "same_image", "same_id", "no_likes", "bad_date",
-                                             "too_young", "many_tags"))
+    assert all(
+        counts[name] > 0
+        for name in ("no_face", "broken", "same_image", "same_id", "no_likes", "bad_date", "too_young", "many_tags")
+    )
     assert posts.height == planted["rows"] and posts["id"].n_unique() == planted["pictures"] == truth.height
     assert posts.height - posts["id"].n_unique() == counts["same_id"]
     once = posts.unique("id")
@@ -205,9 +216,12 @@ def test_a_face_detector_finds_the_planted_face_where_the_truth_has_it(made):
         picture = image.read(folder / "images" / f"{row['id']}.jpg")
         picture = cv2.resize(picture, (192, 192), interpolation=cv2.INTER_AREA)[..., ::-1].copy()
         boxes = cascade.detect_multi_scale(picture, 1.15, 1, (24, 24), (192, 192), min_neighbor_number=4)
-        near = [box["width"] / 192 / row["face"] for box in boxes
-                if abs((box["c"] + box["width"] / 2) / 192 - row["x"]) < 0.4 * row["face"]
-                and abs((box["r"] + box["height"] / 2) / 192 - row["y"]) < 0.4 * row["face"]]
+        near = [
+            box["width"] / 192 / row["face"]
+            for box in boxes
+            if abs((box["c"] + box["width"] / 2) / 192 - row["x"]) < 0.4 * row["face"]
+            and abs((box["r"] + box["height"] / 2) / 192 - row["y"]) < 0.4 * row["face"]
+        ]
         hits.append(any(0.7 < ratio < 1.35 for ratio in near))
     assert np.mean(hits) >= 0.95
 

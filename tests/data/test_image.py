@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
+
 from selfie.data import image
 from selfie.data.image import BadImage
 
@@ -50,33 +51,42 @@ def others() -> list[Image.Image]:
     return [pil(smooth(seed=seed)) for seed in (1, 2)]
 
 
-@pytest.mark.parametrize(("data", "expected", "tolerance"), [
-    pytest.param(saved(pil(BGR), "JPEG", quality=95), BGR, 2, id="jpeg"),
-    pytest.param(saved(pil(BGR), "JPEG", quality=95, progressive=True), BGR, 2, id="progressive jpeg"),
-    pytest.param(saved(pil(BGR).convert("CMYK"), "JPEG", quality=95), BGR, 2, id="cmyk jpeg"),
-    pytest.param(saved(pil(BGR).convert("L"), "JPEG", quality=95), GRAY, 2, id="gray jpeg"),
-    pytest.param(saved(pil(BGR), "MPO", save_all=True, append_images=others(), quality=95), BGR, 2, id="jpeg and more"),
-    pytest.param(saved(pil(BGR), "PNG"), BGR, 0, id="png"),
-    pytest.param(saved(pil(BGR).convert("LA"), "PNG"), GRAY, 0, id="gray and alpha png"),
-    pytest.param(saved(with_alpha(BGR), "PNG"), BGR, 0, id="alpha png"),
-    pytest.param(saved(pil(BGR).quantize(256), "PNG"), BGR, 6, id="palette png"),
-    pytest.param(sixteen_bit(".png", BGR), BGR, 0, id="16-bit png"),
-    pytest.param(sixteen_bit(".png", GRAY[:, :, 0]), GRAY, 0, id="16-bit gray png"),
-    pytest.param(saved(pil(BGR), "PNG", save_all=True, append_images=others()), BGR, 0, id="animated png"),
-    pytest.param(saved(pil(BGR), "WEBP", quality=95), BGR, 3, id="webp"),
-    pytest.param(saved(with_alpha(BGR), "WEBP", lossless=True, exact=True), BGR, 0, id="alpha webp"),
-    pytest.param(saved(pil(BGR), "WEBP", save_all=True, append_images=others(), lossless=True), BGR, 0,
-                 id="animated webp"),
-    pytest.param(saved(pil(BGR).quantize(256), "GIF"), BGR, 6, id="gif"),
-    pytest.param(saved(pil(BGR).quantize(256), "GIF", save_all=True, append_images=others()), BGR, 6,
-                 id="animated gif"),
-    pytest.param(saved(pil(BGR), "BMP"), BGR, 0, id="bmp"),
-    pytest.param(saved(pil(BGR), "TIFF"), BGR, 0, id="tiff"),
-    pytest.param(saved(pil(BGR), "TIFF", compression="tiff_lzw"), BGR, 0, id="lzw tiff"),
-    pytest.param(saved(pil(BGR).convert("CMYK"), "TIFF"), BGR, 1, id="cmyk tiff"),
-    pytest.param(sixteen_bit(".tiff", BGR), BGR, 0, id="16-bit tiff"),
-    pytest.param(saved(pil(BGR), "TIFF", save_all=True, append_images=others()), BGR, 0, id="tiff of several pages"),
-])
+@pytest.mark.parametrize(
+    ("data", "expected", "tolerance"),
+    [
+        pytest.param(saved(pil(BGR), "JPEG", quality=95), BGR, 2, id="jpeg"),
+        pytest.param(saved(pil(BGR), "JPEG", quality=95, progressive=True), BGR, 2, id="progressive jpeg"),
+        pytest.param(saved(pil(BGR).convert("CMYK"), "JPEG", quality=95), BGR, 2, id="cmyk jpeg"),
+        pytest.param(saved(pil(BGR).convert("L"), "JPEG", quality=95), GRAY, 2, id="gray jpeg"),
+        pytest.param(
+            saved(pil(BGR), "MPO", save_all=True, append_images=others(), quality=95), BGR, 2, id="jpeg and more"
+        ),
+        pytest.param(saved(pil(BGR), "PNG"), BGR, 0, id="png"),
+        pytest.param(saved(pil(BGR).convert("LA"), "PNG"), GRAY, 0, id="gray and alpha png"),
+        pytest.param(saved(with_alpha(BGR), "PNG"), BGR, 0, id="alpha png"),
+        pytest.param(saved(pil(BGR).quantize(256), "PNG"), BGR, 6, id="palette png"),
+        pytest.param(sixteen_bit(".png", BGR), BGR, 0, id="16-bit png"),
+        pytest.param(sixteen_bit(".png", GRAY[:, :, 0]), GRAY, 0, id="16-bit gray png"),
+        pytest.param(saved(pil(BGR), "PNG", save_all=True, append_images=others()), BGR, 0, id="animated png"),
+        pytest.param(saved(pil(BGR), "WEBP", quality=95), BGR, 3, id="webp"),
+        pytest.param(saved(with_alpha(BGR), "WEBP", lossless=True, exact=True), BGR, 0, id="alpha webp"),
+        pytest.param(
+            saved(pil(BGR), "WEBP", save_all=True, append_images=others(), lossless=True), BGR, 0, id="animated webp"
+        ),
+        pytest.param(saved(pil(BGR).quantize(256), "GIF"), BGR, 6, id="gif"),
+        pytest.param(
+            saved(pil(BGR).quantize(256), "GIF", save_all=True, append_images=others()), BGR, 6, id="animated gif"
+        ),
+        pytest.param(saved(pil(BGR), "BMP"), BGR, 0, id="bmp"),
+        pytest.param(saved(pil(BGR), "TIFF"), BGR, 0, id="tiff"),
+        pytest.param(saved(pil(BGR), "TIFF", compression="tiff_lzw"), BGR, 0, id="lzw tiff"),
+        pytest.param(saved(pil(BGR).convert("CMYK"), "TIFF"), BGR, 1, id="cmyk tiff"),
+        pytest.param(sixteen_bit(".tiff", BGR), BGR, 0, id="16-bit tiff"),
+        pytest.param(
+            saved(pil(BGR), "TIFF", save_all=True, append_images=others()), BGR, 0, id="tiff of several pages"
+        ),
+    ],
+)
 def test_every_kind_of_picture_becomes_plain_bgr(data, expected, tolerance):
     """Gray, alpha, palette, CMYK, 16 bits and animations end as H x W x 3 uint8 BGR of the (first) picture."""
     bgr = image.decode(data)
@@ -89,8 +99,16 @@ def test_every_kind_of_picture_becomes_plain_bgr(data, expected, tolerance):
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation_is_applied(kind, orientation):
     """A picture stored turned or mirrored, with the EXIF tag that says so, decodes upright."""
-    stored = {1: BGR, 2: BGR[:, ::-1], 3: BGR[::-1, ::-1], 4: BGR[::-1], 5: BGR.transpose(1, 0, 2),
-              6: np.rot90(BGR), 7: np.rot90(BGR, 2).transpose(1, 0, 2), 8: np.rot90(BGR, -1)}[orientation]
+    stored = {
+        1: BGR,
+        2: BGR[:, ::-1],
+        3: BGR[::-1, ::-1],
+        4: BGR[::-1],
+        5: BGR.transpose(1, 0, 2),
+        6: np.rot90(BGR),
+        7: np.rot90(BGR, 2).transpose(1, 0, 2),
+        8: np.rot90(BGR, -1),
+    }[orientation]
     exif = Image.Exif()
     exif[0x112] = orientation
     bgr = image.decode(saved(pil(stored), kind, exif=exif, quality=98))
@@ -100,35 +118,53 @@ def test_exif_orientation_is_applied(kind, orientation):
 
 def png_header(width: int, height: int) -> bytes:
     """A PNG that claims a size; deflate packs it into a few kilobytes however large it is."""
+
     def chunk(kind: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + \
-        chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(b"\0" * 1000))
+        + chunk(b"IEND", b"")
+    )
 
 
 JPEG = saved(pil(smooth(300, 400)), "JPEG", quality=90)
 
 
-@pytest.mark.parametrize(("data", "reason"), [
-    pytest.param(b"", "empty file", id="empty"),
-    pytest.param(b"this is no picture", "unknown format", id="text"),
-    pytest.param(b"<svg xmlns='http://www.w3.org/2000/svg'/>", "unknown format", id="svg"),
-    pytest.param(JPEG[:3], "broken or truncated", id="3 bytes of a jpeg"),
-    pytest.param(saved(pil(BGR), "GIF").replace(struct.pack("<HH", 80, 60), struct.pack("<HH", 0, 60)),
-                 "broken or truncated", id="no width in a gif"),
-    pytest.param(png_header(0, 10), "broken or truncated", id="no width in a png"),
-    pytest.param(b"RIFF\x24\0\0\0WAVEfmt ", "broken or truncated", id="sound"),
-    pytest.param(png_header(7072, 7072), "over 50 megapixels", id="50.01 megapixels"),
-    pytest.param(png_header(60000, 60000), "over 50 megapixels", id="3600 megapixels"),
-    pytest.param(png_header(7000, 7000), "broken or truncated", id="49 megapixels, but no pixels"),
-    *[pytest.param(saved(pil(smooth(300, 400)), kind)[:-cut], "broken or truncated", id=f"{kind} without {cut} bytes")
-      for kind in ("JPEG", "PNG", "WEBP", "BMP", "GIF") for cut in (1, 20, 600)],
-    pytest.param(saved(pil(BGR), "TIFF")[:-400], "broken or truncated", id="TIFF"),
-    pytest.param(saved(pil(smooth(300, 400)), "JPEG", progressive=True)[:-20], "broken or truncated",
-                 id="progressive JPEG"),
-    pytest.param(saved(pil(smooth(1100, 1100)), "JPEG")[:-20], "broken or truncated", id="large JPEG"),
-])
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        pytest.param(b"", "empty file", id="empty"),
+        pytest.param(b"this is no picture", "unknown format", id="text"),
+        pytest.param(b"<svg xmlns='http://www.w3.org/2000/svg'/>", "unknown format", id="svg"),
+        pytest.param(JPEG[:3], "broken or truncated", id="3 bytes of a jpeg"),
+        pytest.param(
+            saved(pil(BGR), "GIF").replace(struct.pack("<HH", 80, 60), struct.pack("<HH", 0, 60)),
+            "broken or truncated",
+            id="no width in a gif",
+        ),
+        pytest.param(png_header(0, 10), "broken or truncated", id="no width in a png"),
+        pytest.param(b"RIFF\x24\0\0\0WAVEfmt ", "broken or truncated", id="sound"),
+        pytest.param(png_header(7072, 7072), "over 50 megapixels", id="50.01 megapixels"),
+        pytest.param(png_header(60000, 60000), "over 50 megapixels", id="3600 megapixels"),
+        pytest.param(png_header(7000, 7000), "broken or truncated", id="49 megapixels, but no pixels"),
+        *[
+            pytest.param(
+                saved(pil(smooth(300, 400)), kind)[:-cut], "broken or truncated", id=f"{kind} without {cut} bytes"
+            )
+            for kind in ("JPEG", "PNG", "WEBP", "BMP", "GIF")
+            for cut in (1, 20, 600)
+        ],
+        pytest.param(saved(pil(BGR), "TIFF")[:-400], "broken or truncated", id="TIFF"),
+        pytest.param(
+            saved(pil(smooth(300, 400)), "JPEG", progressive=True)[:-20], "broken or truncated", id="progressive JPEG"
+        ),
+        pytest.param(saved(pil(smooth(1100, 1100)), "JPEG")[:-20], "broken or truncated", id="large JPEG"),
+    ],
+)
 def test_hostile_input_is_refused_with_a_fixed_phrase(data, reason, capfd):
     """Bombs, broken and foreign files are a BadImage with a phrase that rejects.csv counts; nothing is printed."""
     for decode in (image.decode, image.decode_square):
@@ -149,7 +185,7 @@ def test_a_bomb_is_refused_before_it_is_decoded(side, monkeypatch):
 def test_warnings_of_the_codecs_stay_off_stderr(capfd):
     """libjpeg's own complaint about damaged data does not reach the terminal; later output of the process does."""
     damaged = bytearray(JPEG)
-    damaged[len(damaged) // 2:len(damaged) // 2 + 40] = b"\xff\xd8" * 20
+    damaged[len(damaged) // 2 : len(damaged) // 2 + 40] = b"\xff\xd8" * 20
     image.decode(bytes(damaged))
     os.write(2, b"still here")
     assert capfd.readouterr().err == "still here"
@@ -163,9 +199,16 @@ def test_reading_files(tmp_path):
     os.mkfifo(tmp_path / "pipe.jpg")
     with open(tmp_path / "huge.jpg", "wb") as file:
         file.truncate(image.MAX_BYTES + 1)
-    for name, reason in [("nothing.jpg", "no such file"), ("a.jpg/b.jpg", "no such file"), ("", "not a file"),
-                         ("pipe.jpg", "not a file"), ("empty.jpg", "empty file"), ("huge.jpg", "file over 200 MB"),
-                         ("a\0.jpg", "cannot be read"), ("x" * 300, "cannot be read")]:
+    for name, reason in [
+        ("nothing.jpg", "no such file"),
+        ("a.jpg/b.jpg", "no such file"),
+        ("", "not a file"),
+        ("pipe.jpg", "not a file"),
+        ("empty.jpg", "empty file"),
+        ("huge.jpg", "file over 200 MB"),
+        ("a\0.jpg", "cannot be read"),
+        ("x" * 300, "cannot be read"),
+    ]:
         with pytest.raises(BadImage, match=f"^{reason}$"):
             image.read(os.path.join(tmp_path, name))
 
@@ -196,9 +239,18 @@ def test_large_pictures_are_halved_before_they_are_interpolated():
     assert np.ptp(image.square(chequered[:512, :256], size=64)) <= 1
 
 
-@pytest.mark.parametrize(("side", "size", "decoded"), [
-    (1023, 256, 1023), (1024, 256, 512), (2046, 256, 1023), (2047, 256, 512), (2048, 256, 512), (4100, 256, 513),
-    (600, 32, 75)])
+@pytest.mark.parametrize(
+    ("side", "size", "decoded"),
+    [
+        (1023, 256, 1023),
+        (1024, 256, 512),
+        (2046, 256, 1023),
+        (2047, 256, 512),
+        (2048, 256, 512),
+        (4100, 256, 513),
+        (600, 32, 75),
+    ],
+)
 def test_large_jpegs_are_decoded_at_reduced_scale(side, size, decoded):
     """By the decoder itself, down to what `square` halves other formats to; never below twice the wanted size."""
     data = saved(pil(smooth(side, side + 10)), "JPEG", quality=90)
@@ -207,9 +259,18 @@ def test_large_jpegs_are_decoded_at_reduced_scale(side, size, decoded):
     assert image.decode(saved(pil(smooth(side, side)), "PNG"), size).shape == (side, side, 3)
 
 
-@pytest.mark.parametrize("options", [
-    {"quality": 85}, {"quality": 85, "progressive": True}, {"quality": 85, "subsampling": 0}, {"mode": "L"},
-    {"mode": "CMYK"}, *[{"orientation": number} for number in range(1, 9)]], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"quality": 85},
+        {"quality": 85, "progressive": True},
+        {"quality": 85, "subsampling": 0},
+        {"mode": "L"},
+        {"mode": "CMYK"},
+        *[{"orientation": number} for number in range(1, 9)],
+    ],
+    ids=str,
+)
 @pytest.mark.parametrize("shape", [(1080, 1350), (1025, 2051)])
 def test_reduced_decoding_stays_close_to_full_decoding(options, shape):
     """Of whatever kind, size and orientation the JPEG is: half a level on average. (More only where a picture of odd

@@ -7,10 +7,11 @@ import subprocess
 import sys
 from datetime import datetime, timedelta, timezone
 
-import label as command
 import numpy as np
 import polars as pl
 import pytest
+
+import label as command
 from selfie.common import paths
 from selfie.common.errors import SelfieError
 from selfie.data import label_report, labels, manifest
@@ -29,20 +30,34 @@ def simulated(rows: int, seed: int = 0, noise: float = 1.0, users: int | None = 
     tags = rng.integers(1, 15, rows)
     likes = np.rint(0.1 * followers * (1 + 0.02 * (tags - 1)) * np.exp(noise * rng.normal(size=rows))).astype(np.int64)
     posted = AS_OF - timedelta(days=31) - pl.Series(rng.integers(0, 10**11, rows)).cast(pl.Duration("ms")).rename("t")
-    return pl.DataFrame({
-        "id": pl.Series(np.arange(rows)).cast(pl.String), "user": "u" + pl.Series(user).cast(pl.String),
-        "followers": followers, "likes": likes, "posted_at": posted.dt.strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "tags": [" ".join(["selfie"] * int(n)) for n in tags],
-    }).with_columns(path=pl.col("id") + ".jpg")
+    return pl.DataFrame(
+        {
+            "id": pl.Series(np.arange(rows)).cast(pl.String),
+            "user": "u" + pl.Series(user).cast(pl.String),
+            "followers": followers,
+            "likes": likes,
+            "posted_at": posted.dt.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "tags": [" ".join(["selfie"] * int(n)) for n in tags],
+        }
+    ).with_columns(path=pl.col("id") + ".jpg")
 
 
 def table(**columns: list) -> pl.DataFrame:
     """Perfect rows save `columns`: each its own user, with 100 followers and as many likes as its number."""
     rows = len(next(iter(columns.values())))
     names = [f"{n}" for n in range(rows)]
-    return pl.DataFrame({"id": names, "path": [f"{n}.jpg" for n in names], "user": [f"u{n}" for n in names],
-                         "followers": [100] * rows, "likes": list(range(rows)), "tags": ["selfie"] * rows,
-                         "posted_at": ["2015-01-01"] * rows, **columns})
+    return pl.DataFrame(
+        {
+            "id": names,
+            "path": [f"{n}.jpg" for n in names],
+            "user": [f"u{n}" for n in names],
+            "followers": [100] * rows,
+            "likes": list(range(rows)),
+            "tags": ["selfie"] * rows,
+            "posted_at": ["2015-01-01"] * rows,
+            **columns,
+        }
+    )
 
 
 def removed(report: dict) -> dict[str, int]:
@@ -64,8 +79,9 @@ def test_audience_does_not_tell_the_label():
     assert set(report["auc"]) == {"audience", "followers", "tags", "audience inside groups", "tags inside groups"}
     assert all(abs(value - 0.5) < 0.01 for value in report["auc"].values())
     assert labelled.height > 90_000
-    scores = labelled.sort("likes").with_columns(label=(pl.int_range(pl.len()) >= pl.len() // 2).cast(pl.Int8),
-                                                 group=pl.lit(0))
+    scores = labelled.sort("likes").with_columns(
+        label=(pl.int_range(pl.len()) >= pl.len() // 2).cast(pl.Int8), group=pl.lit(0)
+    )
     assert label_report.group_auc(scores, "audience").item() > 0.75
 
 
@@ -84,11 +100,16 @@ def test_the_rule_is_that_of_the_post(seed):
     rows = simulated(103, seed)
     labelled, _ = labels.label(rows, Settings(as_of=AS_OF, group_size=10, seed=seed, min_followers=0))
     coin = dict(zip(rows["id"], stable_hash(rows["id"], seed, "coin")))
-    line = sorted(((row["followers"] * (1 + 0.02 * (len(row["tags"].split()) - 1)), coin[row["id"]], row)
-                   for row in rows.to_dicts()), key=lambda entry: entry[:2])
+    line = sorted(
+        (
+            (row["followers"] * (1 + 0.02 * (len(row["tags"].split()) - 1)), coin[row["id"]], row)
+            for row in rows.to_dicts()
+        ),
+        key=lambda entry: entry[:2],
+    )
     expected = {}
     for start in range(0, 100, 10):
-        group = sorted((row["likes"], tie, row["id"]) for _, tie, row in line[start:start + 10])
+        group = sorted((row["likes"], tie, row["id"]) for _, tie, row in line[start : start + 10])
         expected |= {entry[2]: (int(place >= 5), start // 10) for place, entry in enumerate(group)}
     assert {row["id"]: (row["label"], row["group"]) for row in labelled.to_dicts()} == expected
 
@@ -150,12 +171,14 @@ def test_the_order_of_rows_does_not_matter():
     rows = simulated(2000, users=300).with_columns(likes=pl.col("likes") // 20)
     twins = rows.head(100).with_columns(likes=pl.col("likes") + pl.int_range(pl.len()) % 3, path=pl.lit("x") + "path")
     rows = pl.concat([rows, twins]).with_columns(
-        content=pl.when(pl.int_range(pl.len()) % 7 == 0).then((pl.int_range(pl.len()) % 210).cast(pl.String)))
+        content=pl.when(pl.int_range(pl.len()) % 7 == 0).then((pl.int_range(pl.len()) % 210).cast(pl.String))
+    )
     first, report = labels.label(rows, Settings(as_of=AS_OF, group_size=10))
     assert removed(report)["same id"] > 0 and removed(report)["same picture"] > 0
     for seed in range(3):
-        again, again_report = labels.label(rows.sample(fraction=1, shuffle=True, seed=seed),
-                                           Settings(as_of=AS_OF, group_size=10))
+        again, again_report = labels.label(
+            rows.sample(fraction=1, shuffle=True, seed=seed), Settings(as_of=AS_OF, group_size=10)
+        )
         assert again.equals(first) and again_report == report
 
 
@@ -218,7 +241,7 @@ def test_the_hash_is_that_of_its_description():
         raw = text.encode()
         state = stir(len(raw) ^ int.from_bytes(blake2b(f"{purpose}:{seed}".encode(), digest_size=8).digest(), "little"))
         for offset in range(0, len(raw), 8):
-            state = stir(state ^ int.from_bytes(raw[offset:offset + 8], "little"))
+            state = stir(state ^ int.from_bytes(raw[offset : offset + 8], "little"))
         return state
 
     texts = ["", "a", "1234567", "12345678", "123456789", "é" * 9, "x" * 1000, "a\0", "a\0\0"]
@@ -230,57 +253,87 @@ def test_the_hash_is_that_of_its_description():
 # --- filters ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("change, reason", [
-    ({"id": None}, "no id"),
-    ({"path": None}, "no path"),
-    ({"likes": None}, "likes missing or not a whole number"),
-    ({"likes": -1}, "negative likes"),
-    ({"followers": None}, "followers missing or not a whole number"),
-    ({"followers": -5}, "negative followers"),
-    ({"posted_at": None}, "posted_at missing or not a date"),
-    ({"posted_at": "yesterday"}, "posted_at missing or not a date"),
-    ({"posted_at": "2015-02-30"}, "posted_at missing or not a date"),
-    ({"posted_at": "2015-10-25T00:00:01Z"}, "posted after --as-of"),
-    ({"posted_at": "2015-09-25T00:00:01Z"}, "younger than 30 days"),
-    ({"followers": 49}, "fewer than 50 followers"),
-    ({"followers": 50_001}, "more than 50000 followers"),
-    ({"tags": "t " * 21}, "more than 20 tags"),
-    ({"face_count": 0}, "no face"),
-    ({"face_count": None}, "no face"),
-    ({"id": "0"}, "same id"),
-    ({"path": "0.jpg"}, "same picture"),
-    ({"content": "c0"}, "same picture")])
+@pytest.mark.parametrize(
+    "change, reason",
+    [
+        ({"id": None}, "no id"),
+        ({"path": None}, "no path"),
+        ({"likes": None}, "likes missing or not a whole number"),
+        ({"likes": -1}, "negative likes"),
+        ({"followers": None}, "followers missing or not a whole number"),
+        ({"followers": -5}, "negative followers"),
+        ({"posted_at": None}, "posted_at missing or not a date"),
+        ({"posted_at": "yesterday"}, "posted_at missing or not a date"),
+        ({"posted_at": "2015-02-30"}, "posted_at missing or not a date"),
+        ({"posted_at": "2015-10-25T00:00:01Z"}, "posted after --as-of"),
+        ({"posted_at": "2015-09-25T00:00:01Z"}, "younger than 30 days"),
+        ({"followers": 49}, "fewer than 50 followers"),
+        ({"followers": 50_001}, "more than 50000 followers"),
+        ({"tags": "t " * 21}, "more than 20 tags"),
+        ({"face_count": 0}, "no face"),
+        ({"face_count": None}, "no face"),
+        ({"id": "0"}, "same id"),
+        ({"path": "0.jpg"}, "same picture"),
+        ({"content": "c0"}, "same picture"),
+    ],
+)
 def test_what_is_removed_is_counted(change, reason):
     """One bad row among good ones: it is missing from the labels, and its reason is in the report."""
     columns = {"face_count": [1] * 5, "content": [f"c{n}" for n in range(5)]}
     rows = table(**columns)
     if change.get("path"):
         rows = rows.drop("content")
-    rows = rows.with_columns(pl.when(pl.col("id") == "4").then(pl.lit(value)).otherwise(pl.col(name)).alias(name)
-                             for name, value in change.items())
+    rows = rows.with_columns(
+        pl.when(pl.col("id") == "4").then(pl.lit(value)).otherwise(pl.col(name)).alias(name)
+        for name, value in change.items()
+    )
     labelled, report = labels.label(rows, Settings(as_of=AS_OF, group_size=4))
     assert removed(report) == {reason: 1} and labelled.height == 4
     assert report["rows"] == 5 and report["removed"][-1]["remaining"] == report["labelled"] == 4
 
 
-@pytest.mark.parametrize("change", [
-    {"followers": 50}, {"followers": 50_000}, {"tags": "t " * 20}, {"tags": None}, {"likes": 0},
-    {"posted_at": "2015-09-25T00:00:00Z"}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"followers": 50},
+        {"followers": 50_000},
+        {"tags": "t " * 20},
+        {"tags": None},
+        {"likes": 0},
+        {"posted_at": "2015-09-25T00:00:00Z"},
+    ],
+)
 def test_limits_are_inclusive(change):
     """Exactly 50 followers, 20 tags, 30 days, no tags, no likes: all allowed."""
     rows = table(likes=[1, 2, 3, 4]).with_columns(
         pl.when(pl.col("id") == "3").then(pl.lit(value)).otherwise(pl.col(name)).alias(name)
-        for name, value in change.items())
+        for name, value in change.items()
+    )
     assert removed(labels.label(rows, Settings(as_of=AS_OF, group_size=4))[1]) == {}
 
 
-@pytest.mark.parametrize("text, meant", [
-    ("2015-03-01", "2015-03-01T00:00:00"), ("2015-03-01T10:20:30Z", "2015-03-01T10:20:30"),
-    ("2015-03-01 10:20", "2015-03-01T10:20:00"), ("2015-03-01t10:20:30.25z", "2015-03-01T10:20:30.250000"),
-    ("2015-03-01T10:20:30+02:00", "2015-03-01T08:20:30"), ("2015-03-01T10:20-0130", "2015-03-01T11:50:00"),
-    ("2015-03-01 10:20:30+02", "2015-03-01T08:20:30"), (" 2015-03-01 ", "2015-03-01T00:00:00"),
-    ("2015-3-1", None), ("01.03.2015", None), ("1425168000", None), ("2015-13-01", None), ("", None),
-    ("2015-03-01T25:00:00Z", None), ("12015-03-01", None), ("2015-03-01T10:20:30 CET", None), ("2015-03-01x", None)])
+@pytest.mark.parametrize(
+    "text, meant",
+    [
+        ("2015-03-01", "2015-03-01T00:00:00"),
+        ("2015-03-01T10:20:30Z", "2015-03-01T10:20:30"),
+        ("2015-03-01 10:20", "2015-03-01T10:20:00"),
+        ("2015-03-01t10:20:30.25z", "2015-03-01T10:20:30.250000"),
+        ("2015-03-01T10:20:30+02:00", "2015-03-01T08:20:30"),
+        ("2015-03-01T10:20-0130", "2015-03-01T11:50:00"),
+        ("2015-03-01 10:20:30+02", "2015-03-01T08:20:30"),
+        (" 2015-03-01 ", "2015-03-01T00:00:00"),
+        ("2015-3-1", None),
+        ("01.03.2015", None),
+        ("1425168000", None),
+        ("2015-13-01", None),
+        ("", None),
+        ("2015-03-01T25:00:00Z", None),
+        ("12015-03-01", None),
+        ("2015-03-01T10:20:30 CET", None),
+        ("2015-03-01x", None),
+    ],
+)
 def test_dates_are_iso_8601(text, meant):
     """UTC when there is no zone; what is no such date is missing, never guessed."""
     if meant is None:
@@ -295,11 +348,16 @@ def test_timestamps_of_parquet_are_understood(dtype):
     """A column of dates or timestamps serves as well as text, zones respected."""
     days = pl.Series([datetime(2015, 1, 1), datetime(2015, 9, 25), datetime(2015, 9, 26), datetime(2014, 1, 1)])
     days = days.cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
-    days = days.dt.convert_time_zone(dtype.time_zone) if getattr(dtype, "time_zone", None) else (
-        days.dt.replace_time_zone(None))
+    days = (
+        days.dt.convert_time_zone(dtype.time_zone)
+        if getattr(dtype, "time_zone", None)
+        else (days.dt.replace_time_zone(None))
+    )
     rows = table(posted_at=days.cast(dtype).to_list()).with_columns(posted_at=days.cast(dtype))
     assert removed(labels.label(rows, Settings(as_of=AS_OF, group_size=2))[1]) == {
-        "younger than 30 days": 1, "last, incomplete group": 1}
+        "younger than 30 days": 1,
+        "last, incomplete group": 1,
+    }
 
 
 def test_the_crawl_is_as_old_as_its_newest_post():
@@ -307,8 +365,11 @@ def test_the_crawl_is_as_old_as_its_newest_post():
     rows = table(posted_at=["2015-01-01", "2015-01-02", "2015-03-01", "2999-01-01", "junk"])
     _, report = labels.label(rows, Settings(group_size=2))
     assert report["settings"]["as_of"] == "2015-03-01T00:00:00Z" and report["as_of_from"] == "the newest post"
-    assert removed(report) == {"posted_at missing or not a date": 1, "posted after --as-of": 1,
-                               "younger than 30 days": 1}
+    assert removed(report) == {
+        "posted_at missing or not a date": 1,
+        "posted after --as-of": 1,
+        "younger than 30 days": 1,
+    }
 
 
 def test_of_equal_ids_the_latest_count_stays():
@@ -343,12 +404,22 @@ def test_hashes_do_not_depend_on_the_number_of_processes(tmp_path):
 # --- errors and the command ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("changes, complaint", [
-    ({"group_size": 3}, "--group-size is 3"), ({"group_size": 0}, "--group-size is 0"),
-    ({"tag_bonus": float("nan")}, "--tag-bonus"), ({"tag_bonus": -1}, "--tag-bonus"),
-    ({"min_age_days": -1}, "--min-age-days"), ({"min_followers": 10, "max_followers": 9}, "leave nobody"),
-    ({"max_tags": -1}, "--max-tags"), ({"split": (0.5, 0.5)}, "--split is 0.5,0.5:"),
-    ({"split": (0.5, 0.4, 0.2)}, "--split"), ({"split": (1.5, -0.5, 0.0)}, "--split"), ({"rule": "mean"}, "--rule")])
+@pytest.mark.parametrize(
+    "changes, complaint",
+    [
+        ({"group_size": 3}, "--group-size is 3"),
+        ({"group_size": 0}, "--group-size is 0"),
+        ({"tag_bonus": float("nan")}, "--tag-bonus"),
+        ({"tag_bonus": -1}, "--tag-bonus"),
+        ({"min_age_days": -1}, "--min-age-days"),
+        ({"min_followers": 10, "max_followers": 9}, "leave nobody"),
+        ({"max_tags": -1}, "--max-tags"),
+        ({"split": (0.5, 0.5)}, "--split is 0.5,0.5:"),
+        ({"split": (0.5, 0.4, 0.2)}, "--split"),
+        ({"split": (1.5, -0.5, 0.0)}, "--split"),
+        ({"rule": "mean"}, "--rule"),
+    ],
+)
 def test_senseless_settings_are_named(changes, complaint):
     """Each names its flag."""
     with pytest.raises(SelfieError, match=complaint):
@@ -376,8 +447,20 @@ def test_a_missing_column_is_named():
 def test_the_command_writes_labels_and_report(tmp_path, capsys):
     """From the file to labels.csv in the agreed columns, with the report printed and saved beside it."""
     manifest.write(simulated(1000), tmp_path / "m.parquet")
-    command.main(["--manifest", str(tmp_path / "m.parquet"), "--out", str(tmp_path / "labels.csv"), "--as-of",
-                  "2015-10-25", "--group-size", "50", "--seed", "3"])
+    command.main(
+        [
+            "--manifest",
+            str(tmp_path / "m.parquet"),
+            "--out",
+            str(tmp_path / "labels.csv"),
+            "--as-of",
+            "2015-10-25",
+            "--group-size",
+            "50",
+            "--seed",
+            "3",
+        ]
+    )
     written = pl.read_csv(tmp_path / "labels.csv")
     assert (tmp_path / "labels.csv").read_text().startswith("id,path,label,split,user,audience,group,likes\n")
     report = json.loads((tmp_path / "labels.report.json").read_text())
@@ -397,17 +480,21 @@ def test_csv_json_lines_and_parquet_give_the_same_labels(tmp_path):
     assert outputs[0] == outputs[1] == outputs[2]
 
 
-@pytest.mark.parametrize("options, code, complaint", [
-    (["--as-of", "soon"], 1, "error: 'soon' is not a date"),
-    (["--group-size", "7"], 1, "error: --group-size is 7"),
-    (["--split", "0.5,0.2,0.2"], 1, "error: --split"),
-    (["--max-followers", str(10**30)], 0, ""),
-    (["--images", "nowhere"], 1, "error: no such folder of images: nowhere"),
-    (["--min-followers", str(10**15), "--max-followers", str(10**30)], 1, "error: none of the 500 selfies"),
-    (["--rule", "median"], 1, "has no column 'popularity'"),
-    (["--rule", "median", "--max-tags", "3"], 2, "--max-tags mean nothing to --rule median"),
-    (["--out", "labels.txt"], 2, "ends in .csv"),
-    (["--split", "a,b"], 2, "not three numbers")])
+@pytest.mark.parametrize(
+    "options, code, complaint",
+    [
+        (["--as-of", "soon"], 1, "error: 'soon' is not a date"),
+        (["--group-size", "7"], 1, "error: --group-size is 7"),
+        (["--split", "0.5,0.2,0.2"], 1, "error: --split"),
+        (["--max-followers", str(10**30)], 0, ""),
+        (["--images", "nowhere"], 1, "error: no such folder of images: nowhere"),
+        (["--min-followers", str(10**15), "--max-followers", str(10**30)], 1, "error: none of the 500 selfies"),
+        (["--rule", "median"], 1, "has no column 'popularity'"),
+        (["--rule", "median", "--max-tags", "3"], 2, "--max-tags mean nothing to --rule median"),
+        (["--out", "labels.txt"], 2, "ends in .csv"),
+        (["--split", "a,b"], 2, "not three numbers"),
+    ],
+)
 def test_mistakes_are_one_line(tmp_path, options, code, complaint):
     """Exit code 1 for bad input and 2 for wrong usage, one line on stderr, and nothing written."""
     manifest.write(simulated(500), tmp_path / "m.csv")

@@ -20,6 +20,7 @@ import lmdb
 import numpy as np
 import polars as pl
 import pytest
+
 from selfie.common import paths
 from selfie.common.errors import SelfieError
 from selfie.data import datum, image, lmdb_writer
@@ -60,9 +61,16 @@ def records(folder: Path) -> list[tuple[str, bytes]]:
 
 def contents(out: Path) -> dict:
     """All that a build has made: records, lists, rejects, counts."""
-    return {(split, name): value for split in SPLITS for name, value in [
-        ("records", records(out / split)), ("list", (out / split / "list.txt").read_text()),
-        ("rejects", (out / split / "rejects.csv").read_text()), ("meta", paths.read_json(out / split / "meta.json"))]}
+    return {
+        (split, name): value
+        for split in SPLITS
+        for name, value in [
+            ("records", records(out / split)),
+            ("list", (out / split / "list.txt").read_text()),
+            ("rejects", (out / split / "rejects.csv").read_text()),
+            ("meta", paths.read_json(out / split / "meta.json")),
+        ]
+    }
 
 
 def rejects(folder: Path) -> dict[str, str]:
@@ -71,8 +79,16 @@ def rejects(folder: Path) -> dict[str, str]:
 
 
 def make_lmdb(labels: Path, images: Path, out: Path, *options: str) -> list[str]:
-    return [str(paths.ROOT / "tools" / "make_lmdb.py"), "--labels", str(labels), "--images", str(images),
-            "--out", str(out), *options]
+    return [
+        str(paths.ROOT / "tools" / "make_lmdb.py"),
+        "--labels",
+        str(labels),
+        "--images",
+        str(images),
+        "--out",
+        str(out),
+        *options,
+    ]
 
 
 # --- Datum -----------------------------------------------------------------------------------------------------------
@@ -82,8 +98,9 @@ def make_lmdb(labels: Path, images: Path, out: Path, *options: str) -> list[str]
 def test_datum_is_what_protobuf_writes(label):
     """Every byte of a raw and of a JPEG Datum equals the serialisation of caffe_pb2.Datum, and decodes again."""
     bgr = picture(0, 33, 47)
-    raw = pycaffe.caffe_pb2().Datum(channels=3, height=33, width=47, data=bgr.transpose(2, 0, 1).tobytes(), label=label,
-                                encoded=False)
+    raw = pycaffe.caffe_pb2().Datum(
+        channels=3, height=33, width=47, data=bgr.transpose(2, 0, 1).tobytes(), label=label, encoded=False
+    )
     assert datum.encode_raw(bgr, label) == raw.SerializeToString()
     pixels, found = datum.decode(raw.SerializeToString())
     assert np.array_equal(pixels, bgr)
@@ -93,8 +110,10 @@ def test_datum_is_what_protobuf_writes(label):
     encoded.ParseFromString(datum.encode_jpeg(bgr, label))
     assert (encoded.label, encoded.encoded) == (label, True)
     assert datum.encode_jpeg(bgr, label) == encoded.SerializeToString()
-    assert np.array_equal(datum.decode(encoded.SerializeToString())[0],
-                          cv2.imdecode(np.frombuffer(encoded.data, np.uint8), cv2.IMREAD_COLOR))
+    assert np.array_equal(
+        datum.decode(encoded.SerializeToString())[0],
+        cv2.imdecode(np.frombuffer(encoded.data, np.uint8), cv2.IMREAD_COLOR),
+    )
 
 
 def test_jpeg_keeps_colours_at_full_resolution():
@@ -107,8 +126,10 @@ def test_jpeg_keeps_colours_at_full_resolution():
     assert len(datum.encode_jpeg(noise, 0, 50)) < len(datum.encode_jpeg(noise, 0, 95)) / 2
 
 
-@pytest.mark.parametrize("damage", [lambda d: d[:-3], lambda d: b"", lambda d: d[:1000], lambda d: d + b"\x35\0\0\0\0",
-                                    lambda d: b"\x08\x04" + d[2:]])
+@pytest.mark.parametrize(
+    "damage",
+    [lambda d: d[:-3], lambda d: b"", lambda d: d[:1000], lambda d: d + b"\x35\0\0\0\0", lambda d: b"\x08\x04" + d[2:]],
+)
 def test_a_damaged_datum_is_an_error(damage):
     """Cut off, empty, with floats or of a wrong shape: ValueError, never wrong pixels."""
     with pytest.raises(ValueError, match="Datum"):
@@ -141,10 +162,23 @@ def test_raw_pixels_are_those_of_convert_imageset(tmp_path):
 
     listing = [line.split("\t") for line in (tmp_path / "lmdb" / "train" / "list.txt").read_text().splitlines()]
     (tmp_path / "list").write_text("".join(f"{path} {label}\n" for _, label, path in listing))
-    subprocess.run([CONVERT_IMAGESET, "--resize_height=256", "--resize_width=256", f"{images}/", tmp_path / "list",
-                    tmp_path / "caffe"], check=True, capture_output=True)
-    with lmdb.open(str(tmp_path / "caffe"), readonly=True, lock=False) as env, env.begin() as transaction, \
-            Database(tmp_path / "lmdb" / "train") as ours:
+    subprocess.run(
+        [
+            CONVERT_IMAGESET,
+            "--resize_height=256",
+            "--resize_width=256",
+            f"{images}/",
+            tmp_path / "list",
+            tmp_path / "caffe",
+        ],
+        check=True,
+        capture_output=True,
+    )
+    with (
+        lmdb.open(str(tmp_path / "caffe"), readonly=True, lock=False) as env,
+        env.begin() as transaction,
+        Database(tmp_path / "lmdb" / "train") as ours,
+    ):
         theirs = [datum.decode(value) for _, value in transaction.cursor()]
         assert len(theirs) == len(ours) == len(rows)
         for (expected, expected_label), (_, pixels, label) in zip(theirs, ours):
@@ -160,7 +194,7 @@ def test_caffe_reads_what_scoring_computes(tmp_path, raw):
     mean = (103.939, 116.779, 123.68)
     (tmp_path / "net.prototxt").write_text(f"""
         layer {{ name: "data" type: "Data" top: "data" top: "label" include {{ phase: TEST }}
-                 transform_param {{ crop_size: 227 {' '.join(f'mean_value: {value}' for value in mean)} }}
+                 transform_param {{ crop_size: 227 {" ".join(f"mean_value: {value}" for value in mean)} }}
                  data_param {{ source: "{tmp_path}/lmdb/train" backend: LMDB batch_size: 9 }} }}""")
     caffe = pycaffe.caffe()
     reader = caffe.Net(str(tmp_path / "net.prototxt"), caffe.TEST)
@@ -217,9 +251,16 @@ def test_the_order_is_shuffled_by_the_seed_alone(tmp_path):
 def test_rejects_are_listed_with_reasons_and_the_rest_is_built(tmp_path):
     """Bad pictures, repeated ones and unusable paths stand in rejects.csv; every row is a record or a reject."""
     images = tmp_path / "images"
-    extra = [("gone", "gone.png", 1, "train"), ("empty", "empty.png", 1, "train"), ("text", "text.jpg", 0, "train"),
-             ("cut", "cut.png", 0, "val"), ("folder", "sub", 0, "val"), ("newline", "a\nb.png", 0, "train"),
-             ("twin", "twin.png", 0, "train"), ("leak", "0.png", 0, "test")]
+    extra = [
+        ("gone", "gone.png", 1, "train"),
+        ("empty", "empty.png", 1, "train"),
+        ("text", "text.jpg", 0, "train"),
+        ("cut", "cut.png", 0, "val"),
+        ("folder", "sub", 0, "val"),
+        ("newline", "a\nb.png", 0, "train"),
+        ("twin", "twin.png", 0, "train"),
+        ("leak", "0.png", 0, "test"),
+    ]
     labels, images = corpus(tmp_path, 10, extra)
     (images / "empty.png").touch()
     (images / "text.jpg").write_text("no picture")
@@ -231,8 +272,12 @@ def test_rejects_are_listed_with_reasons_and_the_rest_is_built(tmp_path):
     reasons = rejects(tmp_path / "lmdb" / "train")
     twin = reasons.pop("twin", None) or reasons.pop("s0001")
     assert twin in ("same image as s0001", "same image as twin")
-    assert reasons == {"gone": "no such file", "empty": "empty file", "text": "unknown format",
-                       "newline": "control character in the path"}
+    assert reasons == {
+        "gone": "no such file",
+        "empty": "empty file",
+        "text": "unknown format",
+        "newline": "control character in the path",
+    }
     assert rejects(tmp_path / "lmdb" / "val") == {"cut": "broken or truncated", "folder": "not a file"}
     assert rejects(tmp_path / "lmdb" / "test") == {"leak": "same image as s0000"}
     assert metas["train"]["rejects"]["same image"] == 1
@@ -241,7 +286,7 @@ def test_rejects_are_listed_with_reasons_and_the_rest_is_built(tmp_path):
 
 def test_odd_ids_become_usable_keys(tmp_path):
     """Unicode stays, control characters become '_', what exceeds LMDB's 511 bytes is cut between characters."""
-    ids = ["snow \u2603, \"quoted\"", "tab\there", "line\nbreak", "x" * 2000, "\u00fc" * 400, "a/b/../c"]
+    ids = ['snow \u2603, "quoted"', "tab\there", "line\nbreak", "x" * 2000, "\u00fc" * 400, "a/b/../c"]
     labels, images = corpus(tmp_path, len(ids))
     write_labels(labels, [(name, f"{number}.png", 5, "train") for number, name in enumerate(ids)])
     lmdb_writer.build(labels, images, tmp_path / "lmdb", size=16, jobs=1)
@@ -272,8 +317,9 @@ def killed(arguments: list[str], data: Path, generator: random.Random) -> bool:
     False if it ended before that.
     """
     before = data.stat().st_size if data.exists() else 1 << 20  # more than an empty database
-    process = subprocess.Popen([sys.executable, *arguments], start_new_session=True, stdout=subprocess.DEVNULL,
-                               stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, *arguments], start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     while process.poll() is None and not (data.exists() and data.stat().st_size > before):
         time.sleep(0.002)
     time.sleep(generator.uniform(0, 0.15))
@@ -311,8 +357,11 @@ def unfinished(tmp_path: Path, whole: Path, records: int) -> Path:
     (out / "train").mkdir(parents=True)
     inputs = paths.read_json(whole / "train" / "meta.json")["inputs"]
     (out / "unfinished.json").write_text(json.dumps(inputs))
-    with Database(whole / "train") as found, lmdb_writer._writable(out / "train") as env, \
-            open(out / "train" / "journal.tsv", "w") as journal:
+    with (
+        Database(whole / "train") as found,
+        lmdb_writer._writable(out / "train") as env,
+        open(out / "train" / "journal.tsv", "w") as journal,
+    ):
         for key, value in list(found.items())[:records]:
             lmdb_writer._commit(env, journal, [(key.encode(), value)], [f"+\t{os.urandom(16).hex()}\t{'0' * 64}\n"])
         journal.write(f"-\tan earlier reject\n+\t{'a' * 32}\t{'b' * 64}\n-\tlost\n+\t1234")
@@ -399,17 +448,20 @@ def test_two_builds_at_once_are_refused(tmp_path):
 # --- errors ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("text", "words"), [
-    ("", "cannot be read as CSV"),
-    ("id,path,label,split\n", "no rows"),
-    ("id,path,label\na,0.png,1\n", "has no column split"),
-    ("id,path,label,split\na,0.png,good,train\n", "label 'good' is not an integer"),
-    ("id,path,label,split\na,0.png,-1,train\n", "label '-1' is not an integer"),
-    ("id,path,label,split\na,0.png,1,dev\n", "split 'dev' is none of train, val, test"),
-    ("id,path,label,split\na,0.png,1,train\na,1.png,1,val\n", "id 'a' occurs more than once"),
-    ("id,path,label,split\na,,1,train\n", "1 of 1 rows have no path"),
-    ("id,path,label,split\na,0.png,1,train\nb,none.png,1,val\n", "none of the 1 pictures of split val can be used"),
-])
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "cannot be read as CSV"),
+        ("id,path,label,split\n", "no rows"),
+        ("id,path,label\na,0.png,1\n", "has no column split"),
+        ("id,path,label,split\na,0.png,good,train\n", "label 'good' is not an integer"),
+        ("id,path,label,split\na,0.png,-1,train\n", "label '-1' is not an integer"),
+        ("id,path,label,split\na,0.png,1,dev\n", "split 'dev' is none of train, val, test"),
+        ("id,path,label,split\na,0.png,1,train\na,1.png,1,val\n", "id 'a' occurs more than once"),
+        ("id,path,label,split\na,,1,train\n", "1 of 1 rows have no path"),
+        ("id,path,label,split\na,0.png,1,train\nb,none.png,1,val\n", "none of the 1 pictures of split val can be used"),
+    ],
+)
 def test_labels_that_cannot_be_used_are_one_line(tmp_path, text, words):
     """Each mistake in the labels is named; no database is left that looks finished."""
     labels, images = corpus(tmp_path, 2)
@@ -437,9 +489,16 @@ def test_a_mistaken_image_folder_can_be_corrected(tmp_path):
     assert lmdb_writer.build(labels, images, tmp_path / "lmdb", size=16, jobs=1)["train"]["count"] == 6
 
 
-@pytest.mark.parametrize("wreck", [lambda f: (f / "meta.json").unlink(), lambda f: (f / "data.mdb").unlink(),
-                                   lambda f: (f / "data.mdb").write_bytes(b"x" * 9000), shutil.rmtree,
-                                   lambda f: (f / "meta.json").write_text('{"count": 3}')])
+@pytest.mark.parametrize(
+    "wreck",
+    [
+        lambda f: (f / "meta.json").unlink(),
+        lambda f: (f / "data.mdb").unlink(),
+        lambda f: (f / "data.mdb").write_bytes(b"x" * 9000),
+        shutil.rmtree,
+        lambda f: (f / "meta.json").write_text('{"count": 3}'),
+    ],
+)
 def test_only_finished_databases_open(tmp_path, wreck):
     """Without meta.json, without or with damaged data, or with another number of records: one line, not data."""
     labels, images = corpus(tmp_path, 10)

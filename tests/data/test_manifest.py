@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import import_ucf
 import polars as pl
 import pytest
+
+import import_ucf
 from selfie.common.errors import SelfieError
 from selfie.data import importers, manifest
 
@@ -12,11 +13,20 @@ FORMATS = (".csv", ".jsonl", ".ndjson", ".parquet")
 
 
 def _table() -> pl.DataFrame:
-    return pl.DataFrame({
-        "id": ["007", "é,\"quoted\"", "3"], "path": ["a/007.jpg", "b c.jpg", "3.jpg"], "user": ["12", None, "x"],
-        "followers": [10, None, 2**40], "likes": [0, -3, None], "tags": ["selfie me", None, "selfie"],
-        "posted_at": ["2015-01-01T00:00:00Z", "yesterday", None], "face_count": [1, None, 2],
-        "popularity": [1.5, None, 3.0], "camera": ["front", None, "007"]})
+    return pl.DataFrame(
+        {
+            "id": ["007", 'é,"quoted"', "3"],
+            "path": ["a/007.jpg", "b c.jpg", "3.jpg"],
+            "user": ["12", None, "x"],
+            "followers": [10, None, 2**40],
+            "likes": [0, -3, None],
+            "tags": ["selfie me", None, "selfie"],
+            "posted_at": ["2015-01-01T00:00:00Z", "yesterday", None],
+            "face_count": [1, None, 2],
+            "popularity": [1.5, None, 3.0],
+            "camera": ["front", None, "007"],
+        }
+    )
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
@@ -40,9 +50,22 @@ def test_only_the_asked_columns_are_read(tmp_path):
     assert manifest.read(tmp_path / "m.csv", ["likes", "id", "nothing"]).columns == ["id", "likes"]
 
 
-@pytest.mark.parametrize("written, meant", [
-    ("12", 12), (" 12 ", 12), ("12.0", 12), ("-4", -4), ("1.5", None), ("n/a", None), ("", None), ("nan", None),
-    ("inf", None), ("99999999999999999999", None), ("12 likes", None)])
+@pytest.mark.parametrize(
+    "written, meant",
+    [
+        ("12", 12),
+        (" 12 ", 12),
+        ("12.0", 12),
+        ("-4", -4),
+        ("1.5", None),
+        ("n/a", None),
+        ("", None),
+        ("nan", None),
+        ("inf", None),
+        ("99999999999999999999", None),
+        ("12 likes", None),
+    ],
+)
 def test_a_number_is_a_whole_number_or_missing(tmp_path, written, meant):
     """No text is guessed at: what is not a whole number is missing, so the labels can count it."""
     (tmp_path / "m.csv").write_text(f"id,likes\n1,{written}\n")
@@ -63,16 +86,20 @@ def test_json_lines_may_mix_numbers_and_text(tmp_path):
     assert manifest.read(tmp_path / "m.jsonl")["likes"].to_list() == [3, None, 5]
 
 
-@pytest.mark.parametrize("name, content, complaint", [
-    ("m.csv", b"id,path\n1,2\n3,4,5\n", "line 3 has 3 fields, the header 2"),
-    ("m.csv", b'id,path\n1,"2\n', "line 2"),
-    ("m.csv", b"id,path\n1,\xff\xfe\n", "not UTF-8"),
-    ("m.csv", b"", "empty"),
-    ("m.jsonl", b'{"id": 1}\n{id: 2}\n', "line 2 is not JSON"),
-    ("m.jsonl", b'{"id": 1}\n[2]\n', "line 2 is not a JSON object"),
-    ("m.jsonl", b"", "empty"),
-    ("m.parquet", b"not parquet at all", "cannot read"),
-    ("m.xlsx", b"", "not '.xlsx'")])
+@pytest.mark.parametrize(
+    "name, content, complaint",
+    [
+        ("m.csv", b"id,path\n1,2\n3,4,5\n", "line 3 has 3 fields, the header 2"),
+        ("m.csv", b'id,path\n1,"2\n', "line 2"),
+        ("m.csv", b"id,path\n1,\xff\xfe\n", "not UTF-8"),
+        ("m.csv", b"", "empty"),
+        ("m.jsonl", b'{"id": 1}\n{id: 2}\n', "line 2 is not JSON"),
+        ("m.jsonl", b'{"id": 1}\n[2]\n', "line 2 is not a JSON object"),
+        ("m.jsonl", b"", "empty"),
+        ("m.parquet", b"not parquet at all", "cannot read"),
+        ("m.xlsx", b"", "not '.xlsx'"),
+    ],
+)
 def test_a_broken_file_is_one_line_that_says_where(tmp_path, name, content, complaint):
     """The message names the file and, where there are lines, the line."""
     (tmp_path / name).write_bytes(content)
@@ -128,18 +155,27 @@ def test_ucf_is_imported(tmp_path):
     (tmp_path / "ucf.txt").write_text(_ucf_line() + _ucf_line("b", "3", "0 " * 36))
     table = importers.from_ucf(tmp_path / "ucf.txt")
     assert table.select("id", "path", "popularity", "partial_faces", "dim_lighting").rows() == [
-        ("00a", "00a.jpg", 4.656, 1, -1), ("b", "b.jpg", 3.0, 0, 0)]
+        ("00a", "00a.jpg", 4.656, 1, -1),
+        ("b", "b.jpg", 3.0, 0, 0),
+    ]
     assert table.width == 3 + 36
     import_ucf.main([str(tmp_path / "ucf.txt"), "--out", str(tmp_path / "ucf.csv")])
-    assert manifest.read(tmp_path / "ucf.csv").select("id", "path", "popularity").equals(
-        table.select("id", "path", "popularity"))
+    assert (
+        manifest.read(tmp_path / "ucf.csv")
+        .select("id", "path", "popularity")
+        .equals(table.select("id", "path", "popularity"))
+    )
 
 
-@pytest.mark.parametrize("line, complaint", [
-    ("a 1 0 0\n", "line 2: 4 fields, expected 38"),
-    (_ucf_line(score="good"), "line 2: the popularity score 'good'"),
-    (_ucf_line(score="nan"), "line 2: the popularity score 'nan'"),
-    (_ucf_line(attributes="0 2 " + "0 " * 34), "line 2: is_female is '2'")])
+@pytest.mark.parametrize(
+    "line, complaint",
+    [
+        ("a 1 0 0\n", "line 2: 4 fields, expected 38"),
+        (_ucf_line(score="good"), "line 2: the popularity score 'good'"),
+        (_ucf_line(score="nan"), "line 2: the popularity score 'nan'"),
+        (_ucf_line(attributes="0 2 " + "0 " * 34), "line 2: is_female is '2'"),
+    ],
+)
 def test_a_bad_ucf_line_is_named(tmp_path, line, complaint):
     """The error gives the line and the field."""
     (tmp_path / "ucf.txt").write_text(_ucf_line() + line)

@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 from caffe.proto import caffe_pb2
 from PIL import Image
+
 from selfie.common import paths
 
 BINARY = paths.BUILD / "caffe" / "bin" / "caffe"
@@ -171,7 +172,8 @@ def test_training_leaves_its_snapshots_and_nothing_else(tmp_path, fmt, suffix):
     result = train(write_solver(tmp_path, fmt=fmt, more="snapshot: 5"))
     assert result.returncode == 0, result.stderr
     assert snapshots(tmp_path) == sorted(
-        f"s_iter_{n}.{kind}{suffix}" for n in (5, 10) for kind in ("caffemodel", "solverstate"))
+        f"s_iter_{n}.{kind}{suffix}" for n in (5, 10) for kind in ("caffemodel", "solverstate")
+    )
     again = train(tmp_path / "solver.prototxt", "-snapshot", tmp_path / f"s_iter_5.solverstate{suffix}")
     assert again.returncode == 0, again.stderr
     assert "Iteration 5 " in again.stderr and "Iteration 4 " not in again.stderr
@@ -498,7 +500,9 @@ def net(tmp, inputs, layers, size=24, outputs=32):
 
 def test_another_thread_reads_blobs_while_a_net_computes(tmp_path):
     """No crash, and the net gives what it gives alone; oneDNN's values are unpacked for the reader meanwhile."""
-    code = CONVOLUTIONS + f"""
+    code = (
+        CONVOLUTIONS
+        + f"""
 net = net({str(tmp_path)!r}, 16, 6)
 generator = np.random.default_rng(0)
 for blobs in net.params.values():
@@ -521,12 +525,15 @@ done.set()
 reader.join()
 assert len(reads) > 1000
 """
+    )
     python(code, {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"})
 
 
 def test_weights_written_while_a_net_computes_hold_from_the_next_pass_on(tmp_path):
     """oneDNN keeps weights in an order of its own: those that were read in the midst of the writing must not stay."""
-    code = CONVOLUTIONS + f"""
+    code = (
+        CONVOLUTIONS
+        + f"""
 net = net({str(tmp_path)!r}, 256, 1, size=4, outputs=512)
 weights, bias = net.params["c1"]
 bias.data[...] = 0
@@ -546,6 +553,7 @@ for trial in range(200):
     net.forward()
     np.testing.assert_allclose(net.blobs["c1"].data[0, :, 1, 1], 256 * 9 * value, rtol=1e-4)
 """
+    )
     python(code, {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"})
 
 
@@ -553,7 +561,9 @@ for trial in range(200):
 def test_python_ends_while_a_daemon_thread_computes(tmp_path, callback):
     """With exit status 0: C++ must not end the program because Python ends that thread, wherever that is just then."""
     for delay in np.linspace(0.05, 0.1, 10):
-        python(CONVOLUTIONS + f"""
+        python(
+            CONVOLUTIONS
+            + f"""
 net = net({str(tmp_path)!r}, 16, 2, size=6)
 {callback}
 def work():
@@ -561,7 +571,9 @@ def work():
         net.forward()
 threading.Thread(target=work, daemon=True).start()
 time.sleep({delay})
-""", os.environ)
+""",
+            os.environ,
+        )
 
 
 # ---[ The build script and the patch queue
@@ -627,11 +639,14 @@ def test_a_gpu_without_a_driver_is_one_line(tmp_path):
     assert "no NVIDIA driver" in line and "CUDA=13" in line
 
 
-@pytest.mark.parametrize("answer, refusal", [
-    ("9.0\n9.0\n", "ARCH=1: CUDA 13 "),
-    ("7.0\n9.0\n", "ARCH=1: CUDA 11.8 "),
-    ('Field "compute_cap" is not a valid field to query.\n', "ARCH=1: CUDA 11.8 "),  # as drivers for a K40 say
-])
+@pytest.mark.parametrize(
+    "answer, refusal",
+    [
+        ("9.0\n9.0\n", "ARCH=1: CUDA 13 "),
+        ("7.0\n9.0\n", "ARCH=1: CUDA 11.8 "),
+        ('Field "compute_cap" is not a valid field to query.\n', "ARCH=1: CUDA 11.8 "),  # as drivers for a K40 say
+    ],
+)
 def test_a_gpu_gets_the_toolkit_that_knows_it(tmp_path, answer, refusal):
     """Turing and newer: CUDA 13; older ones, and those whose driver cannot tell: 11.8. (Refused: ARCH=1 is none.)"""
     (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\necho '{answer}'\n")

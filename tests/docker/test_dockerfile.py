@@ -8,6 +8,7 @@ import subprocess
 
 import prove_dockerfile
 import pytest
+
 from selfie.common import paths
 
 DOCKER = paths.ROOT / "docker"

@@ -7,6 +7,7 @@ import json
 
 import numpy as np
 import pytest
+
 import testlib
 from selfie.common import paths, stats
 from selfie.common.errors import SelfieError
@@ -47,9 +48,16 @@ def unpadded(tiny_run) -> crops.Searcher:
     folder = paths.PROTOTXT / "demo"
     found = crops.Searcher(tiny_run)
     found.variant = dataclasses.replace(tiny_run.variant, crop=200)
-    found.net, grown = (_from_text((folder / f"{kind}.prototxt").read_text().replace("pad: 1 ", "")
-                                   .replace("kernel_size: 7", "kernel_size: 3").replace("224", "200"))
-                        for kind in ("deploy", "deploy_conv"))
+    found.net, grown = (
+        _from_text(
+            (folder / f"{kind}.prototxt")
+            .read_text()
+            .replace("pad: 1 ", "")
+            .replace("kernel_size: 7", "kernel_size: 3")
+            .replace("224", "200")
+        )
+        for kind in ("deploy", "deploy_conv")
+    )
     surgery.transplant(randomized(found.net), grown)
     found._grown = grown, surgery.steps(grown, 200)
     return found
@@ -57,6 +65,7 @@ def unpadded(tiny_run) -> crops.Searcher:
 
 def _from_text(text: str):
     import tempfile
+
     with tempfile.NamedTemporaryFile("w", suffix=".prototxt") as file:
         file.write(text)
         file.flush()
@@ -80,7 +89,9 @@ def test_the_convolutional_net_is_the_same_net(searcher):
     """For one window its probabilities are the deploy net's; its stride is what the architecture says."""
     pictures = np.random.default_rng(1).integers(0, 256, (3, 256, 256, 3), dtype=np.uint8)
     grown, steps = searcher.grown()
-    apart = caffe_net.scores(searcher.net, pictures, searcher.variant) - caffe_net.scores(grown, pictures, searcher.variant)
+    apart = caffe_net.scores(searcher.net, pictures, searcher.variant) - caffe_net.scores(
+        grown, pictures, searcher.variant
+    )
     assert np.abs(apart).max() < 1e-6
     assert steps == {"demo": 8, "squeezenet": 16}[searcher.variant.name]
 
@@ -100,9 +111,12 @@ def test_a_net_without_scores_is_refused(tiny_run):
 
 # --- geometry --------------------------------------------------------------------------------------------------------
 
-SPACES = [crops.Space(1000, 700), crops.Space(301, 900, aspect=0.8, min_scale=0.3),
-          crops.Space(640, 640, aspect=1.5, min_scale=0.2, keep=crops.Window(400, 300, 180, 150)),
-          crops.Space(512, 700, min_scale=0.5, keep=crops.Window(0, 650, 50, 50))]
+SPACES = [
+    crops.Space(1000, 700),
+    crops.Space(301, 900, aspect=0.8, min_scale=0.3),
+    crops.Space(640, 640, aspect=1.5, min_scale=0.2, keep=crops.Window(400, 300, 180, 150)),
+    crops.Space(512, 700, min_scale=0.5, keep=crops.Window(0, 650, 50, 50)),
+]
 
 
 @pytest.mark.parametrize("allowed", SPACES)
@@ -172,7 +186,7 @@ def test_a_level_holds_the_pixels_of_its_crops(photo, steps, wanted):
         resized = crops.level(photo, part, steps)
         for number, window in enumerate(part.windows):
             row, column = (256 // steps * place for place in divmod(number, part.columns))
-            seen = resized[row:row + 256, column:column + 256]
+            seen = resized[row : row + 256, column : column + 256]
             np.testing.assert_array_equal(seen[1:-1, 1:-1], image.square(window.cut(photo))[1:-1, 1:-1])
 
 
@@ -198,8 +212,10 @@ def test_with_padding_the_map_proposes_well(tiny_run, photo):
     found = crops.Searcher(tiny_run)
     windows, mapped = found.survey(photo, crops.space(photo, found.variant))
     exact = found.exact(photo, windows)
-    print(f"map against exact: mean difference {np.abs(mapped - exact).mean():.4f}, "
-          f"largest {np.abs(mapped - exact).max():.4f}, rank correlation {stats.spearman(mapped, exact):.3f}")
+    print(
+        f"map against exact: mean difference {np.abs(mapped - exact).mean():.4f}, "
+        f"largest {np.abs(mapped - exact).max():.4f}, rank correlation {stats.spearman(mapped, exact):.3f}"
+    )
     assert stats.spearman(mapped, exact) > 0.8
 
 
@@ -227,8 +243,9 @@ def test_the_best_are_exact_sorted_different_and_repeatable(tiny_run, photo, met
     for number, one in enumerate(windows):
         for other in windows[:number]:
             assert overlap(one, other) <= crops.SAME
-    assert result.original == pytest.approx(float(caffe_net.scores(searcher.net, image.square(photo)[None],
-                                                             searcher.variant)[0]), abs=1e-6)
+    assert result.original == pytest.approx(
+        float(caffe_net.scores(searcher.net, image.square(photo)[None], searcher.variant)[0]), abs=1e-6
+    )
 
 
 def overlap(one: crops.Window, other: crops.Window) -> float:
@@ -275,8 +292,20 @@ def test_the_command_tells_and_draws(tiny_run, photo, tmp_path):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         image.write(tmp_path / name / "me.png", photo)
-    result = testlib.command("pycaffe_scripts/crops.py", tmp_path / "a", tmp_path / "b" / "me.png", "--run",
-                             tiny_run.folder, "--top", 2, "--aspect", "4:5", "--json", "--out", tmp_path / "out")
+    result = testlib.command(
+        "pycaffe_scripts/crops.py",
+        tmp_path / "a",
+        tmp_path / "b" / "me.png",
+        "--run",
+        tiny_run.folder,
+        "--top",
+        2,
+        "--aspect",
+        "4:5",
+        "--json",
+        "--out",
+        tmp_path / "out",
+    )
     assert result.returncode == 0, result.stderr
     told = [json.loads(line) for line in result.stdout.splitlines()]
     assert [one["score"] for one in told] == [told[0]["score"]] * 2
@@ -287,8 +316,10 @@ def test_the_command_tells_and_draws(tiny_run, photo, tmp_path):
         assert crop["left"] == pytest.approx(crop["x"] * 512)
         assert crop["width"] / crop["height"] == pytest.approx(0.8, abs=0.01)
     names = {path.name for path in (tmp_path / "out").iterdir()}
-    assert names == {"crops.png", *(f"{stem}_{what}.png" for stem in ("me", "me-2")
-                                    for what in ("crop1", "crop2", "heat"))}
+    assert names == {
+        "crops.png",
+        *(f"{stem}_{what}.png" for stem in ("me", "me-2") for what in ("crop1", "crop2", "heat")),
+    }
 
 
 def test_mistakes_are_one_line(tiny_run, photo, tmp_path):
@@ -297,8 +328,12 @@ def test_mistakes_are_one_line(tiny_run, photo, tmp_path):
     image.write(tmp_path / "gray.png", np.full((300, 300, 3), 99, np.uint8))
     base = ("pycaffe_scripts/crops.py", "--run", tiny_run.folder, "--out", tmp_path / "out")
     testlib.assert_one_line_error(testlib.command(*base, tmp_path / "small.png"), "small.png", "300 x 200", "224")
-    testlib.assert_one_line_error(testlib.command(*base, tmp_path / "gray.png", "--keep-face", "--detector", "lbp"),
-                                  "gray.png", "no face", "--keep-face")
+    testlib.assert_one_line_error(
+        testlib.command(*base, tmp_path / "gray.png", "--keep-face", "--detector", "lbp"),
+        "gray.png",
+        "no face",
+        "--keep-face",
+    )
     testlib.assert_one_line_error(testlib.command(*base, "no_such.png"), "no_such.png", "no such file")
     assert testlib.command(*base, "x.png", "--min-scale", 0).returncode == 2
     assert testlib.command(*base, "x.png", "--aspect", "wide").returncode == 2

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 import testlib
 from selfie.common import paths
 from selfie.common.errors import SelfieError
@@ -42,7 +43,7 @@ def test_a_row_is_what_the_net_says_of_that_picture(tiny_run, tiny_lmdb, feature
         assert told == pytest.approx(scored[name], abs=1e-6)
     name = features.table["name"][7]
     picture = image.square(image.read(tiny_lmdb.parent / "images" / f"{name[9:]}.png"))
-    expected, = caffe_net.forward(tiny_run.net(), picture[None], tiny_run.variant, ("fc7",))
+    (expected,) = caffe_net.forward(tiny_run.net(), picture[None], tiny_run.variant, ("fc7",))
     np.testing.assert_allclose(features[name], expected[0], atol=1e-5)
 
 
@@ -51,9 +52,13 @@ def test_files_and_database_give_the_same_features(tiny_run, tiny_lmdb, features
     names = [f"images/{key[9:]}.png" for key in features.table["name"]]
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff nonsense")
     listed = "\n".join([*names[:20], str(tmp_path / "broken.jpg"), *names[20:], names[0]])
-    result = subprocess.run([sys.executable, paths.ROOT / EXPORT, "--run", tiny_run.folder, "-", "--out",
-                             tmp_path / "out", "--json"], input=listed, cwd=tiny_lmdb.parent, text=True,
-                            capture_output=True)
+    result = subprocess.run(
+        [sys.executable, paths.ROOT / EXPORT, "--run", tiny_run.folder, "-", "--out", tmp_path / "out", "--json"],
+        input=listed,
+        cwd=tiny_lmdb.parent,
+        text=True,
+        capture_output=True,
+    )
     assert result.returncode == 0, result.stderr
     told, found = json.loads(result.stdout), load(tmp_path / "out")
     assert (told["rows"], told["rejects"]) == (len(names), {"broken or truncated": 1})
@@ -67,7 +72,7 @@ def test_a_blob_with_space_is_averaged_over_it(tiny_run, tiny_lmdb, tmp_path):
     """conv3_2 is a map per channel: one number per channel is exported."""
     found = export(tiny_run, Records(tiny_lmdb / "val"), tmp_path / "out", "conv3_2")
     pictures = np.stack(list(found.pictures()))
-    expected, = caffe_net.forward(tiny_run.net(), pictures, tiny_run.variant, ("conv3_2",))
+    (expected,) = caffe_net.forward(tiny_run.net(), pictures, tiny_run.variant, ("conv3_2",))
     assert expected.ndim == 4
     np.testing.assert_allclose(found.matrix, expected.mean(axis=(2, 3)), rtol=1e-4, atol=1e-5)
 
@@ -79,8 +84,12 @@ def test_a_killed_export_ends_as_an_uninterrupted_one(tiny_run, tiny_lmdb, tmp_p
     assert testlib.command(*arguments, whole).returncode == 0
     generator, kills = random.Random(1), 0
     while kills < 5:
-        process = subprocess.Popen([sys.executable, *map(str, arguments), out], cwd=paths.ROOT,
-                                   stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            [sys.executable, *map(str, arguments), out],
+            cwd=paths.ROOT,
+            stderr=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+        )
         begun = _lines(out)
         while process.poll() is None and _lines(out) == begun:
             time.sleep(0.001)

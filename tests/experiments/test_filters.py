@@ -7,8 +7,9 @@ import json
 import cv2
 import numpy as np
 import pytest
-import testlib
 from google.protobuf import text_format
+
+import testlib
 from selfie.common import paths
 from selfie.experiments import filters, grids
 from selfie.net import caffe_net, gradient, pycaffe, receptive_field, variants
@@ -29,8 +30,9 @@ def deploy(name, blob):
 def small(build, side, channels=3):
     """A net of layers that `build` adds to a nets.Net, as NetParameter."""
     made = Net("small", trained=False)
-    made.message["layer"].append({"name": "data", "type": "Input", "top": "data", "input_param": {
-        "shape": {"dim": [1, channels, side, side]}}})
+    made.message["layer"].append(
+        {"name": "data", "type": "Input", "top": "data", "input_param": {"shape": {"dim": [1, channels, side, side]}}}
+    )
     build(made)
     return text_format.Parse(dump(made.message), pycaffe.caffe_pb2().NetParameter())
 
@@ -66,8 +68,12 @@ def awkward(made):
     made.pool("f", 2, 2, "AVE")
 
 
-NETS = {"demo": lambda: deploy("demo", "pool3"), "squeezenet": lambda: deploy("squeezenet", "fire5/concat"),
-        "vgg16": lambda: deploy("vgg16", "conv2_1"), "overhang": lambda: small(awkward, 37)}
+NETS = {
+    "demo": lambda: deploy("demo", "pool3"),
+    "squeezenet": lambda: deploy("squeezenet", "fire5/concat"),
+    "vgg16": lambda: deploy("vgg16", "conv2_1"),
+    "overhang": lambda: small(awkward, 37),
+}
 
 
 @pytest.mark.parametrize("name", NETS)
@@ -89,14 +95,15 @@ def test_a_unit_depends_on_its_receptive_field_and_on_nothing_else(name, place):
     rows, columns = np.flatnonzero(touched.any(axis=1)), np.flatnonzero(touched.any(axis=0))
     assert Box(rows[0], columns[0], rows[-1] + 1, columns[-1] + 1) == box
     other = generator.normal(0, 50, data.shape).astype(np.float32)
-    inside = np.s_[:, :, box.top:box.bottom, box.left:box.right]
+    inside = np.s_[:, :, box.top : box.bottom, box.left : box.right]
     other[inside] = data[inside]
     after = run_on(scorer, other, blob)[:, :, row, column]
     np.testing.assert_allclose(after, before[:, :, row, column], rtol=1e-5, atol=1e-5 * before.max())
 
 
-@pytest.mark.parametrize("blob, side", [("conv1_2", 5), ("pool2", 16), ("conv3_3", 40), ("conv5_3", 196),
-                                        ("pool5", 212)])
+@pytest.mark.parametrize(
+    "blob, side", [("conv1_2", 5), ("pool2", 16), ("conv3_3", 40), ("conv5_3", 196), ("pool5", 212)]
+)
 def test_receptive_fields_of_vgg16_are_those_of_the_literature(blob, side):
     """Full size, also for a unit in the corner, whose field reaches into the padding."""
     message = deploy("vgg16", "pool5")
@@ -141,8 +148,11 @@ def test_guided_gradient_and_deconvolution_follow_their_definitions():
     for filter_number in range(6):
         start = np.eye(6)[filter_number]
         down = second.T @ start
-        expected = {"gradient": down * open_below, "guided": np.maximum(down, 0) * open_below,
-                    "deconvolution": np.maximum(down, 0)}
+        expected = {
+            "gradient": down * open_below,
+            "guided": np.maximum(down, 0) * open_below,
+            "deconvolution": np.maximum(down, 0),
+        }
         for rule in gradient.RULES:
             found = gradient.backward(scorer, "b", start.reshape(1, 6, 1, 1), rule)
             np.testing.assert_allclose(found.ravel(), first.T @ expected[rule], rtol=1e-5, atol=1e-6)
@@ -180,8 +190,20 @@ def test_the_strongest_answers_are_those_of_looking_at_everything_at_once():
 def test_the_command_shows_patches_that_alone_make_the_activation(tiny_run, tiny_lmdb, tmp_path):
     """Blank everything outside of a written box: the filter's unit still answers with the written activation. The three
     pictures have the same layout."""
-    result = testlib.command("pycaffe_scripts/filters.py", "--run", tiny_run.folder, "--blob", "conv2_2", "--count", 3,
-                             "--top", 4, "--out", tmp_path, "--json")
+    result = testlib.command(
+        "pycaffe_scripts/filters.py",
+        "--run",
+        tiny_run.folder,
+        "--blob",
+        "conv2_2",
+        "--count",
+        3,
+        "--top",
+        4,
+        "--out",
+        tmp_path,
+        "--json",
+    )
     assert result.returncode == 0, result.stderr
     told = json.loads(result.stdout)
     assert told == json.loads((tmp_path / "patches.json").read_text())
@@ -192,7 +214,7 @@ def test_the_command_shows_patches_that_alone_make_the_activation(tiny_run, tiny
         data = filters.inputs(picture[None], tiny_run.variant)[0]
         top, left, bottom, right = Box(*patch["box"]).within(*data.shape[:2])
         blank = np.zeros_like(picture)
-        blank[16 + top:16 + bottom, 16 + left:16 + right] = data[top:bottom, left:right]
+        blank[16 + top : 16 + bottom, 16 + left : 16 + right] = data[top:bottom, left:right]
         answer = caffe_net.forward(scorer, blank[None], tiny_run.variant, ("conv2_2",))[0]
         row, column = patch["unit"]
         assert answer[0, patch["filter"], row, column] == pytest.approx(patch["activation"], rel=1e-4)
@@ -213,7 +235,7 @@ def test_patches_of_bad_selfies_stay_small(tiny_run, tiny_lmdb, tmp_path):
             block, place = divmod(number, 4)
             top = 12 + 20 + 97 * (place // 2)
             left = 12 + block * (194 + 12) + 97 * (place % 2)
-            cell = sheet[top:top + 96, left:left + 96].astype(int)
+            cell = sheet[top : top + 96, left : left + 96].astype(int)
             ring = np.delete(cell.reshape(-1, 3), np.ravel_multi_index(np.mgrid[24:72, 24:72], (96, 96)).ravel(), 0)
             filled.append(bool(np.abs(ring - filters.GRAY).max() > 0))
         assert filled == [not each for each in bad]
@@ -224,8 +246,9 @@ def test_chosen_filters_and_the_seed(tiny_run):
     stage's last."""
     blob, found = filters.find(tiny_run, chosen=[5, 2], top=2)
     assert blob == "conv3_2" and [patches[0].filter for patches in found] == [5, 2]
-    picks = [[patches[0].filter for patches in filters.find(tiny_run, count=6, top=2, seed=seed)[1]]
-             for seed in (1, 1, 2)]
+    picks = [
+        [patches[0].filter for patches in filters.find(tiny_run, count=6, top=2, seed=seed)[1]] for seed in (1, 1, 2)
+    ]
     assert picks[0] == picks[1] != picks[2]
 
 
@@ -237,8 +260,15 @@ def test_the_third_stage_of_each_variant(name, blob):
 
 def test_feature_maps_of_a_file(tiny_run, skimage_data, tmp_path):
     """An overview and one picture per blob, from the data on."""
-    result = testlib.command("pycaffe_scripts/filters.py", "--run", tiny_run.folder, "--maps",
-                             skimage_data / "astronaut.png", "--out", tmp_path)
+    result = testlib.command(
+        "pycaffe_scripts/filters.py",
+        "--run",
+        tiny_run.folder,
+        "--maps",
+        skimage_data / "astronaut.png",
+        "--out",
+        tmp_path,
+    )
     assert result.returncode == 0, result.stderr
     names = sorted(path.stem for path in tmp_path.glob("*.png"))
     assert names[0] == "00_data" and names[-1] == "overview" and "09_pool3" in names
@@ -256,15 +286,19 @@ def test_maps_are_the_nets_own_numbers(tiny_run, skimage_data):
     assert not filters.as_picture(np.full((2, 2), 7.0)).any()
 
 
-@pytest.mark.parametrize("arguments, words", [
-    (["--blob", "conv9_9"], "no blob 'conv9_9': choose one of data, pool0"),
-    (["--blob", "conv3_2", "--filters", "64"], "has 64 filters: choose from 0 to 63"),
-    (["--maps", "no_such.jpg"], "no_such.jpg: no such file"),
-])
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["--blob", "conv9_9"], "no blob 'conv9_9': choose one of data, pool0"),
+        (["--blob", "conv3_2", "--filters", "64"], "has 64 filters: choose from 0 to 63"),
+        (["--maps", "no_such.jpg"], "no_such.jpg: no such file"),
+    ],
+)
 def test_mistakes_are_one_line(tiny_run, arguments, words):
     """What a user can mistype."""
     testlib.assert_one_line_error(
-        testlib.command("pycaffe_scripts/filters.py", "--run", tiny_run.folder, *arguments), words)
+        testlib.command("pycaffe_scripts/filters.py", "--run", tiny_run.folder, *arguments), words
+    )
 
 
 def test_an_unfinished_run_has_no_filters(tiny_run, tmp_path):

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import polars as pl
 import pytest
+
 import testlib
 from selfie.common import stats
 from selfie.common.errors import SelfieError
@@ -53,12 +54,15 @@ def test_a_white_border_is_found_and_passes_for_nothing_else(portrait):
 
 def test_light_and_filters_are_told_apart(portrait):
     """Less light is darker, not less contrast; fading raises the black point; noise is noise under a filter, too."""
+
     def measured(picture):
         return properties.measure(np.clip(np.rint(picture), 0, 255).astype(np.uint8), None, 0)
+
     bright = portrait.astype(np.float32)
     grain = np.random.default_rng(0).normal(0, 12, bright.shape)
-    plain, dark, faded, noisy, noisy_faded = map(measured, (
-        bright, 0.5 * bright, 70 + 0.5 * bright, bright + grain, 70 + 0.5 * (bright + grain)))
+    plain, dark, faded, noisy, noisy_faded = map(
+        measured, (bright, 0.5 * bright, 70 + 0.5 * bright, bright + grain, 70 + 0.5 * (bright + grain))
+    )
     assert dark["brightness"] < 0.6 * plain["brightness"]
     assert dark["contrast"] == pytest.approx(plain["contrast"], abs=0.1)
     assert faded["black_point"] > plain["black_point"] + 0.2 and faded["contrast"] < plain["contrast"] - 0.4
@@ -73,7 +77,7 @@ def test_the_face_is_measured_in_shares_of_the_picture(portrait):
     """Size against a third, place, tilt from the eyes, a forehead at the edge; nothing without a face."""
     known = properties.measure(portrait, FACE, 2)
     size = np.sqrt(90 * 80) / 256
-    assert known["faces"] == 2 and 2 ** known["face_area"] == pytest.approx(size ** 2)
+    assert known["faces"] == 2 and 2 ** known["face_area"] == pytest.approx(size**2)
     assert known["head_distance"] == pytest.approx(abs(np.log2(3 * size))) == known["head_small"] + known["head_large"]
     assert known["face_aside"] == pytest.approx(3 / 256) and known["face_height"] == pytest.approx(156 / 256)
     assert known["tilt"] == pytest.approx(np.degrees(np.arctan2(7, 40))) and known["forehead_cut"] == 0
@@ -140,8 +144,11 @@ def test_few_selfies_hardly_judge_a_claim():
 
 def test_where_few_have_a_face_the_rest_is_told_all_the_same():
     """All selfies are used, claims about faces are not measurable, and the reason says why."""
-    values = table(400).with_columns(pl.when(pl.int_range(pl.len()) < 20).then(pl.col(name)).alias(name)
-                                     for name in properties.FACE if name != "faces")
+    values = table(400).with_columns(
+        pl.when(pl.int_range(pl.len()) < 20).then(pl.col(name)).alias(name)
+        for name in properties.FACE
+        if name != "faces"
+    )
     values = values.with_columns(faces=(pl.int_range(pl.len()) < 20).cast(pl.Float64))
     result = effects_of(values, values["border"].to_numpy() + np.random.default_rng(1).normal(size=400))
     assert (result["selfies"], result["findings"]) == (400, ["border"])
@@ -151,9 +158,12 @@ def test_where_few_have_a_face_the_rest_is_told_all_the_same():
 
 def test_attributes_of_the_manifest_are_rules_of_their_own(tmp_path):
     """Numbers count, with gaps; text, ids, likes and what is measured here do not."""
-    (tmp_path / "m.csv").write_text("id,path,likes,face_count,is_female,smiling,mood,posted_at\n"
-                                    "a,a.jpg,5,1,-1,1,merry,2015-01-01\nb,b.jpg,7,1,1,,sad,2015-01-02\n")
+    (tmp_path / "m.csv").write_text(
+        "id,path,likes,face_count,is_female,smiling,mood,posted_at\n"
+        "a,a.jpg,5,1,-1,1,merry,2015-01-01\nb,b.jpg,7,1,1,,sad,2015-01-02\n"
+    )
     from selfie.data import manifest
+
     found = findings.attributes(manifest.read(tmp_path / "m.csv"))
     assert found.columns == ["id", "is_female", "smiling"] and found["smiling"].to_list() == [1.0, None]
 
@@ -175,7 +185,7 @@ def test_statistics_agree_with_textbook_values():
     assert stats.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     x, y, z = rng.normal(size=(3, 500)) + rng.normal(size=500)
     (_, xy, xz), (_, _, yz), _ = np.corrcoef([x, y, z])
-    expected = (xy - xz * yz) / np.sqrt((1 - xz ** 2) * (1 - yz ** 2))
+    expected = (xy - xz * yz) / np.sqrt((1 - xz**2) * (1 - yz**2))
     columns = np.column_stack([np.ones(500), z, x, y])
     gram = (columns.T @ columns)[None]
     assert _partial(gram, [0, 1], np.array([0, 0, 1, 0])) == pytest.approx(expected, abs=1e-4)
@@ -186,8 +196,9 @@ def test_the_planted_rules_are_recovered_and_no_other(tmp_path):
     corpus.make(tmp_path / "corpus", users=180, seed=5)
     truth = pl.read_csv(tmp_path / "corpus" / "truth.csv", infer_schema_length=None).filter(kind="selfie")
     rng = np.random.default_rng(0)
-    truth.select("id", path=pl.col("id") + ".jpg", label=(pl.col("p_good") > 0.5).cast(int), split=pl.lit("test")
-                 ).write_csv(tmp_path / "labels.csv")
+    truth.select(
+        "id", path=pl.col("id") + ".jpg", label=(pl.col("p_good") > 0.5).cast(int), split=pl.lit("test")
+    ).write_csv(tmp_path / "labels.csv")
     lmdb_writer.build(tmp_path / "labels.csv", tmp_path / "corpus" / "images", tmp_path / "lmdb")
     side = (pl.col("width") * pl.col("height")).sqrt() * pl.col("face")
     boxes = truth.select("id", face_count="heads", face_w=side / pl.col("width"), face_h=side / pl.col("height"))
@@ -208,8 +219,9 @@ def test_the_command_writes_its_files_and_errors_are_one_line(tiny_run, tiny_lmd
     testlib.assert_one_line_error(testlib.command("tools/findings.py", "--run", unscored), "make eval")
     evaluate.evaluate(tiny_run)
     few = shutil.copytree(tiny_run.folder, tmp_path / "few")
-    testlib.assert_one_line_error(testlib.command("tools/findings.py", "--run", few, "--detector", "lbp"),
-                                  "need 50 scored selfies, not 24")
+    testlib.assert_one_line_error(
+        testlib.command("tools/findings.py", "--run", few, "--detector", "lbp"), "need 50 scored selfies, not 24"
+    )
     pictures = testlib.databases(tmp_path, {"train": 2, "val": 2, "test": 90})
     run = run_folder.load(unscored).save(lmdb={"path": str(pictures)})
     with Database(pictures / "test") as records:
@@ -218,10 +230,12 @@ def test_the_command_writes_its_files_and_errors_are_one_line(tiny_run, tiny_lmd
     rng = np.random.default_rng(0)
     keys = [key[9:] for key, *_ in scored]
     x, y, w, h = rng.uniform(0.2, 0.4, (4, len(keys)))
-    pl.DataFrame({"id": keys, "face_count": [1, 2] * 45, "face_x": x, "face_y": y, "face_w": w, "face_h": h}
-                 ).write_csv(tmp_path / "m.csv")
-    result = testlib.command("tools/findings.py", "--run", run.folder, "--manifest", tmp_path / "m.csv", "--json",
-                             "--resamples", 100)
+    pl.DataFrame({"id": keys, "face_count": [1, 2] * 45, "face_x": x, "face_y": y, "face_w": w, "face_h": h}).write_csv(
+        tmp_path / "m.csv"
+    )
+    result = testlib.command(
+        "tools/findings.py", "--run", run.folder, "--manifest", tmp_path / "m.csv", "--json", "--resamples", 100
+    )
     assert result.returncode == 0, result.stderr
     told = json.loads(result.stdout)
     assert told["faces"] == "manifest" and told["score"]["selfies"] == len(keys)

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import polars as pl
 import pytest
+
 import testlib
 from selfie.common.errors import SelfieError
 from selfie.data import image
@@ -43,15 +44,20 @@ def test_the_continuum_goes_from_best_to_worst():
 def test_the_command_draws_bright_selfies_on_top(tiny_run, tmp_path):
     """The tiny run likes brightness: the top row of its continuum is brighter than the bottom row."""
     evaluate.evaluate(tiny_run)
-    result = testlib.command("tools/grids.py", "--run", tiny_run.folder, "--rows", 4, "--columns", 3,
-                             "--out", tmp_path / "c.png")
+    result = testlib.command(
+        "tools/grids.py", "--run", tiny_run.folder, "--rows", 4, "--columns", 3, "--out", tmp_path / "c.png"
+    )
     assert result.returncode == 0, result.stderr
     picture = cv2.imread(str(tmp_path / "c.png"))
     assert picture.shape == (4 * 129, 3 * 129, 3)
     assert picture[:128].mean() > picture[-128:].mean() + 20
     testlib.assert_one_line_error(testlib.command("tools/grids.py", "--run", tiny_run.folder), "need 240 selfies")
-    testlib.assert_one_line_error(testlib.command("tools/grids.py", "--run", tiny_run.folder, "--rows", 4, "--columns",
-                                                  3, "--out", tmp_path / "c.txt"), "ends in .png or .jpg")
+    testlib.assert_one_line_error(
+        testlib.command(
+            "tools/grids.py", "--run", tiny_run.folder, "--rows", 4, "--columns", 3, "--out", tmp_path / "c.txt"
+        ),
+        "ends in .png or .jpg",
+    )
 
 
 def test_each_kind_has_the_geometry_of_its_original():
@@ -72,7 +78,7 @@ def test_examples_lie_side_by_side_as_in_the_original(tmp_path):
     assert picture.shape[:2] == figures.FIGURES["posneg_bad"].shape == figures.FIGURES["posneg_good"].shape
     for name, darkest, lightest in (("posneg_bad", 70, 110), ("posneg_good", 140, 180)):
         top, left = figures.FIGURES[name].origin
-        cells = picture[top:top + 519, left:left + 519].reshape(519, 519, 3)
+        cells = picture[top : top + 519, left : left + 519].reshape(519, 519, 3)
         assert darkest < cells[:64, :64].mean() < lightest and darkest < cells[-64:, -65:-1].mean() < lightest
     with pytest.raises(SelfieError, match="70 bad and 70 good"):
         grids.examples(folder, grids.Layout(9, 9), seed=1)
@@ -80,8 +86,13 @@ def test_examples_lie_side_by_side_as_in_the_original(tmp_path):
 
 def test_best_and_worst_and_those_with_an_attribute(tmp_path):
     """From either end; never the worst above 48 pixels; those whom a manifest or a list names, best first."""
-    scored = pl.DataFrame({"key": [f"{number:08d}_s{number}" for number in range(30)],
-                           "label": [0] * 30, "score": np.arange(30, 0, -1) / 30})
+    scored = pl.DataFrame(
+        {
+            "key": [f"{number:08d}_s{number}" for number in range(30)],
+            "label": [0] * 30,
+            "score": np.arange(30, 0, -1) / 30,
+        }
+    )
     small = grids.Layout(2, 2, 48)
     assert grids.best(scored, small)["key"].to_list() == scored["key"][:4].to_list()
     assert grids.worst(scored, small)["key"].to_list() == scored["key"].reverse()[:4].to_list()
@@ -104,8 +115,22 @@ def test_celebrities_are_any_pictures_sorted_with_scores_printed(tiny_run, tiny_
     for value in (40, 220, 130):
         image.write(folder / f"{value}.png", np.full((90, 60, 3), value, np.uint8))
     (folder / "broken.jpg").write_bytes(b"no picture")
-    drawn = [testlib.command("tools/grids.py", "celebs", folder, "--run", tiny_run.folder, "--columns", 3, "--json",
-                             "--out", tmp_path / f"{len(more)}.png", *more) for more in ([], ["--scores"])]
+    drawn = [
+        testlib.command(
+            "tools/grids.py",
+            "celebs",
+            folder,
+            "--run",
+            tiny_run.folder,
+            "--columns",
+            3,
+            "--json",
+            "--out",
+            tmp_path / f"{len(more)}.png",
+            *more,
+        )
+        for more in ([], ["--scores"])
+    ]
     assert [result.returncode for result in drawn] == [0, 0] and "broken.jpg" in drawn[0].stderr
     tiles = json.loads(drawn[0].stdout)["tiles"]
     assert len(tiles) == 3 and [one["score"] for one in tiles] == sorted((one["score"] for one in tiles), reverse=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+
 import testlib
 from browser import Browser
 from selfie.data import image

@@ -7,6 +7,7 @@ import json
 import cv2
 import numpy as np
 import pytest
+
 import testlib
 from selfie.data import image
 from selfie.experiments import crops, spatial_transformer
@@ -27,8 +28,12 @@ def glimpses(tiny_run, astronaut):
     return spatial_transformer.Glimpses(tiny_run, astronaut)
 
 
-WINDOWS = [crops.Window(0, 0, 440, 512), crops.Window(31, 57, 300, 256), crops.Window(200, 10, 113, 331),
-           crops.Window(390, 462, 50, 50)]
+WINDOWS = [
+    crops.Window(0, 0, 440, 512),
+    crops.Window(31, 57, 300, 256),
+    crops.Window(200, 10, 113, 331),
+    crops.Window(390, 462, 50, 50),
+]
 
 
 @pytest.mark.parametrize("window", WINDOWS)
@@ -104,7 +109,9 @@ def test_starts_are_crops_of_the_picture_and_depend_on_the_seed_alone():
     found = spatial_transformer.starts(50, 0.3, seed=7)
     assert found[0].tolist() == [1, 0, 0]
     np.testing.assert_array_equal(found, spatial_transformer.starts(50, 0.3, seed=7))
-    assert (found[:10] == spatial_transformer.starts(10, 0.3, seed=7)).all() and (found != spatial_transformer.starts(50, 0.3, 8)).any()
+    assert (found[:10] == spatial_transformer.starts(10, 0.3, seed=7)).all() and (
+        found != spatial_transformer.starts(50, 0.3, 8)
+    ).any()
     np.testing.assert_allclose(spatial_transformer.bounded(found, 0.3), found)
 
 
@@ -125,9 +132,23 @@ def test_a_window_becomes_a_transformation_and_back():
 
 def test_the_command_compares_the_searches(tiny_run, skimage_data, tmp_path):
     """Numbers as JSON, and the paths drawn over the picture."""
-    result = testlib.command("pycaffe_scripts/spatial_transformer.py", skimage_data / "astronaut.png", "--run",
-                             tiny_run.folder, "--starts", 3, "--steps", 6, "--count", 20, "--grid", 3, "--json",
-                             "--out", tmp_path)
+    result = testlib.command(
+        "pycaffe_scripts/spatial_transformer.py",
+        skimage_data / "astronaut.png",
+        "--run",
+        tiny_run.folder,
+        "--starts",
+        3,
+        "--steps",
+        6,
+        "--count",
+        20,
+        "--grid",
+        3,
+        "--json",
+        "--out",
+        tmp_path,
+    )
     assert result.returncode == 0, result.stderr
     told = json.loads(result.stdout)
     assert told == json.loads((tmp_path / "astronaut.json").read_text())
@@ -143,4 +164,5 @@ def test_mistakes_are_one_line(tiny_run, tmp_path):
     cv2.imwrite(str(tmp_path / "small.png"), np.zeros((100, 300, 3), np.uint8))
     for name, words in (("no_such.jpg", "no_such.jpg: no such"), (tmp_path / "small.png", "less than the net's input")):
         testlib.assert_one_line_error(
-            testlib.command("pycaffe_scripts/spatial_transformer.py", name, "--run", tiny_run.folder), words)
+            testlib.command("pycaffe_scripts/spatial_transformer.py", name, "--run", tiny_run.folder), words
+        )

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import polars as pl
 import pytest
+
 import testlib
 from selfie.common.errors import SelfieError
 from selfie.experiments import tsne
@@ -37,8 +38,11 @@ def test_pca_equals_the_full_decomposition(tmp_path):
     np.testing.assert_allclose(found.variances, singular[:10] ** 2 / len(data), rtol=1e-4)
     np.testing.assert_allclose(found.total, data.var(axis=0).sum(), rtol=1e-5)
     np.testing.assert_allclose(np.abs((directions[:10] @ found.components).diagonal()), 1, atol=1e-3)
-    np.testing.assert_allclose(np.abs(found.project(data.astype(np.float32))),
-                               np.abs((data - data.mean(axis=0)) @ directions[:10].T), atol=0.05)
+    np.testing.assert_allclose(
+        np.abs(found.project(data.astype(np.float32))),
+        np.abs((data - data.mean(axis=0)) @ directions[:10].T),
+        atol=0.05,
+    )
 
 
 def test_what_is_alike_lies_close_and_the_seed_decides(tiny_map, features):
@@ -81,8 +85,9 @@ def test_a_known_selfie_is_placed_where_it_lies(tiny_map, tiny_run, tiny_lmdb, t
     """The command places files of selfies that are in the map next to themselves; the map stays as it is."""
     before = (tiny_map.folder / "map.csv").read_bytes()
     files = [tiny_lmdb.parent / "images" / f"{name[9:]}.png" for name in tiny_map.table["name"][:8]]
-    result = testlib.command("tools/tsne_map.py", "--run", tiny_run.folder, "--out", tiny_map.folder, "--json",
-                             "--place", *files)
+    result = testlib.command(
+        "tools/tsne_map.py", "--run", tiny_run.folder, "--out", tiny_map.folder, "--json", "--place", *files
+    )
     assert result.returncode == 0, result.stderr
     placed = pl.read_json(result.stdout.encode())
     assert placed["neighbour"].to_list() == tiny_map.table["name"][:8].to_list()
@@ -95,16 +100,26 @@ def test_a_known_selfie_is_placed_where_it_lies(tiny_map, tiny_run, tiny_lmdb, t
 def test_bad_requests_are_one_line(tiny_run, tiny_map, features, tmp_path):
     """Too few selfies for the perplexity, features of another blob, no map, no features."""
     command = ("tools/tsne_map.py", "--run", tiny_run.folder, "--out", tmp_path / "map")
-    testlib.assert_one_line_error(testlib.command(*command, "--features", features.folder), "64 selfies are too few",
-                                  "--perplexity 21")
-    testlib.assert_one_line_error(testlib.command(*command, "--features", features.folder, "--perplexity", 5,
-                                                  "--cells", 9), "there are 64")
+    testlib.assert_one_line_error(
+        testlib.command(*command, "--features", features.folder), "64 selfies are too few", "--perplexity 21"
+    )
+    testlib.assert_one_line_error(
+        testlib.command(*command, "--features", features.folder, "--perplexity", 5, "--cells", 9), "there are 64"
+    )
     testlib.assert_one_line_error(testlib.command(*command, "--features", tmp_path), "no finished features")
     testlib.assert_one_line_error(testlib.command(*command, "--place", "README.md"), "no finished map")
     (tmp_path / "broken.jpg").write_bytes(b"no picture")
     readable = next(tiny_run.database("train").parents[1].glob("images/*.png"))
-    result = testlib.command("tools/tsne_map.py", "--run", tiny_run.folder, "--out", tiny_map.folder, "--place",
-                             readable, tmp_path / "broken.jpg")
+    result = testlib.command(
+        "tools/tsne_map.py",
+        "--run",
+        tiny_run.folder,
+        "--out",
+        tiny_map.folder,
+        "--place",
+        readable,
+        tmp_path / "broken.jpg",
+    )
     testlib.assert_one_line_error(result, "cannot place", "broken.jpg", "unknown format")
     with pytest.raises(SelfieError, match="another net"):
         tsne.place(tsne.Map(tmp_path, {**tiny_map.info, "caffemodel": "0"}, tiny_map.table), tiny_run, ["x.jpg"])

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import polars as pl
 import pytest
+
 from browser import Browser
 from selfie.experiments import viewer
 
@@ -25,10 +26,14 @@ def selfie(number: int) -> np.ndarray:
 def page(tmp_path_factory) -> Path:
     """The viewer of 10,000 selfies: number n at column n % 100, row n // 100; scores rise with n."""
     count, out = SIDE * SIDE, tmp_path_factory.mktemp("viewer")
-    table = pl.DataFrame({"name": [f"selfie {number:05}" for number in range(count)],
-                          "x": [float(number % SIDE) for number in range(count)],
-                          "y": [-float(number // SIDE) for number in range(count)],
-                          "score": (np.arange(count) + 0.5) / count})
+    table = pl.DataFrame(
+        {
+            "name": [f"selfie {number:05}" for number in range(count)],
+            "x": [float(number % SIDE) for number in range(count)],
+            "y": [-float(number // SIDE) for number in range(count)],
+            "score": (np.arange(count) + 0.5) / count,
+        }
+    )
     small = viewer.write(out, table, map(selfie, range(count)), "A test of <10,000> selfies")
     assert small.shape == (count, 48, 48, 3)
     return out / "index.html"
@@ -58,7 +63,7 @@ def where(browser: Browser, number: int) -> tuple[float, float]:
 def pixel(browser: Browser, tmp_path: Path, x: float, y: float) -> np.ndarray:
     """BGR of the screen around a point, as a number each."""
     seen = cv2.imread(str(browser.screenshot(tmp_path / "seen.png")))
-    return seen[round(y) - 1:round(y) + 2, round(x) - 1:round(x) + 2].reshape(-1, 3).mean(axis=0)
+    return seen[round(y) - 1 : round(y) + 2, round(x) - 1 : round(x) + 2].reshape(-1, 3).mean(axis=0)
 
 
 def test_it_needs_nothing_but_its_own_folder(opened, page):
@@ -73,11 +78,13 @@ def test_it_needs_nothing_but_its_own_folder(opened, page):
 def test_each_selfie_is_drawn_at_its_place(opened, tmp_path):
     """Zoomed in on any selfie, the screen shows its colour: sprites, places and directions fit."""
     for number in (0, 99, 1763, 1764, 4250, 9999):
-        opened.run(f"(fit(), zoom(12, view.left + view.scale * placeX[{number}], "
-                   f"view.top + view.scale * placeY[{number}]), "
-                   f"move(640 - view.left - view.scale * placeX[{number}], "
-                   f"400 - view.top - view.scale * placeY[{number}]), repaint(), "
-                   f"new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done))))")
+        opened.run(
+            f"(fit(), zoom(12, view.left + view.scale * placeX[{number}], "
+            f"view.top + view.scale * placeY[{number}]), "
+            f"move(640 - view.left - view.scale * placeX[{number}], "
+            f"400 - view.top - view.scale * placeY[{number}]), repaint(), "
+            f"new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done))))"
+        )
         seen = pixel(opened, tmp_path, *where(opened, number))
         expected = selfie(number).mean(axis=(0, 1))
         np.testing.assert_allclose(seen, expected, atol=8, err_msg=str(number))
@@ -128,8 +135,9 @@ def test_filter_and_colour(opened, tmp_path):
     for choice, text in (("good", "5000 of 10000 selfies"), ("bad", "5000 of 10000 selfies"), ("all", "10000 selfies")):
         opened.run(f"(element('filter').value = '{choice}', element('filter').dispatchEvent(new Event('change')))")
         assert opened.run("element('status').textContent") == text
-        assert (opened.run("selfieAt(view.left + view.scale * placeX[30], view.top + view.scale * placeY[30])") == -1) \
-            == (choice == "good")
+        assert (
+            opened.run("selfieAt(view.left + view.scale * placeX[30], view.top + view.scale * placeY[30])") == -1
+        ) == (choice == "good")
     opened.run("(element('colour').click(), new Promise(done => setTimeout(done, 100)))")
     bad, good = (pixel(opened, tmp_path, *where(opened, number)) for number in (150, 9850))
     assert bad[2] > bad[0] + 60 and good[0] > good[2] + 60, "red is bad, blue is good"
@@ -149,10 +157,12 @@ def test_a_placed_selfie_is_marked(browser, page, tmp_path):
 
 def test_ten_thousand_thumbnails_move_smoothly(opened):
     """While moving, a frame is drawn in well under 40 ms, even without a graphics card."""
-    script = "new Promise(done => { let frames = 0, first = performance.now();" \
-             "const step = () => { move(frames % 40 < 20 ? 4 : -4, 0);" \
-             "if (++frames < 80) requestAnimationFrame(step); else done((performance.now() - first) / frames); };" \
-             "requestAnimationFrame(step); })"
+    script = (
+        "new Promise(done => { let frames = 0, first = performance.now();"
+        "const step = () => { move(frames % 40 < 20 ? 4 : -4, 0);"
+        "if (++frames < 80) requestAnimationFrame(step); else done((performance.now() - first) / frames); };"
+        "requestAnimationFrame(step); })"
+    )
     assert opened.run(script) < 40
 
 
@@ -165,8 +175,9 @@ def test_it_fits_a_phone(browser, page):
         browser.wait("document.body.dataset.ready")
         browser.run("select(9000)")
         for part in ("header", "#card", "#close"):
-            left, right, bottom = browser.run(f"(r => [r.left, r.right, r.bottom])"
-                                              f"(document.querySelector('{part}').getBoundingClientRect())")
+            left, right, bottom = browser.run(
+                f"(r => [r.left, r.right, r.bottom])(document.querySelector('{part}').getBoundingClientRect())"
+            )
             assert left >= 0 and right <= 390 and bottom <= 844, part
     finally:
         browser.call("Emulation.clearDeviceMetricsOverride")

@@ -16,6 +16,7 @@ import numpy as np
 import polars as pl
 import pytest
 import skimage
+
 import testlib
 from selfie.common import parallel, paths
 from selfie.common.boxes import suppress
@@ -165,7 +166,7 @@ def album(tmp_path):
     (folder / "empty.jpg").touch()
     (folder / "text.jpg").write_text("no picture")
     names = ["face.jpg", "coffee.png", "empty.jpg", "text.jpg", "missing.jpg", "face.jpg", None]
-    manifest = pl.DataFrame({"id": [f"00{n}" for n in range(7)], "path": names, "caption": ["x, \"y\""] * 7})
+    manifest = pl.DataFrame({"id": [f"00{n}" for n in range(7)], "path": names, "caption": ['x, "y"'] * 7})
     manifest.write_csv(tmp_path / "manifest.csv")
     return manifest, folder
 
@@ -176,8 +177,15 @@ def test_every_row_stays_with_a_count_or_a_reason(album):
     table = annotate.annotate(manifest, folder, "lbp", jobs=1)
     assert table.select(manifest.columns).equals(manifest)
     assert table["face_count"].to_list() == [1, 0, None, None, None, 1, None]
-    assert table["face_error"].to_list() == [None, None, "empty file", "unknown format", "no such file", None,
-                                             "no path"]
+    assert table["face_error"].to_list() == [
+        None,
+        None,
+        "empty file",
+        "unknown format",
+        "no such file",
+        None,
+        "no path",
+    ]
     box = table.select(annotate.BOX).row(0)
     assert overlap(Face(*(box * np.array([400, 512, 400, 512])), 1.0), FACE) > 0.6
     assert all(value is None for value in table.select(annotate.BOX).row(1))
@@ -186,13 +194,16 @@ def test_every_row_stays_with_a_count_or_a_reason(album):
 def test_the_box_is_of_the_upright_picture(tmp_path):
     """A camera's orientation flag is obeyed before anything is measured."""
     from PIL import Image
+
     upright = bundled()["astronaut.png"][:, :, ::-1]
     lying = Image.fromarray(np.ascontiguousarray(np.rot90(upright)))
     exif = Image.Exif()
     exif[0x0112] = 6  # turn by 90 degrees clockwise to see it
     lying.save(tmp_path / "lying.jpg", exif=exif, quality=95)
     Image.fromarray(upright).save(tmp_path / "upright.jpg", quality=95)
-    table = annotate.annotate(pl.DataFrame({"id": ["a", "b"], "path": ["lying.jpg", "upright.jpg"]}), tmp_path, "lbp", 1)
+    table = annotate.annotate(
+        pl.DataFrame({"id": ["a", "b"], "path": ["lying.jpg", "upright.jpg"]}), tmp_path, "lbp", 1
+    )
     np.testing.assert_allclose(table.select(annotate.BOX).row(0), table.select(annotate.BOX).row(1), atol=0.03)
 
 
@@ -201,8 +212,9 @@ def test_jobs_and_order_of_rows_do_not_change_the_result(album, tmp_path):
     manifest, folder = album
     for number in range(60):
         os.link(folder / "face.jpg", folder / f"copy{number}.jpg")
-    more = pl.DataFrame({"id": [f"c{n}" for n in range(60)], "path": [f"copy{n}.jpg" for n in range(60)],
-                         "caption": [""] * 60})
+    more = pl.DataFrame(
+        {"id": [f"c{n}" for n in range(60)], "path": [f"copy{n}.jpg" for n in range(60)], "caption": [""] * 60}
+    )
     manifest = pl.concat([manifest, more])
     alone = annotate.annotate(manifest, folder, "lbp", jobs=1)
     assert annotate.annotate(manifest, folder, "lbp", jobs=2).equals(alone)
@@ -244,11 +256,23 @@ def test_filter_faces_survives_sigkill(album, tmp_path):
     for name in names:
         os.link(folder / "face.jpg", folder / name)
     pl.DataFrame({"id": names, "path": names}).write_csv(tmp_path / "manifest.csv")
-    command = [sys.executable, "tools/filter_faces.py", "--manifest", tmp_path / "manifest.csv", "--images", folder,
-               "--detector", "lbp", "--jobs", "1", "--out"]
+    command = [
+        sys.executable,
+        "tools/filter_faces.py",
+        "--manifest",
+        tmp_path / "manifest.csv",
+        "--images",
+        folder,
+        "--detector",
+        "lbp",
+        "--jobs",
+        "1",
+        "--out",
+    ]
     partial = tmp_path / ".killed.csv.partial"
-    victim = subprocess.Popen([*command, tmp_path / "killed.csv"], cwd=paths.ROOT, stderr=subprocess.DEVNULL,
-                              stdout=subprocess.DEVNULL)
+    victim = subprocess.Popen(
+        [*command, tmp_path / "killed.csv"], cwd=paths.ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+    )
     deadline = time.monotonic() + 60
     while (not partial.exists() or partial.read_bytes().count(b"\n") < 3) and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -264,8 +288,15 @@ def test_filter_faces_survives_sigkill(album, tmp_path):
 
 def test_filter_faces_names_what_it_removes(album, tmp_path):
     """Rows without a face go, and are listed with the reason; ids keep their zeros; --keep-all keeps all."""
-    arguments = ("tools/filter_faces.py", "--manifest", tmp_path / "manifest.csv", "--images", tmp_path / "images",
-                 "--detector", "lbp")
+    arguments = (
+        "tools/filter_faces.py",
+        "--manifest",
+        tmp_path / "manifest.csv",
+        "--images",
+        tmp_path / "images",
+        "--detector",
+        "lbp",
+    )
     result = testlib.command(*arguments, "--out", tmp_path / "kept.csv")
     assert result.returncode == 0, result.stderr
     assert "without a face 1, unreadable 4" in result.stdout
@@ -273,7 +304,12 @@ def test_filter_faces_names_what_it_removes(album, tmp_path):
     assert kept["id"].to_list() == ["000", "005"] and kept["face_count"].to_list() == ["1", "1"]
     removed = pl.read_csv(tmp_path / "kept.removed.csv", infer_schema=False)
     assert dict(removed.select("id", "reason").rows()) == {
-        "001": "no face", "002": "empty file", "003": "unknown format", "004": "no such file", "006": "no path"}
+        "001": "no face",
+        "002": "empty file",
+        "003": "unknown format",
+        "004": "no such file",
+        "006": "no path",
+    }
     result = testlib.command(*arguments, "--out", tmp_path / "all.parquet", "--keep-all")
     assert result.returncode == 0 and len(pl.read_parquet(tmp_path / "all.parquet")) == 7
 
@@ -282,8 +318,11 @@ def test_filter_faces_refuses_what_it_cannot_use(album, tmp_path):
     """A missing manifest, folder or column is one line, and nothing is written."""
     arguments = ["tools/filter_faces.py", "--out", tmp_path / "out.csv", "--detector", "lbp"]
     (tmp_path / "bare.csv").write_text("id\n1\n")
-    for manifest, folder, words in (("none.csv", "images", "no such manifest"), ("bare.csv", "images", "'path'"),
-                                    ("manifest.csv", "nowhere", "no such folder")):
+    for manifest, folder, words in (
+        ("none.csv", "images", "no such manifest"),
+        ("bare.csv", "images", "'path'"),
+        ("manifest.csv", "nowhere", "no such folder"),
+    ):
         result = testlib.command(*arguments, "--manifest", tmp_path / manifest, "--images", tmp_path / folder)
         testlib.assert_one_line_error(result, words)
     assert not list(tmp_path.glob("*out*"))

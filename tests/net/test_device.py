@@ -7,6 +7,7 @@ import shutil
 import subprocess
 
 import pytest
+
 import testlib
 from selfie.common import paths
 from selfie.common.errors import SelfieError
@@ -42,9 +43,22 @@ def test_nonsense_is_no_gpu(text):
 
 def commands(run, lmdb, folder, gpu):
     """Commands that would compute on a GPU."""
-    return [["tools/train.py", "--variant", "demo", "--weights", "none", "--lmdb", lmdb, "--run", folder / "new",
-             "--gpu", gpu],
-            ["tools/score.py", "--run", run.folder, "--gpu", gpu, lmdb.parent / "images"]]
+    return [
+        [
+            "tools/train.py",
+            "--variant",
+            "demo",
+            "--weights",
+            "none",
+            "--lmdb",
+            lmdb,
+            "--run",
+            folder / "new",
+            "--gpu",
+            gpu,
+        ],
+        ["tools/score.py", "--run", run.folder, "--gpu", gpu, lmdb.parent / "images"],
+    ]
 
 
 def test_a_cpu_build_says_so(cpu_build, tiny_run, tiny_lmdb, tmp_path):
@@ -94,12 +108,15 @@ def test_make_hands_gpus_and_batch_on():
 # --- memory ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("variant", "mode", "batch"), [
-    ("demo", "training", 8), ("demo", "training", 64), ("demo", "scoring", 64), ("squeezenet", "scoring", 8)])
+@pytest.mark.parametrize(
+    ("variant", "mode", "batch"),
+    [("demo", "training", 8), ("demo", "training", 64), ("demo", "scoring", 64), ("squeezenet", "scoring", 8)],
+)
 def test_the_estimate_is_what_caffe_takes(tiny_lmdb, variant, mode, batch):
     """On a CPU, within 5 %, with Caffe's own kernels: oneDNN's have other buffers."""
-    result = testlib.command("tests/measure_memory.py", variant, mode, batch, tiny_lmdb,
-                             env={**os.environ, "CAFFE_ONEDNN": "0"})
+    result = testlib.command(
+        "tests/measure_memory.py", variant, mode, batch, tiny_lmdb, env={**os.environ, "CAFFE_ONEDNN": "0"}
+    )
     taken, expected = map(int, result.stdout.split())
     print(f"{variant} {mode} {batch}: {taken / 1e6:.0f} MB, expected {expected / 1e6:.0f} MB")
     assert taken == pytest.approx(expected, rel=0.05)
@@ -109,8 +126,11 @@ def test_what_does_not_fit_is_refused_with_the_batch_that_does():
     """12 GB, of which an eighth may be cuDNN's; the limits are inclusive."""
     need, card = Need(2_000_000_000, 100_000_000), Gpu("", 11_000_000_000, 12_000_000_000)
     memory.check(need, 90, 0, card, "training")
-    with pytest.raises(SelfieError, match=r"GPU 0 .* training in batches of 91 needs about 11\.1 GB .* 11\.0 GB free; "
-                                          r"a batch of 71 would fit"):
+    with pytest.raises(
+        SelfieError,
+        match=r"GPU 0 .* training in batches of 91 needs about 11\.1 GB .* 11\.0 GB free; "
+        r"a batch of 71 would fit",
+    ):
         memory.check(need, 91, 0, card, "training")
     with pytest.raises(SelfieError, match="not even one"):
         memory.check(Need(20_000_000_000, 1), 1, 0, card, "training")
@@ -133,9 +153,14 @@ def test_the_workspace_is_counted_as_it_is_set(monkeypatch):
     assert memory.workspace(80 << 30) == memory.HANDLES + (4 << 30)
 
 
-@pytest.mark.parametrize("line", ["Check failed: error == cudaSuccess (2 vs. 0)  out of memory",
-                                  "out of GPU memory for 4096 MiB of cuDNN's workspace",
-                                  "Check failed: status == CUBLAS_STATUS_SUCCESS (3) CUBLAS_STATUS_ALLOC_FAILED"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Check failed: error == cudaSuccess (2 vs. 0)  out of memory",
+        "out of GPU memory for 4096 MiB of cuDNN's workspace",
+        "Check failed: status == CUBLAS_STATUS_SUCCESS (3) CUBLAS_STATUS_ALLOC_FAILED",
+    ],
+)
 def test_a_training_that_runs_out_of_memory_names_a_batch(tiny_lmdb, tmp_path, monkeypatch, line):
     """Whatever of CUDA, Caffe and cuBLAS says it. Caffe is played by a program that ends as it would."""
     run = train.prepare(testlib.job(tiny_lmdb, tmp_path / "run")).save(gpu="0")
@@ -153,6 +178,7 @@ def test_a_training_that_runs_out_of_memory_names_a_batch(tiny_lmdb, tmp_path, m
 
 def test_each_gpu_takes_a_batch_and_epochs_count_all(tiny_lmdb, tmp_path):
     """64 selfies, 3 passes: 6 steps of 32 on one device, 3 on two GPUs; 12 with batches of 16; iter_size counts."""
+
     def steps(**changes) -> int:
         job = testlib.job(tiny_lmdb, tmp_path / "run")
         del job.settings["max_iter"]

@@ -6,6 +6,7 @@ import difflib
 
 import numpy as np
 import pytest
+
 from selfie.common import paths
 from selfie.net import caffe_net, generate, pycaffe, solver, variants
 from selfie.net.prototxt import Token, dump
@@ -23,8 +24,9 @@ def test_checked_in_prototxts_are_what_the_generator_writes():
 
 def test_the_dropout_ablation_differs_in_nothing_but_dropout():
     """`diff` shows two dropout layers and the names; a reader can see that this is all."""
-    plain, dropout = ((paths.PROTOTXT / name / "train_val.prototxt").read_text().splitlines()
-                      for name in ("vgg16", "vgg16_dropout"))
+    plain, dropout = (
+        (paths.PROTOTXT / name / "train_val.prototxt").read_text().splitlines() for name in ("vgg16", "vgg16_dropout")
+    )
     changes = [line for line in difflib.ndiff(plain[3:], dropout[3:]) if line[0] in "+-"]
     assert [line for line in changes if line[0] == "-"] == ['- name: "vgg16"']
     added = " ".join(line[2:] for line in changes if line[0] == "+")
@@ -37,11 +39,13 @@ def test_the_dropout_ablation_differs_in_nothing_but_dropout():
 def parse(path):
     """A prototxt as a NetParameter."""
     from google.protobuf import text_format
+
     return text_format.Parse(path.read_text(), pycaffe.caffe_pb2().NetParameter())
 
 
-@pytest.mark.parametrize("path", sorted(paths.PROTOTXT.glob("*/*.prototxt")),
-                         ids=lambda path: f"{path.parent.name}-{path.stem}")
+@pytest.mark.parametrize(
+    "path", sorted(paths.PROTOTXT.glob("*/*.prototxt")), ids=lambda path: f"{path.parent.name}-{path.stem}"
+)
 def test_every_file_instantiates_in_caffe(path, tiny_lmdb, tmp_path):
     """Both phases of a training net (its databases replaced by small ones); the rest as they are."""
     if path.stem != "train_val":
@@ -71,7 +75,9 @@ def test_parameter_count(name, count):
 def test_vgg16_and_its_solver_fit_a_k40(tiny_lmdb, tmp_path):
     """Activations, gradients, weights, momentum, im2col buffer and the test net, from the blob shapes: below 12 GB."""
     file = with_database(paths.PROTOTXT / "vgg16" / "train_val.prototxt", tiny_lmdb, tmp_path)
-    training, testing = (pycaffe.caffe().Net(str(file), phase) for phase in (pycaffe.caffe().TRAIN, pycaffe.caffe().TEST))
+    training, testing = (
+        pycaffe.caffe().Net(str(file), phase) for phase in (pycaffe.caffe().TRAIN, pycaffe.caffe().TEST)
+    )
     learned = caffe_net.parameter_count(training)
     numbers = 2 * activations(training)  # data and diff
     numbers += 3 * learned  # data, diff, momentum
@@ -113,16 +119,17 @@ def test_changing_a_solver_keeps_comments_and_quotes_strings():
 @pytest.mark.parametrize("name", ["vgg16", "squeezenet", "demo"])
 def test_the_convolutional_deploy_net_has_the_same_parameters(name):
     """deploy_conv is the deploy net with fully connected layers written as convolutions."""
-    count, conv = (caffe_net.parameter_count(caffe_net.load(paths.PROTOTXT / name / f"{kind}.prototxt"))
-                   for kind in ("deploy", "deploy_conv"))
+    count, conv = (
+        caffe_net.parameter_count(caffe_net.load(paths.PROTOTXT / name / f"{kind}.prototxt"))
+        for kind in ("deploy", "deploy_conv")
+    )
     assert count == conv
 
 
 def test_emitter_quotes_and_nests():
     """Text format: strings quoted and escaped, enums bare, lists repeated, booleans lower case."""
     text = dump({"name": 'a"b', "layer": [{"phase": Token("TEST"), "on": True}, {"dim": [1, 2], "k": {"x": 0.5}}]})
-    assert text == ('name: "a\\"b"\nlayer { phase: TEST on: true }\n'
-                    "layer {\n  dim: 1\n  dim: 2\n  k { x: 0.5 }\n}\n")
+    assert text == ('name: "a\\"b"\nlayer { phase: TEST on: true }\nlayer {\n  dim: 1\n  dim: 2\n  k { x: 0.5 }\n}\n')
 
 
 def test_deploy_scores_are_probabilities(tiny_run):
@@ -135,8 +142,9 @@ def test_deploy_scores_are_probabilities(tiny_run):
         np.testing.assert_allclose(prob.sum(1), 1, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name, first, below", [("squeezenet_half_top", "fire6", "fire5"),
-                                                ("squeezenet_half_head", "conv10", "fire9")])
+@pytest.mark.parametrize(
+    "name, first, below", [("squeezenet_half_top", "fire6", "fire5"), ("squeezenet_half_head", "conv10", "fire9")]
+)
 def test_frozen_layers_have_no_learning_rate_and_the_rest_do(name, first, below):
     """Learning begins with one layer and stops for none above it; nothing else differs from squeezenet_half."""
     frozen, whole = (parse(paths.PROTOTXT / one / "train_val.prototxt") for one in (name, "squeezenet_half"))

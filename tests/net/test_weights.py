@@ -9,6 +9,7 @@ import threading
 
 import numpy as np
 import pytest
+
 import testlib
 from selfie.common import paths
 from selfie.common.download import Source, _fetch, download
@@ -36,11 +37,14 @@ def test_squeezenet_decodes_into_a_net_that_sees(mirror, tmp_path, skimage_data)
     assert list(prob.reshape(2, 1000).argmax(1)) == list(PICTURES.values())
 
 
-@pytest.mark.parametrize("damage, words", [
-    (lambda data: data[:-1], "too early"),
-    (lambda data: data + b"x", "1 bytes are left over"),
-    (lambda data: b"\xff" * 200, "too early"),
-])
+@pytest.mark.parametrize(
+    "damage, words",
+    [
+        (lambda data: data[:-1], "too early"),
+        (lambda data: data + b"x", "1 bytes are left over"),
+        (lambda data: b"\xff" * 200, "too early"),
+    ],
+)
 def test_a_damaged_squeezenet_is_refused(mirror, tmp_path, damage, words):
     """Not a byte may be missing or left over; nothing is written."""
     file = tmp_path / "damaged.net"

@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 import pytest
 import scipy.stats
+
 import testlib
 from selfie.common import paths, stats
 from selfie.common.errors import SelfieError
@@ -39,8 +40,15 @@ def test_bootstrap_intervals_are_those_of_scipy():
     generator = np.random.default_rng(1)
     first = generator.normal(size=150)
     second = first + generator.normal(size=150)
-    expected = scipy.stats.bootstrap((first, second), lambda a, b: scipy.stats.spearmanr(a, b).statistic, paired=True,
-                               vectorized=False, n_resamples=2000, method="percentile", rng=0).confidence_interval
+    expected = scipy.stats.bootstrap(
+        (first, second),
+        lambda a, b: scipy.stats.spearmanr(a, b).statistic,
+        paired=True,
+        vectorized=False,
+        n_resamples=2000,
+        method="percentile",
+        rng=0,
+    ).confidence_interval
     found = stats.spearman_report(first, second)
     assert (found["low"], found["high"]) == pytest.approx((expected.low, expected.high), abs=0.02)
     labels = (second > 0).astype(int)
@@ -69,15 +77,19 @@ def sheet(name: str, light) -> np.ndarray:
         for column in range(figure.columns):
             y, x = figure.origin[0] + row * figure.pitch, figure.origin[1] + column * figure.pitch
             noise = generator.normal(light(row, column), 45, (6, 6, 3)).clip(0, 255).astype(np.uint8)
-            picture[y:y + side, x:x + side] = cv2.resize(noise, (side, side), interpolation=cv2.INTER_CUBIC)
+            picture[y : y + side, x : x + side] = cv2.resize(noise, (side, side), interpolation=cv2.INTER_CUBIC)
     return picture
 
 
 @pytest.fixture
 def drawn(monkeypatch, tmp_path):
     """A mirror with synthetic figures - bright is good - whose checksums are those expected; figures left to add."""
-    lights = {"best": lambda row, column: 170, "worst": lambda row, column: 80,
-              "continuum": lambda row, column: 180 - 5 * row, "celebs": lambda row, column: 180 - 6 * row}
+    lights = {
+        "best": lambda row, column: 170,
+        "worst": lambda row, column: 80,
+        "continuum": lambda row, column: 180 - 5 * row,
+        "celebs": lambda row, column: 180 - 6 * row,
+    }
     monkeypatch.setenv("SELFIE_MIRROR", str(tmp_path))
     monkeypatch.setattr(paths, "DATA", tmp_path / "nothing")
 
@@ -93,6 +105,7 @@ def drawn(monkeypatch, tmp_path):
             for key in keys:
                 fields = {**figures.FIGURES[key].__dict__, "sha256": paths.sha256(file)}
                 monkeypatch.setitem(figures.FIGURES, key, figures.Figure(**fields))
+
     return add
 
 
@@ -124,8 +137,9 @@ def test_tiles_that_a_run_was_trained_on_are_left_out_with_their_twins(drawn):
 
 def test_without_any_figure_one_line_says_how_to_get_them(tiny_run, tmp_path):
     """Exit code 1, nothing written."""
-    result = testlib.command("tools/compare_paper.py", "--run", tiny_run.folder,
-                             env={"SELFIE_MIRROR": str(tmp_path), "PATH": ""})
+    result = testlib.command(
+        "tools/compare_paper.py", "--run", tiny_run.folder, env={"SELFIE_MIRROR": str(tmp_path), "PATH": ""}
+    )
     figures = paths.DATA / "figures"
     if not list(figures.glob("*.jpg")):
         testlib.assert_one_line_error(result, "karpathy.github.io", "SELFIE_MIRROR")
@@ -155,7 +169,8 @@ def test_the_probe_is_tested_on_no_selfie_that_it_knows(published, monkeypatch):
     assert len(fitted) == 1 and fitted[0].best_estimator_[0].n_samples_seen_ == 376
     published_row = -np.array([tiles.all[place].row for place in places])
     assert stats.spearman(values, published_row) > stats.spearman(
-        compare.brightness(tiles.reduced)[places], published_row)
+        compare.brightness(tiles.reduced)[places], published_row
+    )
 
 
 def test_compare_makes_a_page_and_says_what_is_missing(published, tiny_run, tmp_path):
@@ -176,8 +191,9 @@ def test_compare_makes_a_page_and_says_what_is_missing(published, tiny_run, tmp_
 # --- crops -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("window", [crops.Window(12, 30, 120, 120), crops.Window(0, 0, 90, 90),
-                                    crops.Window(60, 41, 131, 125)])
+@pytest.mark.parametrize(
+    "window", [crops.Window(12, 30, 120, 120), crops.Window(0, 0, 90, 90), crops.Window(60, 41, 131, 125)]
+)
 def test_a_planted_crop_is_found_again(skimage_data, window):
     """Enlarged to the size of the original, as a JPEG, at other quality: to within two pixels on each side."""
     photo = cv2.resize(image.read(skimage_data / "astronaut.png"), (200, 200), interpolation=cv2.INTER_AREA)
@@ -216,6 +232,7 @@ def test_all_published_crops_are_found_in_their_originals(published):
 def test_the_arithmetic_is_that_of_the_net():
     """VGG16's multiplications are those of the generated prototxt; the post's two statements exclude each other."""
     from selfie.net import architectures, caffe_net
+
     loaded = caffe_net.load(paths.PROTOTXT / "vgg16" / "deploy.prototxt")
     total = 0
     for name, (kernel, _) in loaded.params.items():
@@ -246,8 +263,10 @@ def test_folds_are_stratified_and_know_no_order():
 
 def test_the_most_constrained_recipe_within_one_standard_error_is_taken():
     """Not the lowest, and not the first that is worse than that."""
-    results = [{"recipe": name, "log_loss": loss, "standard_error": error}
-               for name, loss, error in (("a", 0.30, 0.2), ("b", 0.21, 0.05), ("c", 0.20, 0.02), ("d", 0.19, 0.02))]
+    results = [
+        {"recipe": name, "log_loss": loss, "standard_error": error}
+        for name, loss, error in (("a", 0.30, 0.2), ("b", 0.21, 0.05), ("c", 0.20, 0.02), ("d", 0.19, 0.02))
+    ]
     assert reach.choose(results)["recipe"] == "b"
 
 
@@ -271,6 +290,7 @@ def test_a_recipe_is_trained_on_tiles_of_no_test(published, tmp_path):
     before = run.info["ended"]
     assert reach.trained(recipe, 0, 1, where).info["ended"] == before
     from selfie.net import caffe_net
+
     original = caffe_net.load(paths.PROTOTXT / "squeezenet" / "imagenet.prototxt", weights.caffemodel("squeezenet"))
     loaded = run.net()
     for name, (kernel, _) in loaded.params.items():
@@ -290,7 +310,9 @@ def test_ablations_train_every_arm_and_go_on(tiny_lmdb, tmp_path):
     assert [one.shape for one in answers] == [(2, 24)] * 2
     ended = [run_folder.load(path.parent).info["ended"] for path in sorted((tmp_path / "runs").glob("*/run.json"))]
     assert len(ended) == 4 and (ablations.right(plan, arms[0]) == answers[0]).all()
-    assert ended == [run_folder.load(path.parent).info["ended"] for path in sorted((tmp_path / "runs").glob("*/run.json"))]
+    assert ended == [
+        run_folder.load(path.parent).info["ended"] for path in sorted((tmp_path / "runs").glob("*/run.json"))
+    ]
     ablations.agree(plan)
     with pytest.raises(SelfieError, match="another time"):
         ablations.agree(dataclasses.replace(plan, epochs=5))

@@ -8,8 +8,9 @@ import cv2
 import numpy as np
 import polars as pl
 import pytest
-import testlib
 from PIL import Image
+
+import testlib
 from selfie.common import paths
 from selfie.common.errors import SelfieError
 from selfie.original import figures
@@ -34,7 +35,7 @@ def drawn(figure: figures.Figure, seed: int = 0) -> tuple[np.ndarray, list[np.nd
         for column in range(figure.columns):
             y, x = figure.origin[0] + row * figure.pitch, figure.origin[1] + column * figure.pitch
             tile = cv2.resize(generator.integers(0, 256, (4, 4, 3), dtype=np.uint8), (side, side))
-            picture[y:y + side, x:x + side] = tile
+            picture[y : y + side, x : x + side] = tile
             inside.append(tile)
     return picture, inside
 
@@ -123,8 +124,11 @@ def test_reduced_tiles_do_not_tell_their_figure(published):
 
 def test_all_figures_are_reduced_to_one_size():
     """48 pixels at most, whatever the tiles came in; the same again on a second call."""
-    some = [tile for name in ("best", "worst") for tile in figures.cut(
-        name, figures.FIGURES[name], drawn(figures.FIGURES[name])[0])]
+    some = [
+        tile
+        for name in ("best", "worst")
+        for tile in figures.cut(name, figures.FIGURES[name], drawn(figures.FIGURES[name])[0])
+    ]
     for size in (24, 48):
         reduced = figures.reduce(some, size)
         assert {tile.bgr.shape for tile in reduced} == {(size, size, 3)}
@@ -143,7 +147,7 @@ def test_planted_duplicates_are_found_and_nothing_else(published, size, quality,
     for bgr in originals:
         side = round(len(bgr) * (1 - crop))
         y, x = generator.integers(0, len(bgr) - side + 1, 2)
-        copy = cv2.resize(bgr[y:y + side, x:x + side], (size, size), interpolation=cv2.INTER_AREA)
+        copy = cv2.resize(bgr[y : y + side, x : x + side], (size, size), interpolation=cv2.INTER_AREA)
         planted.append(cv2.imdecode(cv2.imencode(".jpg", copy, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], 1))
     assert figures.near_duplicates(originals, planted) == [(i, i) for i in range(len(originals))]
 
@@ -189,7 +193,8 @@ def test_cut_figures_refuses_a_wrong_figure(tmp_path):
     """One line and no output."""
     for name in GRIDS:
         (tmp_path / figures.FIGURES[name].file).write_bytes(b"not it")
-    result = testlib.command("tools/cut_figures.py", "--out", tmp_path / "out",
-                             env={"SELFIE_MIRROR": str(tmp_path), "PATH": ""})
+    result = testlib.command(
+        "tools/cut_figures.py", "--out", tmp_path / "out", env={"SELFIE_MIRROR": str(tmp_path), "PATH": ""}
+    )
     testlib.assert_one_line_error(result, "not the published figure")
     assert not (tmp_path / "out").exists()

@@ -12,6 +12,7 @@ import threading
 
 import numpy as np
 import pytest
+
 import testlib
 from selfie.common import paths, stats
 from selfie.common.errors import SelfieError
@@ -42,8 +43,11 @@ def mixed(tiny_lmdb, tmp_path) -> list:
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff nonsense")
     good = [str(path) for path in sorted((tiny_lmdb.parent / "images").glob("*.png"))]
     bad = [str(tmp_path / "broken.jpg"), "no_such.jpg", Scored("empty", error="holds no pictures")]
-    return [name for number, first in enumerate(good) for name in ([first, bad[number // 9 % 3]] if number % 9 == 4
-                                                                   else [first])]
+    return [
+        name
+        for number, first in enumerate(good)
+        for name in ([first, bad[number // 9 % 3]] if number % 9 == 4 else [first])
+    ]
 
 
 def test_scores_and_their_order_do_not_depend_on_the_jobs(tiny_run, mixed):
@@ -68,8 +72,14 @@ def test_scores_can_be_left_before_the_end(tiny_run, mixed):
 def test_ctrl_c_ends_scoring_in_one_line(tiny_run, tiny_lmdb):
     """In the middle of thousands of pictures: at once, with exit code 130 and no traceback."""
     names = "\n".join([str(tiny_lmdb.parent / "images" / "test0001.png")] * 20000)
-    process = subprocess.Popen([sys.executable, "tools/score.py", "--run", tiny_run.folder, "-", "--csv"], text=True,
-                               cwd=paths.ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        [sys.executable, "tools/score.py", "--run", tiny_run.folder, "-", "--csv"],
+        text=True,
+        cwd=paths.ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
     process.stdin.write(names)
     process.stdin.close()
     for _ in range(3):
@@ -107,10 +117,11 @@ def test_every_bad_file_among_many_good_ones_is_named(tiny_run, tmp_path):
     for number in range(20):
         image.write(tmp_path / f"good{number}.jpg", picture)
         data = (tmp_path / f"good{number}.jpg").read_bytes()
-        (tmp_path / f"bad{number}.jpg").write_bytes(data[:len(data) // 2])
+        (tmp_path / f"bad{number}.jpg").write_bytes(data[: len(data) // 2])
     (tmp_path / "empty").mkdir()
-    result = testlib.command("tools/score.py", "--run", tiny_run.folder, tmp_path, tmp_path / "no.jpg",
-                             tmp_path / "empty")
+    result = testlib.command(
+        "tools/score.py", "--run", tiny_run.folder, tmp_path, tmp_path / "no.jpg", tmp_path / "empty"
+    )
     assert result.returncode == 1
     lines = result.stderr.splitlines()
     assert sum(line.startswith("error: ") for line in lines) == len(lines) == 22, result.stderr
@@ -131,17 +142,21 @@ def test_json_and_csv_say_the_same(tiny_run, tiny_lmdb):
 def test_a_list_on_standard_input_and_best_first(tiny_run, tiny_lmdb):
     """`find ... | score.py -`; --sort puts the best on top."""
     names = [str(path) for path in sorted((tiny_lmdb.parent / "images").glob("val*"))]
-    result = testlib.command("tools/score.py", "--run", tiny_run.folder, "-", "--json", "--sort",
-                             input="\n".join(names))
+    result = testlib.command(
+        "tools/score.py", "--run", tiny_run.folder, "-", "--json", "--sort", input="\n".join(names)
+    )
     scores = [json.loads(line)["score"] for line in result.stdout.splitlines()]
     assert len(scores) == len(names) and scores == sorted(scores, reverse=True)
 
 
-@pytest.mark.parametrize("arguments, words", [
-    (["no_such.jpg"], "no_such.jpg: no such file"),
-    (["README.md", "--run", "no_such_run"], "no such run folder"),
-    (["README.md", "--run", "tests"], "is not a run folder"),
-])
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["no_such.jpg"], "no_such.jpg: no such file"),
+        (["README.md", "--run", "no_such_run"], "no such run folder"),
+        (["README.md", "--run", "tests"], "is not a run folder"),
+    ],
+)
 def test_mistakes_are_one_line(tiny_run, arguments, words):
     """What a user can mistype."""
     if "--run" not in arguments:
@@ -181,6 +196,7 @@ def test_auc_against_counting_all_pairs():
 def test_spearman_and_percentiles_against_scipy():
     """Against an independent implementation."""
     from scipy import stats
+
     generator = np.random.default_rng(4)
     first, second = generator.normal(size=50), generator.integers(0, 5, 50)
     assert stats.spearman(first, second) == pytest.approx(stats.spearmanr(first, second).statistic)
@@ -191,6 +207,7 @@ def test_spearman_and_percentiles_against_scipy():
 def test_wilson_interval():
     """Against scipy's, at a round place and at the edge."""
     from scipy import stats
+
     for hits, trials in ((60, 100), (0, 10), (10, 10)):
         expected = stats.binomtest(hits, trials).proportion_ci(method="wilson")
         np.testing.assert_allclose(stats.wilson(hits, trials), (expected.low, expected.high), atol=1e-4)

@@ -10,6 +10,7 @@ import sys
 import time
 
 import pytest
+
 import testlib
 from selfie.common import paths
 from selfie.common.errors import SelfieError
@@ -20,8 +21,16 @@ from selfie.runs import evaluate, run_folder, train
 
 def test_a_run_folder_tells_everything(tiny_run):
     """Prototxts, log, metrics, curves, scores and run.json are there, and the net has learnt bright from dark."""
-    for name in ("train_val.prototxt", "solver.prototxt", "deploy.prototxt", "log.txt", "metrics.csv", "curves.png",
-                 "val_scores.csv", "run.json"):
+    for name in (
+        "train_val.prototxt",
+        "solver.prototxt",
+        "deploy.prototxt",
+        "log.txt",
+        "metrics.csv",
+        "curves.png",
+        "val_scores.csv",
+        "run.json",
+    ):
         assert (tiny_run.folder / name).stat().st_size > 0, name
     assert tiny_run.finished and tiny_run.info["iterations"] == 30
     assert tiny_run.info["lmdb"]["train"]["count"] == 64 and tiny_run.info["parameters"] == 488_066
@@ -49,10 +58,24 @@ def test_one_seed_gives_one_loss_curve(tiny_lmdb, tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_snapshots_and_resume_goes_on(tiny_lmdb, tmp_path, number):
     """Ctrl-C or SIGTERM leaves a snapshot; --resume finishes the run from there, and says so when it is finished."""
-    arguments = ["tools/train.py", "--variant", "demo", "--weights", "none", "--lmdb", tiny_lmdb,
-                 "--run", tmp_path / "run", "--set", "display=1", "--set", "max_iter=100000"]
-    process = subprocess.Popen([sys.executable, *map(str, arguments)], cwd=paths.ROOT, text=True,
-                               stderr=subprocess.PIPE)
+    arguments = [
+        "tools/train.py",
+        "--variant",
+        "demo",
+        "--weights",
+        "none",
+        "--lmdb",
+        tiny_lmdb,
+        "--run",
+        tmp_path / "run",
+        "--set",
+        "display=1",
+        "--set",
+        "max_iter=100000",
+    ]
+    process = subprocess.Popen(
+        [sys.executable, *map(str, arguments)], cwd=paths.ROOT, text=True, stderr=subprocess.PIPE
+    )
     wait_for(tmp_path / "run" / "log.txt", "Iteration 3 (")
     process.send_signal(number)
     assert "go on with --resume" in process.communicate(timeout=60)[1]
@@ -81,9 +104,31 @@ def wait_for(file, text: str, seconds: float = 60) -> None:
 
 def test_caffe_does_not_outlive_a_killed_train_py(tiny_lmdb, tmp_path):
     """SIGKILL of the Python side stops Caffe too, with a snapshot, so that nothing trains on unseen."""
-    process = subprocess.Popen([sys.executable, *map(str, [
-        "tools/train.py", "--variant", "demo", "--weights", "none", "--lmdb", tiny_lmdb, "--run", tmp_path / "run",
-        "--set", "display=1", "--set", "max_iter=100000"])], cwd=paths.ROOT, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            *map(
+                str,
+                [
+                    "tools/train.py",
+                    "--variant",
+                    "demo",
+                    "--weights",
+                    "none",
+                    "--lmdb",
+                    tiny_lmdb,
+                    "--run",
+                    tmp_path / "run",
+                    "--set",
+                    "display=1",
+                    "--set",
+                    "max_iter=100000",
+                ],
+            ),
+        ],
+        cwd=paths.ROOT,
+        stderr=subprocess.DEVNULL,
+    )
     wait_for(tmp_path / "run" / "log.txt", "Iteration 3 (")
     process.kill()
     process.wait()
@@ -143,8 +188,9 @@ def test_resume_notices_another_database(tiny_lmdb, tmp_path):
     shutil.copytree(tiny_lmdb, tmp_path / "lmdb")
     train.train(testlib.job(tmp_path / "lmdb", tmp_path / "run"))
     run = run_folder.load(tmp_path / "run").save(state="started")
-    lmdb_writer.build(testlib.pictures(tmp_path / "new", seed=9), tmp_path / "new" / "images", tmp_path / "lmdb", jobs=1,
-                   force=True)
+    lmdb_writer.build(
+        testlib.pictures(tmp_path / "new", seed=9), tmp_path / "new" / "images", tmp_path / "lmdb", jobs=1, force=True
+    )
     with pytest.raises(SelfieError, match="another database"):
         train.resume(run.folder, run.variant)
 
@@ -203,17 +249,29 @@ def test_an_unfinished_database_is_refused(tiny_lmdb, tmp_path):
     """Without meta.json a database may be cut short anywhere."""
     shutil.copytree(tiny_lmdb, tmp_path / "lmdb")
     (tmp_path / "lmdb" / "val" / "meta.json").unlink()
-    result = testlib.command("tools/train.py", "--variant", "demo", "--weights", "none", "--lmdb", tmp_path / "lmdb",
-                             "--run", tmp_path / "run")
+    result = testlib.command(
+        "tools/train.py",
+        "--variant",
+        "demo",
+        "--weights",
+        "none",
+        "--lmdb",
+        tmp_path / "lmdb",
+        "--run",
+        tmp_path / "run",
+    )
     testlib.assert_one_line_error(result, "val is not a finished database")
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("settings, words", [
-    ({"base_lr": "1e6"}, "diverged"),
-    ({"nonsense": "1"}, "nonsense"),
-    ({"lr_policy": "no_such_policy"}, "Unknown learning rate policy"),
-])
+@pytest.mark.parametrize(
+    "settings, words",
+    [
+        ({"base_lr": "1e6"}, "diverged"),
+        ({"nonsense": "1"}, "nonsense"),
+        ({"lr_policy": "no_such_policy"}, "Unknown learning rate policy"),
+    ],
+)
 def test_what_goes_wrong_in_training_is_one_line(tiny_lmdb, tmp_path, settings, words):
     """Divergence, an unknown solver field, and Caffe's own fatal errors are told, not buried in a log."""
     with pytest.raises(SelfieError, match=words):

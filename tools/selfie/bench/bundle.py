@@ -32,8 +32,16 @@ from selfie.common.errors import SelfieError
 from selfie.net import pycaffe, weights
 from selfie.original import figures
 
-TRACKED = ("LICENSE", "README.md", "Makefile", "docker/gtest-without-gpu.txt", "prototxt", "pycaffe_scripts", "solver",
-           "tools")
+TRACKED = (
+    "LICENSE",
+    "README.md",
+    "Makefile",
+    "docker/gtest-without-gpu.txt",
+    "prototxt",
+    "pycaffe_scripts",
+    "solver",
+    "tools",
+)
 # What Python packages training, scoring and the benchmark import; matplotlib's own needs are found from its metadata.
 PACKAGES = ("lmdb", "matplotlib", "numpy", "pillow", "polars", "protobuf", "tqdm")
 HEADLESS = "opencv-python-headless"  # the same cv2 without windows, which would want X11 and OpenGL
@@ -57,9 +65,15 @@ def pack(caffe: Path, out: Path, part_bytes: int, preset: int) -> list[Path]:
         wanted = gather(caffe, root, patchelf)
         log.info("compressing %.0f MB", sum(path.lstat().st_size for path in root.rglob("*")) / 1e6)
         parts = _split(root, stage, part_bytes, preset)
-        paths.write_json(stage / "bundle.json", {
-            "parts": [{"name": part.name, "sha256": paths.sha256(part)} for part in parts],
-            "cuda": wanted, "glibc": os.confstr("CS_GNU_LIBC_VERSION").split()[-1], "caffe": caffe.parent.name})
+        paths.write_json(
+            stage / "bundle.json",
+            {
+                "parts": [{"name": part.name, "sha256": paths.sha256(part)} for part in parts],
+                "cuda": wanted,
+                "glibc": os.confstr("CS_GNU_LIBC_VERSION").split()[-1],
+                "caffe": caffe.parent.name,
+            },
+        )
         shutil.copy(Path(__file__).with_name("unpack.py"), stage)
         shutil.rmtree(out, ignore_errors=True)
         stage.rename(out)
@@ -98,8 +112,11 @@ def _copy_caffe(caffe: Path, root: Path) -> None:
         _stripped(caffe / name, target / "install" / name)
     for library in caffe.glob("lib/libcaffe.so*"):
         _stripped(library, target / "install" / "lib" / library.name)
-    shutil.copytree(caffe / "python" / "caffe", target / "install" / "python" / "caffe",
-                    ignore=shutil.ignore_patterns("__pycache__", "test"))
+    shutil.copytree(
+        caffe / "python" / "caffe",
+        target / "install" / "python" / "caffe",
+        ignore=shutil.ignore_patterns("__pycache__", "test"),
+    )
     (root / "build" / "caffe").symlink_to(f"{flavour}/install")
     program = caffe.parent / "test" / "test.testbin"
     if not program.exists():
@@ -133,9 +150,22 @@ def _copy_python(root: Path) -> None:
     site.mkdir(parents=True)
     for name in sorted(requirements(PACKAGES)):
         _copy_package(name, site)
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps",
-                    "--no-compile", "--target", site, f"{HEADLESS}=={importlib.metadata.version('opencv-python')}"],
-                   check=True)
+    subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--no-deps",
+            "--no-compile",
+            "--target",
+            site,
+            f"{HEADLESS}=={importlib.metadata.version('opencv-python')}",
+        ],
+        check=True,
+    )
     (site / "selfie.pth").write_text("../../../../build/caffe/python\n../../../../tools\n")
     about = site / "selfie.dist-info"  # the version that databases are marked with
     about.mkdir()
@@ -145,14 +175,18 @@ def _copy_python(root: Path) -> None:
 
 def _left_out(folder: str, names: list[str]) -> set[str]:
     """What of a standard library or package nobody imports here."""
-    return {name for name in names if name in NOT_PACKED or name.startswith("config-") or
-            name == "sitecustomize.py" or name == "dist-packages"}
+    return {
+        name
+        for name in names
+        if name in NOT_PACKED or name.startswith("config-") or name == "sitecustomize.py" or name == "dist-packages"
+    }
 
 
 def requirements(names: Iterable[str]) -> set[str]:
     """The packages called so and all that they require, as they are installed here."""
     from packaging.requirements import Requirement
     from packaging.utils import canonicalize_name
+
     found: set[str] = set()
     waiting = list(names)
     while waiting:

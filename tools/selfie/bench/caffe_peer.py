@@ -1,4 +1,4 @@
-"""Caffe in a process of its own, as a contender beside PyTorch (`python -m selfie.bench.caffe_peer`): the same messages."""
+"""Caffe as a contender beside PyTorch, in a process of its own (`python -m selfie.bench.caffe_peer`)."""
 
 from __future__ import annotations
 
@@ -48,8 +48,11 @@ class Ours:
             weights.data[...] = scale * rng.standard_normal(weights.data.shape, np.float32)
         self.net.blobs["data"].data[...] = rng.standard_normal(self.net.blobs["data"].data.shape, np.float32)
         macs = caffe_net.multiplications(self.net)
-        return {"parameters": caffe_net.parameter_count(self.net), "forward_macs": macs.forward,
-                "training_macs": macs.training}
+        return {
+            "parameters": caffe_net.parameter_count(self.net),
+            "forward_macs": macs.forward,
+            "training_macs": macs.training,
+        }
 
     def release(self) -> dict:
         """Give the memory back."""

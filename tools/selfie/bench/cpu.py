@@ -41,16 +41,25 @@ log = logging.getLogger(__name__)
 
 def start(setting: Setting) -> Iterable[Row]:
     """Every command's --help, and one picture's score."""
-    helps = {path.name: min(command(path, "--help").seconds for _ in range(3))
-             for path in sorted([*paths.ROOT.glob("tools/*.py"), *paths.ROOT.glob("pycaffe_scripts/*.py")])}
+    helps = {
+        path.name: min(command(path, "--help").seconds for _ in range(3))
+        for path in sorted([*paths.ROOT.glob("tools/*.py"), *paths.ROOT.glob("pycaffe_scripts/*.py")])
+    }
     slowest = max(helps, key=helps.get)
-    yield Row("start", f"--help, the slowest of {len(helps)} commands: {slowest}", "s", helps[slowest], wanted=0.3,
-              detail=helps)
+    yield Row(
+        "start",
+        f"--help, the slowest of {len(helps)} commands: {slowest}",
+        "s",
+        helps[slowest],
+        wanted=0.3,
+        detail=helps,
+    )
     run = make_run(setting.folder, "squeezenet")
     one = setting.pictures(1, 1080).parent / "images" / "000000.jpg"
     times = [command("tools/score.py", "--run", run.folder, one).seconds for _ in range(5)]
-    yield Row("start", "score.py one.jpg, squeezenet", "s", statistics.median(times), wanted=1.5,
-              detail={"rounds": times})
+    yield Row(
+        "start", "score.py one.jpg, squeezenet", "s", statistics.median(times), wanted=1.5, detail={"rounds": times}
+    )
 
 
 def lmdb(setting: Setting) -> Iterable[Row]:
@@ -58,21 +67,40 @@ def lmdb(setting: Setting) -> Iterable[Row]:
     count, rounds = (1000, 2) if setting.quick else (2000, 3)
     for side, what in ((1000, "same pixels"), (1080, "halved by the JPEG decoder")):
         labels = setting.pictures(count, side)
-        found = in_turns(rounds, ours=lambda _, labels=labels: count / make_lmdb(setting, labels, "--raw").seconds,
-                         peer=lambda _, labels=labels: count / convert_imageset(setting, labels))
+        found = in_turns(
+            rounds,
+            ours=lambda _, labels=labels: count / make_lmdb(setting, labels, "--raw").seconds,
+            peer=lambda _, labels=labels: count / convert_imageset(setting, labels),
+        )
         detail = {"rounds": found}
         if side == 1000:
             detail["largest difference of a pixel"] = _largest_difference(setting)
-        yield Row("lmdb", f"raw LMDB of JPEGs of {side} px ({what})", "images/s", statistics.median(found["ours"]),
-                  statistics.median(found["peer"]), "convert_imageset", median_ratio(found["ours"], found["peer"]),
-                  1.8, detail)
+        yield Row(
+            "lmdb",
+            f"raw LMDB of JPEGs of {side} px ({what})",
+            "images/s",
+            statistics.median(found["ours"]),
+            statistics.median(found["peer"]),
+            "convert_imageset",
+            median_ratio(found["ours"], found["peer"]),
+            1.8,
+            detail,
+        )
 
 
 def make_lmdb(setting: Setting, labels: Path, *options: str) -> Cost:
     """Into <folder>/lmdb, from nothing."""
     shutil.rmtree(setting.folder / "lmdb", ignore_errors=True)
-    return command("tools/make_lmdb.py", "--labels", labels, "--images", labels.parent / "images", "--out",
-                   setting.folder / "lmdb", *options)
+    return command(
+        "tools/make_lmdb.py",
+        "--labels",
+        labels,
+        "--images",
+        labels.parent / "images",
+        "--out",
+        setting.folder / "lmdb",
+        *options,
+    )
 
 
 def convert_imageset(setting: Setting, labels: Path) -> float:
@@ -81,8 +109,18 @@ def convert_imageset(setting: Setting, labels: Path) -> float:
     lines = [line.split("\t") for line in (setting.folder / "lmdb/train/list.txt").read_text().splitlines()]
     (setting.folder / "list").write_text("".join(f"{path} {label}\n" for _, label, path in lines))
     begin = time.perf_counter()
-    subprocess.run([CONVERT_IMAGESET, "--resize_height=256", "--resize_width=256", f"{labels.parent}/images/",
-                    setting.folder / "list", setting.folder / "peer"], check=True, capture_output=True)
+    subprocess.run(
+        [
+            CONVERT_IMAGESET,
+            "--resize_height=256",
+            "--resize_width=256",
+            f"{labels.parent}/images/",
+            setting.folder / "list",
+            setting.folder / "peer",
+        ],
+        check=True,
+        capture_output=True,
+    )
     return time.perf_counter() - begin
 
 
@@ -90,10 +128,15 @@ def _largest_difference(setting: Setting) -> int:
     """Between a pixel of our raw LMDB and of Caffe's, in levels."""
     import lmdb as pylmdb
 
-    with pylmdb.open(str(setting.folder / "peer"), readonly=True, lock=False) as env, env.begin() as transaction, \
-            Database(setting.folder / "lmdb" / "train") as ours:
-        return max(int(cv2.absdiff(datum.decode(theirs)[0], pixels).max())
-                   for (_, theirs), (_, pixels, _) in zip(transaction.cursor(), ours))
+    with (
+        pylmdb.open(str(setting.folder / "peer"), readonly=True, lock=False) as env,
+        env.begin() as transaction,
+        Database(setting.folder / "lmdb" / "train") as ours,
+    ):
+        return max(
+            int(cv2.absdiff(datum.decode(theirs)[0], pixels).max())
+            for (_, theirs), (_, pixels, _) in zip(transaction.cursor(), ours)
+        )
 
 
 def scoring(setting: Setting) -> Iterable[Row]:
@@ -107,7 +150,7 @@ def scoring(setting: Setting) -> Iterable[Row]:
 
         def ours(number: int, run=run, share=share, busy=busy, names=names, size=size) -> float:
             """Pictures per second, from the call on: with the first batch, for which Caffe packs the weights."""
-            scored = score.score(run, names[number * share:(number + 1) * share], batch=size)
+            scored = score.score(run, names[number * share : (number + 1) * share], batch=size)
             used, begin = time.process_time(), time.perf_counter()
             assert all(one.error is None for one in scored)
             seconds = time.perf_counter() - begin
@@ -123,17 +166,24 @@ def scoring(setting: Setting) -> Iterable[Row]:
 
         def reading(number: int, share=share, names=names, size=size) -> float:
             begin = time.perf_counter()
-            for _ in score.read_ahead(names[number * share:(number + 1) * share], size):
+            for _ in score.read_ahead(names[number * share : (number + 1) * share], size):
                 pass
             return share / (time.perf_counter() - begin)
 
         found = in_turns(rounds, ours=ours, bare=bare, reading=reading)
         found["best"] = [1 / (1 / one + 1 / other) for one, other in zip(found["bare"], found["reading"])]
         for peer, peer_name in (("bare", "the bare net"), ("best", "reading, then the bare net")):
-            yield Row("scoring", f"{variant}, JPEGs of 1080 px", "images/s", statistics.median(found["ours"]),
-                      statistics.median(found[peer]), peer_name, median_ratio(found["ours"], found[peer]),
-                      0.95 if (variant, peer, setting.quick) == ("vgg16", "bare", False) else None,
-                      {"rounds": found, "cores": parallel.cores(), "cores busy": statistics.median(busy)})
+            yield Row(
+                "scoring",
+                f"{variant}, JPEGs of 1080 px",
+                "images/s",
+                statistics.median(found["ours"]),
+                statistics.median(found[peer]),
+                peer_name,
+                median_ratio(found["ours"], found[peer]),
+                0.95 if (variant, peer, setting.quick) == ("vgg16", "bare", False) else None,
+                {"rounds": found, "cores": parallel.cores(), "cores busy": statistics.median(busy)},
+            )
 
 
 def nets(setting: Setting) -> Iterable[Row]:
@@ -144,25 +194,39 @@ def nets(setting: Setting) -> Iterable[Row]:
     for variant in ("vgg16", "squeezenet"):
         run, folder = make_run(setting.folder, variant), setting.folder / "nets" / variant
         photos = np.stack([image.square(photograph(PHOTOS[number % len(PHOTOS)])) for number in range(8)])
-        peers.prepare(run.deploy, run.folder / "random.caffemodel",
-                      image.prepare(photos, run.variant.crop, run.variant.mean), folder)
+        peers.prepare(
+            run.deploy,
+            run.folder / "random.caffemodel",
+            image.prepare(photos, run.variant.crop, run.variant.mean),
+            folder,
+        )
         for work in ("forward", "training"):
             rounds = 3 if setting.quick else 9
-            others = [name for name in (peers.MODULES if work == "forward" else peers.TRAIN)
-                      if name not in peers.missing()]
-            yield from _race(variant, work, folder, rounds, (peers.OURS, peers.STOCK), others,
-                             bounds.get(f"{variant} {work}", {}))
+            others = [
+                name for name in (peers.MODULES if work == "forward" else peers.TRAIN) if name not in peers.missing()
+            ]
+            yield from _race(
+                variant, work, folder, rounds, (peers.OURS, peers.STOCK), others, bounds.get(f"{variant} {work}", {})
+            )
             yield from _race(variant, work, folder, rounds, (peers.OURS_AVX2, peers.STOCK_AVX2), (), {"stock": 1})
 
 
-def _race(variant: str, work: str, folder: Path, rounds: int, caffes: tuple[str, str], others: Iterable[str],
-          wanted: dict[str, float]) -> Iterable[Row]:
+def _race(
+    variant: str,
+    work: str,
+    folder: Path,
+    rounds: int,
+    caffes: tuple[str, str],
+    others: Iterable[str],
+    wanted: dict[str, float],
+) -> Iterable[Row]:
     """Passes of all contenders in turns. `caffes`: ours, and the one without oneDNN. `wanted`: how many times as fast
     as that ("stock") and as the fastest of `others` ("fastest") we are to be, and as thrifty as that ("memory")."""
     name_of_ours, name_of_stock = caffes
     with contextlib.ExitStack() as stack:
         contenders = {name: stack.enter_context(peers.Contender(name, folder, work)) for name in (*caffes, *others)}
         images = len(np.load(folder / "input.npy"))
+
         def milliseconds(one: peers.Contender) -> float:
             time.sleep(0.1)  # until the threads of whoever was before do not spin any more
             return one.seconds() / images * 1000
@@ -171,20 +235,43 @@ def _race(variant: str, work: str, folder: Path, rounds: int, caffes: tuple[str,
         memory = {name: one.megabytes() for name, one in contenders.items()}
         processor = {name: min(one.processor) / images * 1000 for name, one in contenders.items()}
     ours, reference = found.pop(name_of_ours), contenders[name_of_stock].answer
-    differences = {name: float(np.abs(one.answer - reference).max() / np.abs(reference).max())
-                   for name, one in contenders.items() if work == "forward"}
+    differences = {
+        name: float(np.abs(one.answer - reference).max() / np.abs(reference).max())
+        for name, one in contenders.items()
+        if work == "forward"
+    }
     if any(difference > 1e-3 for difference in differences.values()):
         raise SelfieError(f"{variant}: not all compute the same: {differences}")
     fastest = min(others, key=lambda name: statistics.median(found[name]), default="")
     bounds = {fastest: wanted.get("fastest"), name_of_stock: wanted.get("stock")}
     what = variant + name_of_ours.removeprefix(peers.OURS)
     for name, times in found.items():
-        yield Row("nets", f"{what} {work}, batches of {images}", "ms per image", statistics.median(ours),
-                  statistics.median(times), name, median_ratio(times, ours), bounds.get(name),
-                  {"rounds": {"ours": ours, "peer": times}, "difference of answers": differences.get(name),
-                   "least processor time": {"ours": processor[name_of_ours], "peer": processor[name]}})
-    yield Row("nets", f"{what} {work}, largest memory", "MB", memory[name_of_ours], memory[name_of_stock],
-              name_of_stock, memory[name_of_stock] / memory[name_of_ours], wanted.get("memory"), memory)
+        yield Row(
+            "nets",
+            f"{what} {work}, batches of {images}",
+            "ms per image",
+            statistics.median(ours),
+            statistics.median(times),
+            name,
+            median_ratio(times, ours),
+            bounds.get(name),
+            {
+                "rounds": {"ours": ours, "peer": times},
+                "difference of answers": differences.get(name),
+                "least processor time": {"ours": processor[name_of_ours], "peer": processor[name]},
+            },
+        )
+    yield Row(
+        "nets",
+        f"{what} {work}, largest memory",
+        "MB",
+        memory[name_of_ours],
+        memory[name_of_stock],
+        name_of_stock,
+        memory[name_of_stock] / memory[name_of_ours],
+        wanted.get("memory"),
+        memory,
+    )
 
 
 def faces(setting: Setting) -> Iterable[Row]:
@@ -195,10 +282,24 @@ def faces(setting: Setting) -> Iterable[Row]:
         if detector == "mtcnn" and not _has_mtcnn():
             log.warning("no measurement of MTCNN: its weights are not here ('make weights VARIANT=mtcnn')")
             continue
-        cost = command("tools/filter_faces.py", "--manifest", labels, "--images", labels.parent / "images", "--out",
-                       setting.folder / "faces.csv", "--detector", detector)
-        yield Row("faces", f"face filter {detector}, JPEGs of 1080 px", "images/s", count / cost.seconds,
-                  detail=cost._asdict())
+        cost = command(
+            "tools/filter_faces.py",
+            "--manifest",
+            labels,
+            "--images",
+            labels.parent / "images",
+            "--out",
+            setting.folder / "faces.csv",
+            "--detector",
+            detector,
+        )
+        yield Row(
+            "faces",
+            f"face filter {detector}, JPEGs of 1080 px",
+            "images/s",
+            count / cost.seconds,
+            detail=cost._asdict(),
+        )
 
 
 def _has_mtcnn() -> bool:
@@ -220,17 +321,23 @@ def crops(setting: Setting) -> Iterable[Row]:
     """The best crop: the dense search beside 1000 random crops, as in the post."""
     run = make_run(setting.folder, "squeezenet")
     searcher = Searcher(run)
-    photos = [photograph("astronaut.png"), photograph("coffee.png")][:1 if setting.quick else 2]
+    photos = [photograph("astronaut.png"), photograph("coffee.png")][: 1 if setting.quick else 2]
     found = {"dense": [], "random": []}
     for photo in photos:
         for method, results in found.items():
             results.append(searcher.search(photo, space(photo, run.variant), method))
     seconds = {method: [result.seconds for result in results] for method, results in found.items()}
     scores = {method: [result.best[0][1] for result in results] for method, results in found.items()}
-    yield Row("crops", "best crop, dense search, squeezenet", "s", statistics.mean(seconds["dense"]),
-              statistics.mean(seconds["random"]), "1000 random crops", median_ratio(seconds["random"],
-                                                                                    seconds["dense"]),
-              detail={"seconds": seconds, "best scores": scores})
+    yield Row(
+        "crops",
+        "best crop, dense search, squeezenet",
+        "s",
+        statistics.mean(seconds["dense"]),
+        statistics.mean(seconds["random"]),
+        "1000 random crops",
+        median_ratio(seconds["random"], seconds["dense"]),
+        detail={"seconds": seconds, "best scores": scores},
+    )
 
 
 def growth(setting: Setting) -> Iterable[Row]:
@@ -242,8 +349,15 @@ def growth(setting: Setting) -> Iterable[Row]:
         costs["lmdb"].append(make_lmdb(setting, source))
         shutil.rmtree(setting.folder / "lmdb")
         costs["scoring"].append(command("tools/score.py", "--run", run.folder, "--csv", source.parent / "images"))
-        costs["labels"].append(command("tools/label.py", "--out", setting.folder / "labels.csv", "--manifest",
-                                       make_manifest(setting.folder, size, ".parquet")))
+        costs["labels"].append(
+            command(
+                "tools/label.py",
+                "--out",
+                setting.folder / "labels.csv",
+                "--manifest",
+                make_manifest(setting.folder, size, ".parquet"),
+            )
+        )
     with plots.figure(setting.folder / "growth.png") as axis:
         for name, of_sizes in costs.items():
             axis.loglog(sizes, [cost.seconds for cost in of_sizes], marker="o", label=name)
@@ -253,10 +367,16 @@ def growth(setting: Setting) -> Iterable[Row]:
     for name, of_sizes in costs.items():
         before, last = of_sizes[-2:]
         detail = {str(size): cost._asdict() for size, cost in zip(sizes, of_sizes)}
-        yield Row("growth", f"{name}: {sizes[-1]:,} against {sizes[-2]:,}, times the cost", "x",
-                  last.seconds / before.seconds, detail=detail)
-        yield Row("growth", f"{name}: memory at {sizes[-1]:,}", "MB", last.megabytes,
-                  wanted=500 if name == "lmdb" else None)
+        yield Row(
+            "growth",
+            f"{name}: {sizes[-1]:,} against {sizes[-2]:,}, times the cost",
+            "x",
+            last.seconds / before.seconds,
+            detail=detail,
+        )
+        yield Row(
+            "growth", f"{name}: memory at {sizes[-1]:,}", "MB", last.megabytes, wanted=500 if name == "lmdb" else None
+        )
 
 
 GROUPS = {function.__name__: function for function in (start, nets, lmdb, scoring, faces, labels, crops, growth)}

@@ -82,8 +82,10 @@ def find_torch(given: str | None = None) -> str:
         question = "import importlib.util as i, sys; sys.exit(i.find_spec('torch') is None)"
         if subprocess.run([python, "-c", question], capture_output=True).returncode == 0:
             return python
-    raise SelfieError(f"PyTorch, the peer, is not in {given or 'this Python nor in the first on the PATH'}: pip "
-                      "install -r requirements-bench.txt, or --torch PYTHON, or --only layers training gtest")
+    raise SelfieError(
+        f"PyTorch, the peer, is not in {given or 'this Python nor in the first on the PATH'}: pip "
+        "install -r requirements-bench.txt, or --torch PYTHON, or --only layers training gtest"
+    )
 
 
 # --- groups ----------------------------------------------------------------------------------------------------------
@@ -102,15 +104,24 @@ def layers(setting: Setting) -> Iterable[Row]:
                 log.warning("no measurement of layers, %s: %s", precision, error)
                 continue
             for name in ("Forward pass", "Backward pass"):
-                yield Row("layers", f"caffe time, {setting.variant.name}, batch {batch}, {precision}: {name.lower()}",
-                          "ms", found[name], detail=found)
+                yield Row(
+                    "layers",
+                    f"caffe time, {setting.variant.name}, batch {batch}, {precision}: {name.lower()}",
+                    "ms",
+                    found[name],
+                    detail=found,
+                )
 
 
 def caffe_time(model: str, count: int, flags: list[str], precision: str) -> dict:
     """{"Forward pass": ms, "Backward pass": ms, "layers": {name: {"forward": ms, "backward": ms}}} of a net."""
-    done = subprocess.run([pycaffe.binary(), "time", "-model", model, "-iterations", str(count), *flags],
-                          capture_output=True, text=True, cwd=paths.ROOT,
-                          env={**os.environ, "CAFFE_TF32": PRECISIONS[precision], "GLOG_minloglevel": "0"})
+    done = subprocess.run(
+        [pycaffe.binary(), "time", "-model", model, "-iterations", str(count), *flags],
+        capture_output=True,
+        text=True,
+        cwd=paths.ROOT,
+        env={**os.environ, "CAFFE_TF32": PRECISIONS[precision], "GLOG_minloglevel": "0"},
+    )
     if done.returncode:
         raise failure("caffe time failed", last_words(done.stderr, done.returncode))
     return parse_caffe_time(done.stderr)
@@ -136,8 +147,14 @@ def vgg16(setting: Setting) -> Iterable[Row]:
             yield from rows
             if rows:
                 best = max(rows, key=lambda row: row.ours)
-                yield Row("vgg16", f"{best.what}: share of the matrix rate", "%", 100 * best.detail["share"],
-                          100 * best.detail["share"] / best.ours * best.peer, best.peer_name)
+                yield Row(
+                    "vgg16",
+                    f"{best.what}: share of the matrix rate",
+                    "%",
+                    100 * best.detail["share"],
+                    100 * best.detail["share"] / best.ours * best.peer,
+                    best.peer_name,
+                )
 
 
 def matrix_rate(setting: Setting, precision: str) -> float:
@@ -163,26 +180,46 @@ def _duels(setting: Setting, precision: str, training: bool, rate: float) -> Ite
 def duel(setting: Setting, precision: str, training: bool, batch: int, rate: float, what: str) -> Row:
     """Caffe and PyTorch, in both its layouts, on the same net in turns; the better layout is the peer."""
     mode, variant = "training" if training else "forward", setting.variant
-    with Worker(sys.executable, "bench.caffe_peer", CAFFE_TF32=PRECISIONS[precision]) as ours, \
-            Worker(setting.torch, "bench.torch_peer") as peer:
+    with (
+        Worker(sys.executable, "bench.caffe_peer", CAFFE_TF32=PRECISIONS[precision]) as ours,
+        Worker(setting.torch, "bench.torch_peer") as peer,
+    ):
         ours.ask("hello", gpu=setting.gpu)
         peer.ask("hello", device=setting.device, tf32=precision == "TF32")
         about = ours.ask("prepare", variant=variant.name, batch=batch, training=training)
-        theirs = peer.ask("prepare", chain=architectures.chain(variant), batch=batch, side=variant.crop, classes=variant.classes)
+        theirs = peer.ask(
+            "prepare", chain=architectures.chain(variant), batch=batch, side=variant.crop, classes=variant.classes
+        )
         if theirs["parameters"] != about["parameters"]:
             raise RuntimeError(f"not the same net: {about['parameters']} and {theirs['parameters']} parameters")
-        contenders = {"ours": partial(ours.ask, mode),
-                      **{layout: partial(peer.ask, mode, layout=layout) for layout in ("contiguous", "channels_last")}}
+        contenders = {
+            "ours": partial(ours.ask, mode),
+            **{layout: partial(peer.ask, mode, layout=layout) for layout in ("contiguous", "channels_last")},
+        }
         count = _warm_up(contenders.values(), setting)
-        found = in_turns(2 if setting.quick else 5, **{
-            name: lambda _, go=go: count * batch / go(count=count)["seconds"] for name, go in contenders.items()})
+        found = in_turns(
+            2 if setting.quick else 5,
+            **{name: lambda _, go=go: count * batch / go(count=count)["seconds"] for name, go in contenders.items()},
+        )
     medians = {name: statistics.median(rates) for name, rates in found.items()}
     layout = max(("contiguous", "channels_last"), key=medians.get)
     flop = 2 * about[f"{mode}_macs"]
-    return Row("vgg16", what, "images/s", medians["ours"], medians[layout], f"PyTorch, {layout}",
-               median_ratio(found["ours"], found[layout]), None if setting.quick else 1.0,
-               {"rounds": found, "passes per round": count, "GFLOP per picture": flop / 1e9,
-                "share": medians["ours"] * flop / rate})
+    return Row(
+        "vgg16",
+        what,
+        "images/s",
+        medians["ours"],
+        medians[layout],
+        f"PyTorch, {layout}",
+        median_ratio(found["ours"], found[layout]),
+        None if setting.quick else 1.0,
+        {
+            "rounds": found,
+            "passes per round": count,
+            "GFLOP per picture": flop / 1e9,
+            "share": medians["ours"] * flop / rate,
+        },
+    )
 
 
 def _warm_up(contenders: Iterable, setting: Setting) -> int:
@@ -211,10 +248,21 @@ def training(setting: Setting) -> Iterable[Row]:
         variable = ("OPENBLAS_CORETYPE", OTHER_KERNEL) if setting.gpu is None else ("CAFFE_TF32", PRECISIONS[precision])
         other = losses(setting, lmdb, count, name, setting.gpu, **dict([variable]))
         detail = {"cpu": on_cpu, name: other}
-        yield Row("training", f"squeezenet, {name} against CPU: first two losses, difference", "relative",
-                  max(difference([a], [b]) for a, b in zip(on_cpu[:2], other[:2])), wanted=FIRST_LOSSES[precision])
-        yield Row("training", f"squeezenet, {name} against CPU: largest difference of {len(on_cpu)} losses over "
-                  "their mean", "relative", difference(on_cpu, other), wanted=ALL_LOSSES[precision], detail=detail)
+        yield Row(
+            "training",
+            f"squeezenet, {name} against CPU: first two losses, difference",
+            "relative",
+            max(difference([a], [b]) for a, b in zip(on_cpu[:2], other[:2])),
+            wanted=FIRST_LOSSES[precision],
+        )
+        yield Row(
+            "training",
+            f"squeezenet, {name} against CPU: largest difference of {len(on_cpu)} losses over their mean",
+            "relative",
+            difference(on_cpu, other),
+            wanted=ALL_LOSSES[precision],
+            detail=detail,
+        )
 
 
 def figures(folder: Path) -> Path:
@@ -222,22 +270,43 @@ def figures(folder: Path) -> Path:
     out = folder / "figures"
     command("tools/fetch_weights.py", "squeezenet")
     command("tools/cut_figures.py", "--out", out)
-    command("tools/make_lmdb.py", "--labels", out / "labels.csv", "--images", out / "tiles", "--out",
-                  out / "lmdb", "--raw", "--force")
+    command(
+        "tools/make_lmdb.py",
+        "--labels",
+        out / "labels.csv",
+        "--images",
+        out / "tiles",
+        "--out",
+        out / "lmdb",
+        "--raw",
+        "--force",
+    )
     return out / "lmdb"
 
 
-def losses(setting: Setting, lmdb: Path, count: int, name: str, gpu: int | None = None,
-           **environment: str) -> list[float]:
+def losses(
+    setting: Setting, lmdb: Path, count: int, name: str, gpu: int | None = None, **environment: str
+) -> list[float]:
     """The training loss of each of the first `count` iterations, one seed; on the CPU by Caffe's own convolutions,
     since oneDNN's Winograd rounds more."""
     run = setting.folder / "runs" / name.replace(" ", "_")
     changes = {"max_iter": count, "display": 1, "average_loss": 1, "snapshot": count, "test_initialization": "false"}
-    command("tools/train.py", "--variant", "squeezenet", "--lmdb", lmdb, "--run", run, "--solver",
-                  paths.SOLVER / "figures.prototxt", "--replace", *([] if gpu is None else ["--gpu", gpu]),
-                  *(["--batch", 8] if setting.quick else []),
-                  *(word for change in changes.items() for word in ("--set", "{}={}".format(*change))),
-                  **{"CAFFE_ONEDNN": "0", **environment})
+    command(
+        "tools/train.py",
+        "--variant",
+        "squeezenet",
+        "--lmdb",
+        lmdb,
+        "--run",
+        run,
+        "--solver",
+        paths.SOLVER / "figures.prototxt",
+        "--replace",
+        *([] if gpu is None else ["--gpu", gpu]),
+        *(["--batch", 8] if setting.quick else []),
+        *(word for change in changes.items() for word in ("--set", "{}={}".format(*change))),
+        **{"CAFFE_ONEDNN": "0", **environment},
+    )
     lines = [line.split(",") for line in (run / "metrics.csv").read_text().splitlines()]
     column = lines[0].index("train_loss")
     return [float(line[column]) for line in lines[1:] if line[column]]
@@ -258,8 +327,9 @@ def gtest(setting: Setting) -> Iterable[Row]:
         return
     wanted = "SoftmaxLayerTest*:SyncedMemoryTest*" if setting.quick else "*"
     left_out = "" if setting.gpu is not None else WITHOUT_GPU.read_text().strip()
-    found = run_gtest(binary, folder, wanted + left_out,
-                      1 if setting.quick else min(SHARDS, parallel.cores()), setting.gpu)
+    found = run_gtest(
+        binary, folder, wanted + left_out, 1 if setting.quick else min(SHARDS, parallel.cores()), setting.gpu
+    )
     for name in found["failed"]:
         log.warning("failed: %s", name)
     yield Row("gtest", "upstream's tests that pass", "tests", found["passed"], wanted=found["all"], detail=found)
@@ -278,18 +348,33 @@ def run_gtest(binary: Path, folder: Path, chosen: str, shards: int, gpu: int | N
     of the processes ends before it says what it will run.
     """
     command = [binary, f"--gtest_filter={chosen}", *([] if gpu is None else [str(gpu)])]
-    environments = [{**os.environ, "CAFFE_TF32": "0", "GTEST_TOTAL_SHARDS": str(shards),
-                     "GTEST_SHARD_INDEX": str(shard)} for shard in range(shards)]
-    done = list(parallel.threads(lambda environment: subprocess.run(
-        command, cwd=folder, env=environment, text=True, errors="replace", capture_output=True), environments, shards))
+    environments = [
+        {**os.environ, "CAFFE_TF32": "0", "GTEST_TOTAL_SHARDS": str(shards), "GTEST_SHARD_INDEX": str(shard)}
+        for shard in range(shards)
+    ]
+    done = list(
+        parallel.threads(
+            lambda environment: subprocess.run(
+                command, cwd=folder, env=environment, text=True, errors="replace", capture_output=True
+            ),
+            environments,
+            shards,
+        )
+    )
     for one in done:
         if not re.search(r"^\[=+\] Running \d+ tests?", one.stdout, re.MULTILINE):
             raise failure("upstream's tests failed", last_words(one.stderr, one.returncode))
     text = "\n".join(one.stdout for one in done)
-    planned, begun, passed = (re.findall(pattern, text, re.MULTILINE) for pattern in (
-        r"^\[=+\] Running (\d+) tests?", r"^\[ RUN      \] (\S+)", r"^\[       OK \] (\S+)"))
-    return {"all": sum(map(int, planned)), "passed": len(passed), "failed": sorted(set(begun) - set(passed)),
-            "exit codes": [one.returncode for one in done]}
+    planned, begun, passed = (
+        re.findall(pattern, text, re.MULTILINE)
+        for pattern in (r"^\[=+\] Running (\d+) tests?", r"^\[ RUN      \] (\S+)", r"^\[       OK \] (\S+)")
+    )
+    return {
+        "all": sum(map(int, planned)),
+        "passed": len(passed),
+        "failed": sorted(set(begun) - set(passed)),
+        "exit codes": [one.returncode for one in done],
+    }
 
 
 GROUPS = {function.__name__: function for function in (layers, vgg16, training, gtest)}
@@ -306,11 +391,18 @@ def measure(setting: Setting, names: Iterable[str]) -> dict:
 
 def machine(setting: Setting) -> dict:
     """What the numbers depend on."""
-    found = {**describe_machine(), "versions": run_folder.versions(), "caffe build": pycaffe.CAFFE.resolve().parents[2].name}
+    found = {
+        **describe_machine(),
+        "versions": run_folder.versions(),
+        "caffe build": pycaffe.CAFFE.resolve().parents[2].name,
+    }
     if setting.torch:
         with Worker(setting.torch, "bench.torch_peer") as peer:
             found["peer"] = peer.ask("hello", device=setting.device, tf32=True)
     if setting.gpu is not None and shutil.which("nvidia-smi"):
-        found["gpus"] = subprocess.run(["nvidia-smi", "--query-gpu=index,name,driver_version,memory.total",
-                                        "--format=csv,noheader"], capture_output=True, text=True).stdout.splitlines()
+        found["gpus"] = subprocess.run(
+            ["nvidia-smi", "--query-gpu=index,name,driver_version,memory.total", "--format=csv,noheader"],
+            capture_output=True,
+            text=True,
+        ).stdout.splitlines()
     return found

@@ -30,17 +30,28 @@ TRAIN = ["PyTorch", "PyTorch channels_last"]  # those that can
 
 def missing() -> list[str]:
     """The peers that are not installed."""
-    return [name for name, module in MODULES.items()
-            if not (importlib.util.find_spec(module) and importlib.util.find_spec("onnx"))]
+    return [
+        name
+        for name, module in MODULES.items()
+        if not (importlib.util.find_spec(module) and importlib.util.find_spec("onnx"))
+    ]
 
 
 class Contender:
     """A process with the net of `folder` in it. SelfieError if it fails."""
 
     def __init__(self, name: str, folder: Path, work: str):
-        self.name, self.process = name, subprocess.Popen(
-            [sys.executable, "-m", "selfie.bench.peers", name, folder, work], cwd=paths.ROOT / "tools", text=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, **CAFFES.get(name, {})})
+        self.name, self.process = (
+            name,
+            subprocess.Popen(
+                [sys.executable, "-m", "selfie.bench.peers", name, folder, work],
+                cwd=paths.ROOT / "tools",
+                text=True,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env={**os.environ, **CAFFES.get(name, {})},
+            ),
+        )
         self.answer, self.processor = np.load(self.ask("answer")), []
 
     def __enter__(self) -> Contender:
@@ -105,6 +116,7 @@ def _write_onnx(message, caffe_net, path: Path) -> None:
     """A net of convolutions, ReLUs, poolings, Concats and inner products with its weights, as ONNX."""
     import onnx
     from onnx import helper, numpy_helper
+
     nodes, now = [], {"data": "data"}  # now: what a blob's name means at this layer; ONNX knows no work in place
     for layer in message.layer[1:]:
         inputs = [now[name] for name in layer.bottom]
@@ -116,11 +128,19 @@ def _write_onnx(message, caffe_net, path: Path) -> None:
         nodes.append(helper.make_node(kind, inputs, [f"{layer.name}/{kind}"], **attributes))
         now[layer.top[0]] = nodes[-1].output[0]
     tensor = onnx.TensorProto.FLOAT
-    weights = [numpy_helper.from_array(blob.data.copy(), f"{name}/{i}") for name, blobs in caffe_net.params.items()
-               for i, blob in enumerate(blobs)]
+    weights = [
+        numpy_helper.from_array(blob.data.copy(), f"{name}/{i}")
+        for name, blobs in caffe_net.params.items()
+        for i, blob in enumerate(blobs)
+    ]
     shape = [*caffe_net.blobs["data"].shape]
-    graph = helper.make_graph(nodes, "net", [helper.make_tensor_value_info("data", tensor, shape)],
-                              [helper.make_tensor_value_info(nodes[-1].output[0], tensor, None)], weights)
+    graph = helper.make_graph(
+        nodes,
+        "net",
+        [helper.make_tensor_value_info("data", tensor, shape)],
+        [helper.make_tensor_value_info(nodes[-1].output[0], tensor, None)],
+        weights,
+    )
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
 
 
@@ -133,8 +153,12 @@ def _onnx_operator(layer) -> tuple[str, dict]:
         return "GlobalAveragePool", {}
     if layer.type == "Pooling":
         one = layer.pooling_param
-        return "MaxPool", {"kernel_shape": [one.kernel_size] * 2, "strides": [one.stride] * 2, "pads": [one.pad] * 4,
-                           "ceil_mode": 1}
+        return "MaxPool", {
+            "kernel_shape": [one.kernel_size] * 2,
+            "strides": [one.stride] * 2,
+            "pads": [one.pad] * 4,
+            "ceil_mode": 1,
+        }
     known = {"ReLU": ("Relu", {}), "InnerProduct": ("Gemm", {"transB": 1}), "Concat": ("Concat", {"axis": 1})}
     if layer.type not in known:
         raise SelfieError(f"layer {layer.name}: no {layer.type} in the benchmark of nets")
@@ -169,6 +193,7 @@ class Caffe:
 class OnnxRuntime:
     def __init__(self, folder: Path, data: np.ndarray):
         import onnxruntime
+
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = cores()
         self.session = onnxruntime.InferenceSession(folder / "net.onnx", options, ["CPUExecutionProvider"])
@@ -183,8 +208,12 @@ class OpenVino:
 
     def __init__(self, folder: Path, data: np.ndarray):
         import openvino
-        model = openvino.Core().compile_model(folder / "net.onnx", "CPU", {
-            "INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": cores(), "NUM_STREAMS": 1})
+
+        model = openvino.Core().compile_model(
+            folder / "net.onnx",
+            "CPU",
+            {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": cores(), "NUM_STREAMS": 1},
+        )
         self.request, self.data = model.create_infer_request(), data
 
     def forward(self) -> np.ndarray:
@@ -198,11 +227,18 @@ class PyTorch:
     def __init__(self, folder: Path, data: np.ndarray, memory_format: str):
         import onnx
         import torch
+
         torch.set_num_threads(cores())
         self.torch, graph = torch, onnx.load(folder / "net.onnx").graph
-        self.nodes = [(node.op_type, node.input, node.output[0],
-                       {one.name: onnx.helper.get_attribute_value(one) for one in node.attribute})
-                      for node in graph.node]
+        self.nodes = [
+            (
+                node.op_type,
+                node.input,
+                node.output[0],
+                {one.name: onnx.helper.get_attribute_value(one) for one in node.attribute},
+            )
+            for node in graph.node
+        ]
         order = getattr(torch, memory_format)
         self.weights = {}
         for one in graph.initializer:
@@ -222,11 +258,16 @@ class PyTorch:
         if kind == "Conv":
             return functional.conv2d(*inputs, attributes["strides"], attributes["pads"][:2])
         if kind == "MaxPool":
-            return functional.max_pool2d(*inputs, attributes["kernel_shape"], attributes["strides"],
-                                         attributes["pads"][:2], ceil_mode=True)
-        return {"Relu": lambda: functional.relu_(*inputs), "Gemm": lambda: functional.linear(*inputs),
-                "Flatten": lambda: self.torch.flatten(*inputs, 1), "Concat": lambda: self.torch.cat(inputs, 1),
-                "GlobalAveragePool": lambda: functional.adaptive_avg_pool2d(*inputs, 1)}[kind]()
+            return functional.max_pool2d(
+                *inputs, attributes["kernel_shape"], attributes["strides"], attributes["pads"][:2], ceil_mode=True
+            )
+        return {
+            "Relu": lambda: functional.relu_(*inputs),
+            "Gemm": lambda: functional.linear(*inputs),
+            "Flatten": lambda: self.torch.flatten(*inputs, 1),
+            "Concat": lambda: self.torch.cat(inputs, 1),
+            "GlobalAveragePool": lambda: functional.adaptive_avg_pool2d(*inputs, 1),
+        }[kind]()
 
     def forward(self) -> np.ndarray:
         with self.torch.inference_mode():

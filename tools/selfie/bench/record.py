@@ -19,7 +19,6 @@ from selfie.net import pycaffe
 log = logging.getLogger(__name__)
 
 
-
 @dataclass(frozen=True)
 class Row:
     """A line of the table. `ours` and `peer` in `unit`; `ratio` says how many times better ours is (time: peer / ours,
@@ -61,7 +60,9 @@ def median_ratio(first: list[float], second: list[float]) -> float:
     return statistics.median(a / b for a, b in zip(first, second))
 
 
-def record_groups(file: Path, groups: dict[str, Callable], names: Iterable[str], setting, machine: Callable[[], dict]) -> dict:
+def record_groups(
+    file: Path, groups: dict[str, Callable], names: Iterable[str], setting, machine: Callable[[], dict]
+) -> dict:
     """Measure those of `groups` called `names`, each with `setting`, into a JSON file; its content."""
     report = paths.read_json(file) if file.exists() else {"groups": {}}
     for name in names:
@@ -70,8 +71,11 @@ def record_groups(file: Path, groups: dict[str, Callable], names: Iterable[str],
         if not rows:  # why has been said
             continue
         report["machine"] = {**report.get("machine", {}), **machine()}
-        report["groups"][name] = {"quick": setting.quick, "rows": rows,
-                                  "measured": datetime.now(timezone.utc).isoformat(timespec="minutes")}
+        report["groups"][name] = {
+            "quick": setting.quick,
+            "rows": rows,
+            "measured": datetime.now(timezone.utc).isoformat(timespec="minutes"),
+        }
         paths.write_json(file, report)
     return report
 
@@ -79,11 +83,22 @@ def record_groups(file: Path, groups: dict[str, Callable], names: Iterable[str],
 def describe_machine() -> dict:
     """What the numbers depend on."""
     info = Path("/proc/cpuinfo")
-    model = next((line.split(":", 1)[1].strip() for line in info.read_text().splitlines()
-                  if line.startswith("model name")), "") if info.exists() else ""
-    return {"cpu": model or platform.machine(), "cores": parallel.cores(), "system": platform.platform(),
-            "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
-            "blas_kernel": pycaffe.caffe().blas_kernel(), "python": platform.python_version()}
+    model = (
+        next(
+            (line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")),
+            "",
+        )
+        if info.exists()
+        else ""
+    )
+    return {
+        "cpu": model or platform.machine(),
+        "cores": parallel.cores(),
+        "system": platform.platform(),
+        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
+        "blas_kernel": pycaffe.caffe().blas_kernel(),
+        "python": platform.python_version(),
+    }
 
 
 def table(report: dict, groups: Iterable[str]) -> list[str]:

@@ -66,8 +66,12 @@ class Peer:
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
         torch.backends.cudnn.benchmark = True  # tries cuDNN's algorithms and keeps the fastest
         cuda = self.device.type == "cuda"
-        return {"torch": torch.__version__, "cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version(),
-                "gpu": torch.cuda.get_device_name(self.device) if cuda else None}
+        return {
+            "torch": torch.__version__,
+            "cuda": torch.version.cuda,
+            "cudnn": torch.backends.cudnn.version(),
+            "gpu": torch.cuda.get_device_name(self.device) if cuda else None,
+        }
 
     def prepare(self, chain: list[dict], batch: int, side: int, classes: int) -> dict:
         """Nets of `chain` with random weights, and random pictures; the number of parameters."""
@@ -139,5 +143,4 @@ class Peer:
 
 if __name__ == "__main__":
     peer = Peer()
-    serve({name: getattr(peer, name)
-                     for name in ("hello", "prepare", "release", "forward", "training", "matrix")})
+    serve({name: getattr(peer, name) for name in ("hello", "prepare", "release", "forward", "training", "matrix")})

@@ -50,8 +50,10 @@ def check_system(glibc):
         die(f"this bundle is for x86-64, and this machine is {machine}")
     words = (os.confstr("CS_GNU_LIBC_VERSION") or "").split()
     if not words or [*map(int, words[-1].split("."))] < [*map(int, glibc.split("."))]:
-        die(f"this bundle needs glibc {glibc} or newer (Debian 12, Ubuntu 23.04), and this system has "
-            f"{' '.join(words) or 'none'}")
+        die(
+            f"this bundle needs glibc {glibc} or newer (Debian 12, Ubuntu 23.04), and this system has "
+            f"{' '.join(words) or 'none'}"
+        )
 
 
 def check(part, sha256):
@@ -104,9 +106,11 @@ def link_cuda(folder, wanted, given):
                 link.symlink_to(path.resolve())
     missing = [name for name in wanted if not (links / name).exists()]
     if missing:
-        die(f"{folder} is unpacked, but {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not found on this "
+        die(
+            f"{folder} is unpacked, but {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not found on this "
             f"machine: pip install nvidia-cuda-runtime nvidia-cublas nvidia-curand nvidia-cudnn-cu13 (or --cuda DIR), "
-            f"then run this again")
+            f"then run this again"
+        )
 
 
 def places():
@@ -125,8 +129,9 @@ def places():
         cache = subprocess.run(["/sbin/ldconfig", "-p"], capture_output=True, text=True).stdout
     except OSError:
         cache = ""
-    yield from dict.fromkeys(os.path.dirname(path) for path in re.findall(r"=> (\S+)", cache)
-                             if CUDA_LIBRARY.search(path))
+    yield from dict.fromkeys(
+        os.path.dirname(path) for path in re.findall(r"=> (\S+)", cache) if CUDA_LIBRARY.search(path)
+    )
 
 
 PROOF = """

@@ -58,8 +58,14 @@ print(json.dumps([code, seconds, (usage.ru_utime + usage.ru_stime) / seconds, us
 def command(*arguments: object, **environment: str) -> Cost:
     """Run `python <arguments>` from the project's root, with `environment` added to ours and its output thrown away.
     SelfieError if it fails."""
-    done = subprocess.run([sys.executable, "-S", "-c", WATCH, sys.executable, *map(str, arguments)], cwd=paths.ROOT,
-                          capture_output=True, text=True, errors="replace", env={**os.environ, **environment})
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", WATCH, sys.executable, *map(str, arguments)],
+        cwd=paths.ROOT,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        env={**os.environ, **environment},
+    )
     code, *cost = json.loads(done.stdout) if done.returncode == 0 else (done.returncode,)
     if code:
         raise SelfieError(f"{' '.join(map(str, arguments))} failed: {done.stderr.strip()[-500:]}")
@@ -83,8 +89,12 @@ def make_pictures(folder: Path, count: int, side: int) -> Path:
     for _ in parallel.threads(_draw, tasks):
         pass
     names = [f"{number:06d}.jpg" for number in range(count)]
-    paths.write_csv(labels, pl.DataFrame({"id": names, "path": names, "split": ["train"] * count,
-                                          "label": [number % 2 for number in range(count)]}))
+    paths.write_csv(
+        labels,
+        pl.DataFrame(
+            {"id": names, "path": names, "split": ["train"] * count, "label": [number % 2 for number in range(count)]}
+        ),
+    )
     return labels
 
 
@@ -95,11 +105,12 @@ def _draw(task: tuple[Path, int, int, int]) -> None:
     scene = photograph(PHOTOS[number % len(PHOTOS)])
     part = int(min(scene.shape[:2]) * rng.uniform(0.6, 1))
     top, left = (rng.integers(0, length - part + 1) for length in scene.shape[:2])
-    picture = cv2.resize(scene[top:top + part, left:left + part], (side, side), interpolation=cv2.INTER_CUBIC)
+    picture = cv2.resize(scene[top : top + part, left : left + part], (side, side), interpolation=cv2.INTER_CUBIC)
     cv2.setRNGSeed(number)
     grain = cv2.randn(np.empty((side, side, 3), np.int16), 0, 5)
-    data = cv2.imencode(".jpg", cv2.add(picture.astype(np.int16), grain, dtype=cv2.CV_8U),
-                        [cv2.IMWRITE_JPEG_QUALITY, 85])[1].tobytes()
+    data = cv2.imencode(
+        ".jpg", cv2.add(picture.astype(np.int16), grain, dtype=cv2.CV_8U), [cv2.IMWRITE_JPEG_QUALITY, 85]
+    )[1].tobytes()
     for copy in range(number, count, DIFFERENT):
         comment = b"\xff\xfe\x00\x0a%08d" % copy
         (folder / "images" / f"{copy:06d}.jpg").write_bytes(data[:2] + comment + data[2:])
@@ -109,6 +120,7 @@ def _draw(task: tuple[Path, int, int, int]) -> None:
 def photograph(name: str) -> np.ndarray:
     """A photograph of scikit-image's wheel: real, and here without a download."""
     import skimage
+
     return image.read_named(Path(skimage.__file__).parent / "data" / name)
 
 
@@ -118,20 +130,29 @@ def make_run(folder: Path, variant: str) -> Run:
     But it does on numbers below 1e-38, of which a saturated softmax would fill the gradients; so pictures, which reach
     from -123 to 151, are brought to about 1 by the first layer, and all others keep that (He et al. 2015).
     """
-    run = Run(folder / "runs" / variant, {
-        "variant": variant, "state": "finished", "caffemodel": "random.caffemodel",
-        "lmdb": {"train": {"inputs": {"preprocessing": image.PREPROCESSING}}}})
+    run = Run(
+        folder / "runs" / variant,
+        {
+            "variant": variant,
+            "state": "finished",
+            "caffemodel": "random.caffemodel",
+            "lmdb": {"train": {"inputs": {"preprocessing": image.PREPROCESSING}}},
+        },
+    )
     if not (run.folder / "run.json").exists():
         run.folder.mkdir(parents=True, exist_ok=True)
         shutil.copy(paths.PROTOTXT / variant / "deploy.prototxt", run.folder / "deploy.prototxt")
         scorer, rng = caffe_net.load(run.folder / "deploy.prototxt"), np.random.default_rng(2015)
         for weights, *_ in scorer.params.values():
-            weights.data[...] = rng.standard_normal(weights.data.shape, np.float32) * (2 * weights.shape[0] /
-                                                                                      weights.count) ** 0.5
+            weights.data[...] = (
+                rng.standard_normal(weights.data.shape, np.float32) * (2 * weights.shape[0] / weights.count) ** 0.5
+            )
         next(iter(scorer.params.values()))[0].data[...] /= 64
         scorer.save(str(run.folder / "random.caffemodel"))
-        paths.write_csv(run.folder / "val_scores.csv", pl.DataFrame({
-            "key": list("abcd"), "label": [0, 0, 1, 1], "score": [0.1, 0.4, 0.6, 0.9]}))
+        paths.write_csv(
+            run.folder / "val_scores.csv",
+            pl.DataFrame({"key": list("abcd"), "label": [0, 0, 1, 1], "score": [0.1, 0.4, 0.6, 0.9]}),
+        )
         run.save()
     return run
 
@@ -143,14 +164,21 @@ def make_manifest(folder: Path, rows: int, suffix: str) -> Path:
         return path
     rng = np.random.default_rng(2015)
     number = pl.int_range(rows, eager=True)
-    table = pl.DataFrame({
-        "id": "s" + number.cast(pl.String).str.zfill(8), "path": number.cast(pl.String) + ".jpg",
-        "user": "u" + pl.Series(rng.integers(0, max(1, rows // 5), rows)).cast(pl.String),
-        "followers": (50 * (1 + rng.pareto(1, rows))).clip(1, 1e8).astype(np.int64),
-        "likes": rng.lognormal(3, 1, rows).astype(np.int64),
-        "tags": pl.Series([" ".join(f"tag{k}" for k in range(n)) for n in range(25)]).gather(rng.integers(0, 25, rows)),
-        "posted_at": (pl.Series(rng.integers(1_420_000_000, 1_445_000_000, rows)) * 1000).cast(
-            pl.Datetime("ms")).dt.strftime("%Y-%m-%dT%H:%M:%SZ")})
+    table = pl.DataFrame(
+        {
+            "id": "s" + number.cast(pl.String).str.zfill(8),
+            "path": number.cast(pl.String) + ".jpg",
+            "user": "u" + pl.Series(rng.integers(0, max(1, rows // 5), rows)).cast(pl.String),
+            "followers": (50 * (1 + rng.pareto(1, rows))).clip(1, 1e8).astype(np.int64),
+            "likes": rng.lognormal(3, 1, rows).astype(np.int64),
+            "tags": pl.Series([" ".join(f"tag{k}" for k in range(n)) for n in range(25)]).gather(
+                rng.integers(0, 25, rows)
+            ),
+            "posted_at": (pl.Series(rng.integers(1_420_000_000, 1_445_000_000, rows)) * 1000)
+            .cast(pl.Datetime("ms"))
+            .dt.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        }
+    )
     folder.mkdir(parents=True, exist_ok=True)
     with paths.atomic_path(path) as temporary:
         table.write_parquet(temporary) if suffix == ".parquet" else table.write_csv(temporary)

@@ -18,11 +18,13 @@ from selfie.common.errors import SelfieError
 
 GUARD = "SELFIE_OWN_ENVIRONMENT"
 
+
 def parser(doc: str) -> argparse.ArgumentParser:
     """ArgumentParser whose description is a command's docstring: first paragraph as it is, the rest as the epilog."""
     summary, _, details = doc.strip().partition("\n\n")
-    return argparse.ArgumentParser(description=summary, epilog=details,
-                                   formatter_class=argparse.RawDescriptionHelpFormatter)
+    return argparse.ArgumentParser(
+        description=summary, epilog=details, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
 
 
 def run(main: Callable[[], int | None]) -> NoReturn:

@@ -43,8 +43,9 @@ def download(source: Source, path: Path) -> None:
         os.replace(part, path)
     if not _is_right(path, source):
         path.unlink()
-        raise SelfieError(f"{source.file} has a wrong checksum and was removed: try again, or check the copy in "
-                          f"SELFIE_MIRROR")
+        raise SelfieError(
+            f"{source.file} has a wrong checksum and was removed: try again, or check the copy in SELFIE_MIRROR"
+        )
     if not source.checksum:
         with paths.atomic_write(_record(path)) as file:
             file.write(f"{paths.sha256(path)}  {path.name}\n")
@@ -71,8 +72,10 @@ def _fetch(url: str, part: Path) -> None:
             resumed = answer.status == 206
             left = int(answer.headers.get("Content-Length") or 0)
             start = have if resumed else 0
-            with open(part, "ab" if resumed else "wb") as file, tqdm(
-                    total=start + left or None, initial=start, unit="B", unit_scale=True, desc=part.stem) as bar:
+            with (
+                open(part, "ab" if resumed else "wb") as file,
+                tqdm(total=start + left or None, initial=start, unit="B", unit_scale=True, desc=part.stem) as bar,
+            ):
                 while block := answer.read(1 << 16):
                     file.write(block)
                     bar.update(len(block))
@@ -80,12 +83,16 @@ def _fetch(url: str, part: Path) -> None:
     except urllib.error.HTTPError as error:
         if error.code == 416:  # nothing is left to fetch: the part is whole
             return
-        raise SelfieError(f"cannot download {url}: the server answers {error.code}; get the file by other means and "
-                          f"set SELFIE_MIRROR to its folder") from error
+        raise SelfieError(
+            f"cannot download {url}: the server answers {error.code}; get the file by other means and "
+            f"set SELFIE_MIRROR to its folder"
+        ) from error
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
-        raise SelfieError(f"cannot download {url} (offline?): try again (it resumes), or get the file by other means "
-                          f"and set SELFIE_MIRROR to its folder") from error
+        raise SelfieError(
+            f"cannot download {url} (offline?): try again (it resumes), or get the file by other means "
+            f"and set SELFIE_MIRROR to its folder"
+        ) from error
     if left and size < start + left:
         raise SelfieError(f"the download of {url} broke off at {size:,} bytes: run the same command again, it resumes")

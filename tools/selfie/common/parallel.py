@@ -42,8 +42,9 @@ def imap(function: Callable[[T], R], items: Iterable[T], jobs: int | None = None
         raise SelfieError("a worker process was killed, most likely for memory: try fewer --jobs") from error
 
 
-def threads(function: Callable[[T], R], items: Iterable[T], jobs: int | None = None,
-            ahead: int | None = None) -> Iterator[R]:
+def threads(
+    function: Callable[[T], R], items: Iterable[T], jobs: int | None = None, ahead: int | None = None
+) -> Iterator[R]:
     """Like `imap` in `jobs` threads of this process: nothing is started anew and nothing copied, but only what lets go
     of Python's lock runs at the same time. Decoding, resizing, hashing and Caffe's passes do.
 

@@ -16,8 +16,10 @@ BAD = "#c8553d"
 def figure(path: Path, rows: int = 1, columns: int = 1, width: float = 8, height: float = 4.5) -> Iterator:
     """Yield the axes of a new figure (one, or an array), then save it atomically as `path`. Sizes in inches."""
     import matplotlib
+
     matplotlib.use("Agg")
     from matplotlib import pyplot
+
     drawing, axes = pyplot.subplots(rows, columns, figsize=(width, height), layout="constrained")
     try:
         for axis in drawing.axes:

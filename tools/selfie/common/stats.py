@@ -44,12 +44,14 @@ def spearman(first: np.ndarray, second: np.ndarray) -> float:
     return float(np.corrcoef(*ranks)[0, 1])
 
 
-def bootstrap(measure, *arrays: np.ndarray, groups: np.ndarray | None = None, seed: int = 2015,
-              resamples: int = 2000) -> tuple[float, float]:
+def bootstrap(
+    measure, *arrays: np.ndarray, groups: np.ndarray | None = None, seed: int = 2015, resamples: int = 2000
+) -> tuple[float, float]:
     """95 % percentile bootstrap interval of measure(*arrays); rows are drawn together, within `groups` where given."""
     generator = np.random.default_rng(seed)
-    parts = [np.arange(len(arrays[0]))] if groups is None else [np.flatnonzero(groups == one)
-                                                                for one in np.unique(groups)]
+    parts = (
+        [np.arange(len(arrays[0]))] if groups is None else [np.flatnonzero(groups == one) for one in np.unique(groups)]
+    )
     values = []
     for _ in range(resamples):
         picked = np.concatenate([part[generator.integers(0, len(part), len(part))] for part in parts])
@@ -85,13 +87,19 @@ def cliff(values: np.ndarray, group: np.ndarray, generator: np.random.Generator,
     if not many or not few:
         raise SelfieError("effects need both good and bad selfies")
     value = _delta(upper, lower)
-    sample = [_delta(generator.multinomial(many, upper / many), generator.multinomial(few, lower / few))
-              for _ in range(resamples)]
+    sample = [
+        _delta(generator.multinomial(many, upper / many), generator.multinomial(few, lower / few))
+        for _ in range(resamples)
+    ]
     low, high = np.percentile(sample, [2.5, 97.5])
     ties, total = (upper + lower).astype(float), float(many + few)
-    spread = math.sqrt((total + 1 - (ties ** 3 - ties).sum() / (total * (total - 1))) / (3 * many * few))
-    return {"delta": value, "delta_low": float(low), "delta_high": float(high),
-            "delta_p": two_sided(value / spread) if spread else 1.0}
+    spread = math.sqrt((total + 1 - (ties**3 - ties).sum() / (total * (total - 1))) / (3 * many * few))
+    return {
+        "delta": value,
+        "delta_low": float(low),
+        "delta_high": float(high),
+        "delta_p": two_sided(value / spread) if spread else 1.0,
+    }
 
 
 def _delta(upper: np.ndarray, lower: np.ndarray) -> float:

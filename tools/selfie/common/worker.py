@@ -46,9 +46,15 @@ class Worker:
         self.name = module
         path = os.pathsep.join(filter(None, [str(TOOLS), os.environ.get("PYTHONPATH")]))
         self.said = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115  what it writes to stderr
-        self.process = subprocess.Popen([str(python), "-m", f"selfie.{module}"], cwd=TOOLS.parent, text=True,
-                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.said,
-                                        env={**os.environ, "PYTHONPATH": path, **environment})
+        self.process = subprocess.Popen(
+            [str(python), "-m", f"selfie.{module}"],
+            cwd=TOOLS.parent,
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.said,
+            env={**os.environ, "PYTHONPATH": path, **environment},
+        )
 
     def ask(self, action: str, **values: object) -> dict:
         """The answer to a message. SelfieError if the process failed, OutOfMemory if its work did not fit."""

@@ -26,8 +26,17 @@ def encode_raw(bgr: np.ndarray, label: int) -> bytes:
     """Datum with the plain pixels of an H x W x 3 uint8 BGR picture; the very bytes that convert_imageset writes."""
     height, width, channels = bgr.shape
     pixels = np.ascontiguousarray(bgr.transpose(2, 0, 1)).tobytes()
-    return b"".join([_number(_CHANNELS, channels), _number(_HEIGHT, height), _number(_WIDTH, width),
-                     _number(_DATA, len(pixels)), pixels, _number(_LABEL, label), _number(_ENCODED, 0)])
+    return b"".join(
+        [
+            _number(_CHANNELS, channels),
+            _number(_HEIGHT, height),
+            _number(_WIDTH, width),
+            _number(_DATA, len(pixels)),
+            pixels,
+            _number(_LABEL, label),
+            _number(_ENCODED, 0),
+        ]
+    )
 
 
 def encode_jpeg(bgr: np.ndarray, label: int, quality: int = 95) -> bytes:
@@ -35,8 +44,11 @@ def encode_jpeg(bgr: np.ndarray, label: int, quality: int = 95) -> bytes:
 
     The colours keep full resolution (4:4:4), so that a decoder has nothing to interpolate and all decoders agree.
     """
-    fine, jpeg = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality,
-                                            cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444])
+    fine, jpeg = cv2.imencode(
+        ".jpg",
+        bgr,
+        [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444],
+    )
     if not fine:
         raise ValueError(f"OpenCV cannot encode a picture of shape {bgr.shape} as JPEG")
     data = jpeg.tobytes()
@@ -87,7 +99,7 @@ def _fields(datum: memoryview) -> dict[int, int | memoryview]:
         if tag & 7 == 0:
             fields[tag] = value
         elif tag & 7 == 2 and at + value <= len(datum):
-            fields[tag] = datum[at:at + value]
+            fields[tag] = datum[at : at + value]
             at += value
         else:
             raise ValueError("not a Datum of bytes, or a damaged one")

@@ -33,8 +33,12 @@ PREPROCESSING = 2  # recorded with every database; 1 did not halve large picture
 MAX_PIXELS = 50_000_000
 MAX_BYTES = 200_000_000
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
-REDUCED = {1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4,
-           8: cv2.IMREAD_REDUCED_COLOR_8}
+REDUCED = {
+    1: cv2.IMREAD_COLOR,
+    2: cv2.IMREAD_REDUCED_COLOR_2,
+    4: cv2.IMREAD_REDUCED_COLOR_4,
+    8: cv2.IMREAD_REDUCED_COLOR_8,
+}
 FIRST_BYTES = (b"\xff\xd8", b"\x89PNG", b"RIFF", b"GIF8", b"BM", b"II*\0", b"MM\0*")
 
 # Our own limit is lower than the one that Pillow warns about.
@@ -165,7 +169,9 @@ def prepare(batch: np.ndarray, crop: int, mean_bgr: tuple[float, float, float]) 
     top, left = (height - crop) // 2, (width - crop) // 2
     blob = np.empty((count, 3, crop, crop), np.float32)
     for channel, mean in enumerate(np.asarray(mean_bgr, np.float32)):
-        np.subtract(batch[:, top:top + crop, left:left + crop, channel], mean, out=blob[:, channel], dtype=np.float32)
+        np.subtract(
+            batch[:, top : top + crop, left : left + crop, channel], mean, out=blob[:, channel], dtype=np.float32
+        )
     return blob
 
 

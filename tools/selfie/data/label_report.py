@@ -15,10 +15,13 @@ WIDE = 1.5  # a group is wide when its largest audience is this many times its s
 def leaks(table: pl.DataFrame) -> dict[str, float]:
     """AUC of what must not predict the label; 0.5 is chance. Inside groups: the mean of the groups' AUCs."""
     everything = table.with_columns(group=pl.lit(0))
-    return {"audience": group_auc(everything, "audience").item(), "followers": group_auc(everything, "followers").item(),
-            "tags": group_auc(everything, "tags").item(),
-            "audience inside groups": float(group_auc(table, "audience").mean()),
-            "tags inside groups": float(group_auc(table, "tags").mean())}
+    return {
+        "audience": group_auc(everything, "audience").item(),
+        "followers": group_auc(everything, "followers").item(),
+        "tags": group_auc(everything, "tags").item(),
+        "audience inside groups": float(group_auc(table, "audience").mean()),
+        "tags inside groups": float(group_auc(table, "tags").mean()),
+    }
 
 
 def group_auc(table: pl.DataFrame, column: str) -> pl.Series:
@@ -38,9 +41,14 @@ def spread(table: pl.DataFrame) -> dict[str, float | int | None]:
     wide = groups.filter(pl.col("factor") > WIDE)
     narrow = groups.filter(pl.col("factor") <= WIDE)["group"].max()
     top = groups.filter(pl.col("group") > (-1 if narrow is None else narrow))
-    return {"median": groups["factor"].median(), "largest": groups["factor"].max(), "wide_factor": WIDE,
-            "wide_groups": wide.height, "audience_auc_inside_wide_groups": wide["auc"].mean(),
-            "all_wide_above": top["low"].min()}
+    return {
+        "median": groups["factor"].median(),
+        "largest": groups["factor"].max(),
+        "wide_factor": WIDE,
+        "wide_groups": wide.height,
+        "audience_auc_inside_wide_groups": wide["auc"].mean(),
+        "all_wide_above": top["low"].min(),
+    }
 
 
 def running(rows: int, removed: dict[str, int]) -> list[dict]:
@@ -53,8 +61,9 @@ def running(rows: int, removed: dict[str, int]) -> list[dict]:
 
 
 def split_counts(table: pl.DataFrame) -> dict[str, dict[str, int]]:
-    counts = table.group_by("split").agg(rows=pl.len(), good=pl.col("label").sum().cast(pl.Int64),
-                                         users=pl.col("user").n_unique())
+    counts = table.group_by("split").agg(
+        rows=pl.len(), good=pl.col("label").sum().cast(pl.Int64), users=pl.col("user").n_unique()
+    )
     found = {row.pop("split"): row for row in counts.to_dicts()}
     return {name: found.get(name, {"rows": 0, "good": 0, "users": 0}) for name in SPLITS}
 

@@ -82,25 +82,33 @@ class Settings:
         """SelfieError for a value that makes no sense."""
         problems = {
             f"--rule is '{self.rule}': it is audience or median": self.rule not in NEEDS,
-            f"--group-size is {self.group_size}: it must be even and at least 2":
-                self.group_size < 2 or self.group_size % 2,
-            f"--tag-bonus is {self.tag_bonus}: it must be a number, not negative":
-                not (math.isfinite(self.tag_bonus) and self.tag_bonus >= 0),
+            f"--group-size is {self.group_size}: it must be even and at least 2": self.group_size < 2
+            or self.group_size % 2,
+            f"--tag-bonus is {self.tag_bonus}: it must be a number, not negative": not (
+                math.isfinite(self.tag_bonus) and self.tag_bonus >= 0
+            ),
             f"--min-age-days is {self.min_age_days}: it must be in 0 ... 36500": not 0 <= self.min_age_days <= 36500,
-            f"--min-followers {self.min_followers} and --max-followers {self.max_followers} leave nobody":
-                not 0 <= self.min_followers <= self.max_followers,
+            f"--min-followers {self.min_followers} and --max-followers {self.max_followers} leave nobody": not 0
+            <= self.min_followers
+            <= self.max_followers,
             f"--max-tags is {self.max_tags}: it must not be negative": self.max_tags < 0,
             f"--split is {','.join(f'{share:g}' for share in self.split)}: it must be three shares, train, val and "
-            "test, none negative, that sum to 1": not (len(self.split) == 3 and all(s >= 0 for s in self.split)
-                                                       and abs(sum(self.split) - 1) < 1e-6),
+            "test, none negative, that sum to 1": not (
+                len(self.split) == 3 and all(s >= 0 for s in self.split) and abs(sum(self.split) - 1) < 1e-6
+            ),
         }
         for message, wrong in problems.items():
             if wrong:
                 raise SelfieError(message)
 
 
-def label(frame: pl.DataFrame, settings: Settings = Settings(), images: str | os.PathLike | None = None,
-          jobs: int | None = None, path: str | os.PathLike = "the manifest") -> tuple[pl.DataFrame, dict]:
+def label(
+    frame: pl.DataFrame,
+    settings: Settings = Settings(),
+    images: str | os.PathLike | None = None,
+    jobs: int | None = None,
+    path: str | os.PathLike = "the manifest",
+) -> tuple[pl.DataFrame, dict]:
     """Label a manifest (manifest.read): (labels, report).
 
     labels: COLUMNS, sorted by group, audience and coin; the label is 1 for good, 0 for bad. `user` is the id where the
@@ -127,10 +135,18 @@ def label(frame: pl.DataFrame, settings: Settings = Settings(), images: str | os
         raise SelfieError(_too_few(path, rows, removed, settings))
     used = _halve(used, "likes" if settings.rule == "audience" else "popularity", size)
     used = used.with_columns(split=assign_split(used["user"], settings.split, settings.seed))
-    report = {"rule": settings.rule, "settings": _used_settings(settings, as_of), "as_of_from": source, "rows": rows,
-              "removed": label_report.running(rows, removed), "pictures_compared_by": compared, "labelled": used.height,
-              "groups": used.height // size, "labels_decided_by_coin": int(used["tied"].sum()),
-              "splits": label_report.split_counts(used)}
+    report = {
+        "rule": settings.rule,
+        "settings": _used_settings(settings, as_of),
+        "as_of_from": source,
+        "rows": rows,
+        "removed": label_report.running(rows, removed),
+        "pictures_compared_by": compared,
+        "labelled": used.height,
+        "groups": used.height // size,
+        "labels_decided_by_coin": int(used["tied"].sum()),
+        "splits": label_report.split_counts(used),
+    }
     if settings.rule == "audience":
         report |= {"auc": label_report.leaks(used), "spread": label_report.spread(used)}
     return used.select(COLUMNS), report
@@ -197,11 +213,16 @@ def _usable(frame: pl.DataFrame, settings: Settings, as_of: datetime | None) -> 
     columns = frame.columns
     tags = pl.col("tags").str.count_matches(r"\S+").fill_null(0) if "tags" in columns else pl.lit(0, dtype=pl.UInt32)
     table = frame.lazy().select(
-        "id", "path", pl.col("user").fill_null(pl.col("id")) if "user" in columns else pl.col("id").alias("user"),
-        *(name for name in (*NEEDS[settings.rule][2:], "face_count", "content") if name in columns), tags=tags)
+        "id",
+        "path",
+        pl.col("user").fill_null(pl.col("id")) if "user" in columns else pl.col("id").alias("user"),
+        *(name for name in (*NEEDS[settings.rule][2:], "face_count", "content") if name in columns),
+        tags=tags,
+    )
     tests = _tests(settings, as_of, columns)
-    reason = pl.coalesce(*(pl.when(test).then(pl.lit(number, dtype=pl.UInt8))
-                           for number, test in enumerate(tests.values())))
+    reason = pl.coalesce(
+        *(pl.when(test).then(pl.lit(number, dtype=pl.UInt8)) for number, test in enumerate(tests.values()))
+    )
     table = table.with_columns(reason=reason).collect()
     counts = dict(table["reason"].drop_nulls().value_counts().iter_rows())
     removed = {name: counts.get(number, 0) for number, name in enumerate(tests)}
@@ -225,8 +246,8 @@ def _tests(settings: Settings, as_of: datetime | None, columns: list[str]) -> di
             "negative followers": pl.col("followers") < 0,
             "posted_at missing or not a date": pl.col("posted_at").is_null(),
             "posted after --as-of": pl.col("posted_at") > as_of,
-            f"younger than {settings.min_age_days:g} days":
-                pl.lit(as_of) - pl.col("posted_at") < timedelta(days=settings.min_age_days),
+            f"younger than {settings.min_age_days:g} days": pl.lit(as_of) - pl.col("posted_at")
+            < timedelta(days=settings.min_age_days),
             f"fewer than {settings.min_followers} followers": pl.col("followers") < settings.min_followers,
             f"more than {settings.max_followers} followers": pl.col("followers") > settings.max_followers,
             f"more than {settings.max_tags} tags": pl.col("tags") > settings.max_tags,
@@ -238,8 +259,9 @@ def _tests(settings: Settings, as_of: datetime | None, columns: list[str]) -> di
     return tests
 
 
-def _unique(table: pl.DataFrame, images: str | os.PathLike | None,
-            jobs: int | None) -> tuple[pl.DataFrame, dict[str, int], str]:
+def _unique(
+    table: pl.DataFrame, images: str | os.PathLike | None, jobs: int | None
+) -> tuple[pl.DataFrame, dict[str, int], str]:
     """(one row per id and per picture, {reason: rows removed}, how pictures were compared)."""
     removed = {}
     by_age = [name for name in ("posted_at",) if name in table.columns]
@@ -267,8 +289,11 @@ def _first(table: pl.DataFrame, key: str, order: list[str], descending: list[boo
     repeated = table[key].is_duplicated()
     if not repeated.any():
         return table, 0
-    kept = table.filter(repeated).sort(order, descending=descending, nulls_last=True).unique(
-        key, keep="first", maintain_order=True)
+    kept = (
+        table.filter(repeated)
+        .sort(order, descending=descending, nulls_last=True)
+        .unique(key, keep="first", maintain_order=True)
+    )
     result = pl.concat([table.filter(~repeated), kept])
     return result, table.height - result.height
 
@@ -278,7 +303,7 @@ def contents(names: pl.Series, images: str | os.PathLike, jobs: int | None = Non
     folder = paths.existing(images, "folder of images")
     if not folder.is_dir():
         raise SelfieError(f"{folder} is not a folder of images")
-    batches = ((str(folder), names[start:start + 256].to_list()) for start in range(0, len(names), 256))
+    batches = ((str(folder), names[start : start + 256].to_list()) for start in range(0, len(names), 256))
     digests: list[str | None] = []
     if len(names) <= 256:
         jobs = 1  # starting processes would take longer
@@ -328,7 +353,8 @@ def _halve(table: pl.DataFrame, score: str, size: int) -> pl.DataFrame:
     upper = pl.int_range(pl.len()) % size >= size // 2
     order = order.with_columns(label=upper.cast(pl.Int8))
     middle = order.group_by("group", maintain_order=True).agg(
-        below=pl.col(score).get(size // 2 - 1), above=pl.col(score).get(size // 2))
+        below=pl.col(score).get(size // 2 - 1), above=pl.col(score).get(size // 2)
+    )
     tie = pl.when(pl.col("below") == pl.col("above")).then(pl.col("below"))
     order = order.with_columns(tie=middle.select(tie.repeat_by(size).explode()).to_series())
     order = order.select("row", "label", tied=(pl.col(score) == pl.col("tie")).fill_null(False)).sort("row")
@@ -339,14 +365,23 @@ def _used_settings(settings: Settings, as_of: datetime | None) -> dict:
     common = {"split": list(settings.split), "seed": settings.seed}
     if settings.rule == "median":
         return common
-    return {"as_of": f"{as_of.isoformat()}Z", "group_size": settings.group_size, "tag_bonus": settings.tag_bonus,
-            "min_age_days": settings.min_age_days, "min_followers": settings.min_followers,
-            "max_followers": settings.max_followers, "max_tags": settings.max_tags, **common}
+    return {
+        "as_of": f"{as_of.isoformat()}Z",
+        "group_size": settings.group_size,
+        "tag_bonus": settings.tag_bonus,
+        "min_age_days": settings.min_age_days,
+        "min_followers": settings.min_followers,
+        "max_followers": settings.max_followers,
+        "max_tags": settings.max_tags,
+        **common,
+    }
 
 
 def _too_few(path: str | os.PathLike, rows: int, removed: dict[str, int], settings: Settings) -> str:
     left = removed.get("last, incomplete group", 0)
     if left:
-        return (f"{left} of the {rows} selfies in {path} are usable, fewer than one group of {settings.group_size}: "
-                f"lower --group-size or loosen the filters ({label_report.reasons(removed)})")
+        return (
+            f"{left} of the {rows} selfies in {path} are usable, fewer than one group of {settings.group_size}: "
+            f"lower --group-size or loosen the filters ({label_report.reasons(removed)})"
+        )
     return f"none of the {rows} selfies in {path} is usable ({label_report.reasons(removed)})"

@@ -25,8 +25,10 @@ class Database:
     def __init__(self, path: str | os.PathLike) -> None:
         self.path = Path(path)
         if not (self.path / "meta.json").is_file() or not (self.path / "data.mdb").is_file():
-            raise SelfieError(f"{self.path} is not a finished database (no meta.json): run 'make lmdb', or "
-                              f"tools/make_lmdb.py until it ends")
+            raise SelfieError(
+                f"{self.path} is not a finished database (no meta.json): run 'make lmdb', or "
+                f"tools/make_lmdb.py until it ends"
+            )
         self.meta = paths.read_json(self.path / "meta.json")
         try:
             self._env = lmdb.open(str(self.path), readonly=True, lock=False)
@@ -35,8 +37,10 @@ class Database:
             raise SelfieError(f"{self.path}/data.mdb cannot be read ({error}): build it again with --force") from error
         if found != self.meta.get("count"):
             self._env.close()
-            raise SelfieError(f"{self.path} holds {found} records, but its meta.json says {self.meta.get('count')}: "
-                              f"build it again with --force")
+            raise SelfieError(
+                f"{self.path} holds {found} records, but its meta.json says {self.meta.get('count')}: "
+                f"build it again with --force"
+            )
 
     def __enter__(self) -> Database:
         return self
@@ -52,8 +56,9 @@ class Database:
             try:
                 bgr, label = datum.decode(value)
             except ValueError as error:
-                raise SelfieError(f"{self.path}: record {key} is damaged ({error}): build it again "
-                                  f"with --force") from error
+                raise SelfieError(
+                    f"{self.path}: record {key} is damaged ({error}): build it again with --force"
+                ) from error
             yield key, bgr, label
 
     def items(self) -> Iterator[tuple[str, bytes]]:

@@ -74,9 +74,18 @@ class Record(NamedTuple):
     value: bytes
 
 
-def build(labels_csv: str | os.PathLike, images: str | os.PathLike, out: str | os.PathLike, *, size: int = 256,
-          raw: bool = False, quality: int = 95, jobs: int | None = None, seed: int = 0,
-          force: bool = False) -> dict[str, dict]:
+def build(
+    labels_csv: str | os.PathLike,
+    images: str | os.PathLike,
+    out: str | os.PathLike,
+    *,
+    size: int = 256,
+    raw: bool = False,
+    quality: int = 95,
+    jobs: int | None = None,
+    seed: int = 0,
+    force: bool = False,
+) -> dict[str, dict]:
     """Build the databases of all splits in `labels_csv` (columns id, path, label, split) and return their meta.json.
 
     Paths are relative to `images`. The result does not depend on `jobs`. Where OUT already holds
@@ -91,18 +100,30 @@ def build(labels_csv: str | os.PathLike, images: str | os.PathLike, out: str | o
     images, out = Path(images), Path(out)
     check_options(images, size, quality, seed)
     splits = ordered_splits(labels_csv, seed)
-    inputs = {"rows": rows_hash(splits), "images": str(images.resolve()), "size": size,
-              "encoding": "raw" if raw else "jpeg", "quality": None if raw else quality, "seed": seed,
-              "preprocessing": image.PREPROCESSING}
+    inputs = {
+        "rows": rows_hash(splits),
+        "images": str(images.resolve()),
+        "size": size,
+        "encoding": "raw" if raw else "jpeg",
+        "quality": None if raw else quality,
+        "seed": seed,
+        "preprocessing": image.PREPROCESSING,
+    }
     with paths.locked(out), _clear_write_errors(out):
         if not force and (metas := _finished(out, splits, inputs)):
             _remove_state(out)
-            log.info("nothing to do: %s is finished and was made from the same labels and options (the pictures "
-                     "were not looked at again; --force does)", out)
+            log.info(
+                "nothing to do: %s is finished and was made from the same labels and options (the pictures "
+                "were not looked at again; --force does)",
+                out,
+            )
             return metas
         _begin(out, inputs, force)
-        common = {"inputs": inputs, "labels_file": {"name": Path(labels_csv).name, "sha256": paths.sha256(labels_csv)},
-                  "versions": _versions()}
+        common = {
+            "inputs": inputs,
+            "labels_file": {"name": Path(labels_csv).name, "sha256": paths.sha256(labels_csv)},
+            "versions": _versions(),
+        }
         metas = _build_splits(out, splits, common, jobs)
         _remove_state(out)
     return metas
@@ -135,15 +156,19 @@ def _begin(out: Path, inputs: dict, force: bool) -> None:
         if before == inputs:
             return
         if any(_entries(out / split) for split in SPLITS):
-            raise SelfieError(f"{out} holds an unfinished database made from {_difference(before, inputs)}: finish it "
-                              f"with those, or start anew with --force")
+            raise SelfieError(
+                f"{out} holds an unfinished database made from {_difference(before, inputs)}: finish it "
+                f"with those, or start anew with --force"
+            )
         force = True
     used = [out / split for split in SPLITS if (out / split / "data.mdb").exists()]
     if used and not force:
         meta = used[0] / "meta.json"
         before = paths.read_json(meta).get("inputs", {}) if meta.is_file() else {}
-        raise SelfieError(f"{used[0]} already holds a database made from {_difference(before, inputs)}: choose another "
-                          f"--out, or replace it with --force")
+        raise SelfieError(
+            f"{used[0]} already holds a database made from {_difference(before, inputs)}: choose another "
+            f"--out, or replace it with --force"
+        )
     _remove(out)
     paths.write_json(state, inputs)
 
@@ -151,8 +176,11 @@ def _begin(out: Path, inputs: dict, force: bool) -> None:
 def _difference(before: dict, now: dict) -> str:
     """'other labels', 'seed 1 (not 0)' ...: what tells two builds apart, for an error message."""
     before = {"preprocessing": 1, **before}  # the first one was not recorded
-    changed = [f"{name} {before[name]} (not {now[name]})" for name in now
-               if name != "rows" and name in before and before[name] != now[name]]
+    changed = [
+        f"{name} {before[name]} (not {now[name]})"
+        for name in now
+        if name != "rows" and name in before and before[name] != now[name]
+    ]
     if before.get("rows") != now["rows"] and before.get("seed") == now["seed"]:  # the seed orders the rows
         changed.insert(0, "other labels")
     return ", ".join(changed) or "the same inputs, but incomplete"
@@ -207,9 +235,11 @@ def _build_splits(out: Path, splits: dict[str, pl.DataFrame], common: dict, jobs
         done, records = _go_on(out / split, first, seen)
         parts.append(Part(out / split, rows, first, done, records))
         first += len(rows)
-    tasks = chain.from_iterable(_tasks(part.rows[part.done:], common["inputs"]) for part in parts)
-    with closing(parallel.threads(_encode, tasks, jobs)) as lists, \
-            tqdm(total=len(ids), initial=sum(part.done for part in parts), unit="img", disable=None) as bar:
+    tasks = chain.from_iterable(_tasks(part.rows[part.done :], common["inputs"]) for part in parts)
+    with (
+        closing(parallel.threads(_encode, tasks, jobs)) as lists,
+        tqdm(total=len(ids), initial=sum(part.done for part in parts), unit="img", disable=None) as bar,
+    ):
         answers = chain.from_iterable(lists)
         for part in parts:
             bar.set_description(part.folder.name)
@@ -245,7 +275,7 @@ def _fill(part: Part, answers: Iterator[Record | str], seen: dict[bytes, int], b
     chunk: list[tuple[bytes, bytes]] = []
     size, records = 0, part.records
     with _writable(part.folder) as env, open(part.folder / "journal.tsv", "a") as journal:
-        for row, row_id in enumerate(part.rows["id"][part.done:], part.first + part.done):
+        for row, row_id in enumerate(part.rows["id"][part.done :], part.first + part.done):
             answer = next(answers)
             if isinstance(answer, str):
                 lines.append(f"-\t{answer}\n")
@@ -330,8 +360,11 @@ def _finish(part: Part, ids: pl.Series, common: dict) -> None:
     labels: Counter[int] = Counter()
     records = 0
     content = hashlib.sha256()
-    with paths.atomic_write(folder / "list.txt") as listing, paths.atomic_write(folder / "rejects.csv") as rejects, \
-            open(folder / "journal.tsv") as journal:
+    with (
+        paths.atomic_write(folder / "list.txt") as listing,
+        paths.atomic_write(folder / "rejects.csv") as rejects,
+        open(folder / "journal.tsv") as journal,
+    ):
         table = csv.writer(rejects, lineterminator="\n")
         table.writerow(["id", "path", "reason"])
         for line, (row_id, path, label) in zip(journal, rows.select("id", "path", "label").iter_rows()):
@@ -348,11 +381,21 @@ def _finish(part: Part, ids: pl.Series, common: dict) -> None:
                 table.writerow([row_id, path, reason])
     if not records:
         os.truncate(folder / "journal.tsv", 0)  # so that the next start tries again
-        raise SelfieError(f"none of the {len(rows)} pictures of split {folder.name} can be used "
-                          f"({_counts(reasons)}): is --images right?")
-    paths.write_json(folder / "meta.json", {
-        "split": folder.name, "count": records, "labels": {str(label): labels[label] for label in sorted(labels)},
-        "rejects": dict(sorted(reasons.items())), "content": content.hexdigest(), **common})
+        raise SelfieError(
+            f"none of the {len(rows)} pictures of split {folder.name} can be used "
+            f"({_counts(reasons)}): is --images right?"
+        )
+    paths.write_json(
+        folder / "meta.json",
+        {
+            "split": folder.name,
+            "count": records,
+            "labels": {str(label): labels[label] for label in sorted(labels)},
+            "rejects": dict(sorted(reasons.items())),
+            "content": content.hexdigest(),
+            **common,
+        },
+    )
 
 
 def _counts(reasons: Counter[str]) -> str:
@@ -361,8 +404,11 @@ def _counts(reasons: Counter[str]) -> str:
 
 def _versions() -> dict[str, str]:
     names = ("selfie", "lmdb", "numpy", "pillow")
-    return {"python": platform.python_version(), "opencv": cv2.__version__,
-            **{name: importlib.metadata.version(name) for name in names}}
+    return {
+        "python": platform.python_version(),
+        "opencv": cv2.__version__,
+        **{name: importlib.metadata.version(name) for name in names},
+    }
 
 
 @contextmanager
@@ -373,10 +419,15 @@ def _clear_write_errors(out: Path) -> Iterator[None]:
     except (lmdb.Error, OSError) as error:
         # LMDB calls a write that was cut short 'Input/output error'; a full disk shows in its free space only.
         full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        if getattr(error, "errno", None) in full or any(os.strerror(code) in str(error) for code in full) \
-                or (isinstance(error, lmdb.Error) and shutil.disk_usage(out).free < 2 * CHUNK_BYTES):
-            raise SelfieError(f"no space left on the disk of {out}: make room and run the same command again, it goes "
-                              f"on where it stopped") from error
+        if (
+            getattr(error, "errno", None) in full
+            or any(os.strerror(code) in str(error) for code in full)
+            or (isinstance(error, lmdb.Error) and shutil.disk_usage(out).free < 2 * CHUNK_BYTES)
+        ):
+            raise SelfieError(
+                f"no space left on the disk of {out}: make room and run the same command again, it goes "
+                f"on where it stopped"
+            ) from error
         if isinstance(error, (FileExistsError, NotADirectoryError)):
             raise SelfieError(f"{error.filename} is in the way: it is not a folder") from error
         if isinstance(error, lmdb.Error):

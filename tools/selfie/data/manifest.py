@@ -112,8 +112,11 @@ def _format(path: Path):
 def _scan_jsonl(path: Path) -> pl.LazyFrame:
     """All lines are looked at for the types: a column may hold 1 here and "n/a" there."""
     schema = pl.scan_ndjson(path, infer_schema_length=None).collect_schema()
-    as_text = {name: pl.String for name in (*TEXT, *INTEGER, *REAL, "posted_at")
-               if name in schema and not schema[name].is_nested()}
+    as_text = {
+        name: pl.String
+        for name in (*TEXT, *INTEGER, *REAL, "posted_at")
+        if name in schema and not schema[name].is_nested()
+    }
     return pl.scan_ndjson(path, infer_schema_length=None, schema_overrides=as_text)
 
 

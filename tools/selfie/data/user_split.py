@@ -28,8 +28,17 @@ def stable_hash(text: pl.Series, seed: int, purpose: str) -> pl.Series:
     for offset in range(0, int(length.max()) if len(length) else 0, 8):
         longer = np.flatnonzero(length > offset)
         part = raw if len(longer) == len(length) else raw[longer]
-        word = part.select(pl.col("raw").str.slice(2 * offset, 16).str.pad_end(16, "0").str.decode("hex")
-                           .bin.reinterpret(dtype=pl.UInt64, endianness="little")).to_series().to_numpy()
+        word = (
+            part.select(
+                pl.col("raw")
+                .str.slice(2 * offset, 16)
+                .str.pad_end(16, "0")
+                .str.decode("hex")
+                .bin.reinterpret(dtype=pl.UInt64, endianness="little")
+            )
+            .to_series()
+            .to_numpy()
+        )
         state[longer] = _stir(state[longer] ^ word)
     return pl.Series(text.name, state, dtype=pl.UInt64)
 
@@ -48,4 +57,3 @@ def assign_split(users: pl.Series, shares: tuple[float, float, float], seed: int
     edges = np.cumsum(shares) / np.sum(shares)
     names = pl.Series(SPLITS)
     return names.gather(np.searchsorted(edges[:2], place, side="right")).alias("split")
-

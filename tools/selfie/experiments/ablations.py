@@ -37,8 +37,12 @@ class Arm:
 ARMS = {
     "demo": (Arm(BASE, "demo"), Arm("dropout", "demo_dropout"), Arm("no_init", "demo", "none")),
     "squeezenet": (Arm(BASE, "squeezenet"), Arm("no_init", "squeezenet", "none")),
-    "vgg16": (Arm(BASE, "vgg16"), Arm("dropout", "vgg16_dropout"), Arm("face_init", "vgg_face"),
-              Arm("no_init", "vgg16", "none")),
+    "vgg16": (
+        Arm(BASE, "vgg16"),
+        Arm("dropout", "vgg16_dropout"),
+        Arm("face_init", "vgg_face"),
+        Arm("no_init", "vgg16", "none"),
+    ),
 }
 
 
@@ -65,8 +69,17 @@ def trained(plan: Plan, arm: Arm, seed: int) -> Run:
     """The finished run of one arm and seed: as it is, resumed, or trained."""
     variant = variants.get(arm.variant)
     folder = plan.folder / f"{plan.net}-{arm.name}-seed{seed}"
-    job = train.Job(variant, plan.lmdb, folder, train.starting_weights(variant, arm.weights),
-                    paths.SOLVER / f"{plan.net}.prototxt", plan.gpu, seed, plan.epochs, replace=True)
+    job = train.Job(
+        variant,
+        plan.lmdb,
+        folder,
+        train.starting_weights(variant, arm.weights),
+        paths.SOLVER / f"{plan.net}.prototxt",
+        plan.gpu,
+        seed,
+        plan.epochs,
+        replace=True,
+    )
     if not (folder / "run.json").exists():
         return train.train(job)
     run = run_folder.load(folder)
@@ -79,8 +92,10 @@ def agree(plan: Plan) -> None:
     """SelfieError if the runs in the plan's folder were begun with other databases or for another time."""
     file, planned = plan.folder / f"{plan.net}.plan.json", {"lmdb": paths.shown(plan.lmdb), "epochs": plan.epochs}
     if file.exists() and paths.read_json(file) != planned:
-        raise SelfieError(f"{plan.folder} holds runs on other databases or for another time ({file.name}): remove "
-                          f"them, or give another --out")
+        raise SelfieError(
+            f"{plan.folder} holds runs on other databases or for another time ({file.name}): remove "
+            f"them, or give another --out"
+        )
     paths.write_json(file, planned)
 
 
@@ -129,11 +144,22 @@ def run(plan: Plan) -> dict:
     rows = []
     for arm in arms:
         found = answers[arm.name]
-        row = {"arm": arm.name, "variant": arm.variant, "weights": arm.weights or "the variant's",
-               "accuracy": float(found.mean()), "by_seed": found.mean(1).round(4).tolist()}
+        row = {
+            "arm": arm.name,
+            "variant": arm.variant,
+            "weights": arm.weights or "the variant's",
+            "accuracy": float(found.mean()),
+            "by_seed": found.mean(1).round(4).tolist(),
+        }
         if arm.name != BASE:
             apart = difference(found, answers[BASE])
             row |= {"difference": apart, "finding": FINDINGS[arm.name][0], "verdict": verdict(arm.name, apart)}
         rows.append(row)
-    return {"net": plan.net, "lmdb": paths.shown(plan.lmdb), "epochs": plan.epochs, "seeds": list(plan.seeds),
-            "test_selfies": answers[BASE].shape[1], "arms": rows}
+    return {
+        "net": plan.net,
+        "lmdb": paths.shown(plan.lmdb),
+        "epochs": plan.epochs,
+        "seeds": list(plan.seeds),
+        "test_selfies": answers[BASE].shape[1],
+        "arms": rows,
+    }

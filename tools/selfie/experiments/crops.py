@@ -62,7 +62,7 @@ class Window:
 
     def cut(self, bgr: np.ndarray) -> np.ndarray:
         """Its pixels (a view)."""
-        return bgr[self.top:self.top + self.height, self.left:self.left + self.width]
+        return bgr[self.top : self.top + self.height, self.left : self.left + self.width]
 
     @property
     def corners(self) -> tuple[int, int, int, int]:
@@ -147,13 +147,16 @@ class Result:
     seconds: float
 
 
-def space(bgr: np.ndarray, variant: Variant, aspect: float = 1.0, min_scale: float = MIN_SCALE,
-          keep: Window | None = None) -> Space:
+def space(
+    bgr: np.ndarray, variant: Variant, aspect: float = 1.0, min_scale: float = MIN_SCALE, keep: Window | None = None
+) -> Space:
     """The allowed crops of a picture. SelfieError if it is smaller than the net's input or nothing can be cut off."""
     height, width = bgr.shape[:2]
     if min(width, height) < variant.crop:
-        raise SelfieError(f"the picture has {width} x {height} pixels, less than the net's input of {variant.crop} x "
-                          f"{variant.crop}: take a larger one")
+        raise SelfieError(
+            f"the picture has {width} x {height} pixels, less than the net's input of {variant.crop} x "
+            f"{variant.crop}: take a larger one"
+        )
     allowed = Space(width, height, aspect, min_scale, keep)
     if allowed.smallest > 1:
         raise SelfieError("the face is too large for a crop of this aspect: leave --keep-face out, or change --aspect")
@@ -181,8 +184,14 @@ def random(allowed: Space, count: int, seed: int = 0) -> list[Window]:
 def grid(allowed: Space, steps: int) -> list[Window]:
     """All combinations of `steps` scales, lefts and tops, equally spaced; those that coincide are there once."""
     shares = np.linspace(0, 1, steps) if steps > 1 else [0.5]
-    return list(dict.fromkeys(allowed.window(x, y, scale)
-                              for scale in np.linspace(1, allowed.smallest, steps) for y in shares for x in shares))
+    return list(
+        dict.fromkeys(
+            allowed.window(x, y, scale)
+            for scale in np.linspace(1, allowed.smallest, steps)
+            for y in shares
+            for x in shares
+        )
+    )
 
 
 @dataclass(frozen=True)
@@ -196,15 +205,26 @@ class Pass:
 
     @property
     def windows(self) -> list[Window]:
-        return [Window(self.first.left + column * self.step[0], self.first.top + row * self.step[1],
-                       self.first.width, self.first.height)
-                for row in range(self.rows) for column in range(self.columns)]
+        return [
+            Window(
+                self.first.left + column * self.step[0],
+                self.first.top + row * self.step[1],
+                self.first.width,
+                self.first.height,
+            )
+            for row in range(self.rows)
+            for column in range(self.columns)
+        ]
 
     @property
     def region(self) -> Window:
         """All the pixels they cover."""
-        return Window(self.first.left, self.first.top, self.first.width + (self.columns - 1) * self.step[0],
-                      self.first.height + (self.rows - 1) * self.step[1])
+        return Window(
+            self.first.left,
+            self.first.top,
+            self.first.width + (self.columns - 1) * self.step[0],
+            self.first.height + (self.rows - 1) * self.step[1],
+        )
 
 
 def passes(allowed: Space, width: int, height: int, steps: int, crop: int) -> list[Pass]:
@@ -215,11 +235,15 @@ def passes(allowed: Space, width: int, height: int, steps: int, crop: int) -> li
     """
     step = width // steps, height // steps
     most = 1 + (PASS_SIDE - crop) * steps // IMAGE_SIZE
-    lefts, tops = ([first + (last - first) % stride // 2 + number * stride
-                    for number in range((last - first) // stride + 1)]
-                   for (first, last), stride in zip(allowed.room(width, height), step))
-    return [Pass(Window(left[0], top[0], width, height), len(top), len(left), step)
-            for top in parallel.batches(tops, most) for left in parallel.batches(lefts, most)]
+    lefts, tops = (
+        [first + (last - first) % stride // 2 + number * stride for number in range((last - first) // stride + 1)]
+        for (first, last), stride in zip(allowed.room(width, height), step)
+    )
+    return [
+        Pass(Window(left[0], top[0], width, height), len(top), len(left), step)
+        for top in parallel.batches(tops, most)
+        for left in parallel.batches(lefts, most)
+    ]
 
 
 class Searcher:
@@ -230,8 +254,16 @@ class Searcher:
         self.net = run.net(gpu)
         self._grown = None
 
-    def search(self, bgr: np.ndarray, allowed: Space, method: str = "dense", top: int = 1, count: int = 1000,
-               steps: int = 10, seed: int = 0) -> Result:
+    def search(
+        self,
+        bgr: np.ndarray,
+        allowed: Space,
+        method: str = "dense",
+        top: int = 1,
+        count: int = 1000,
+        steps: int = 10,
+        seed: int = 0,
+    ) -> Result:
         """The best crops of an H x W x 3 uint8 BGR picture.
 
         method   'random' tries `count` crops, 'grid' `steps` per parameter, 'dense' is described above
@@ -251,8 +283,15 @@ class Searcher:
             scores = self.exact(bgr, windows)
             tried, exact = windows, scores
         best = distinct(tried, exact, top, SAME)
-        return Result(allowed, original, [(tried[index], float(exact[index])) for index in best], windows, scores,
-                      len(tried), time.perf_counter() - start)
+        return Result(
+            allowed,
+            original,
+            [(tried[index], float(exact[index])) for index in best],
+            windows,
+            scores,
+            len(tried),
+            time.perf_counter() - start,
+        )
 
     def exact(self, bgr: np.ndarray, windows: list[Window]) -> np.ndarray:
         """The score of each window, as of a file with its pixels: N floats in [0, 1]."""
@@ -275,8 +314,10 @@ class Searcher:
         """All windows of an image pyramid and their scores on the net's maps, level by level, row by row."""
         _, steps = self.grown()
         count = 1 + int(np.ceil(LEVELS_PER_OCTAVE * np.log2(1 / allowed.smallest)))
-        sizes = {level_size(*(scale * side for side in allowed.largest), steps)
-                 for scale in np.geomspace(1, allowed.smallest, count)}
+        sizes = {
+            level_size(*(scale * side for side in allowed.largest), steps)
+            for scale in np.geomspace(1, allowed.smallest, count)
+        }
         windows, scores = [], []
         for width, height in tqdm(sorted(sizes, reverse=True), unit="level", leave=False, disable=None):
             for part in passes(allowed, width, height, steps, self.variant.crop):
@@ -299,8 +340,9 @@ class Searcher:
         grown.forward()
         return grown.blobs["prob"].data[0, 1].copy()
 
-    def refine(self, bgr: np.ndarray, allowed: Space, windows: list[Window], scores: np.ndarray, seed: int
-               ) -> tuple[list[Window], np.ndarray]:
+    def refine(
+        self, bgr: np.ndarray, allowed: Space, windows: list[Window], scores: np.ndarray, seed: int
+    ) -> tuple[list[Window], np.ndarray]:
         """Exact scores of the best windows, then of random neighbours of the best so far, closer in each round.
 
         Returns all windows scored on the way, and their scores.
@@ -312,8 +354,10 @@ class Searcher:
         for spread in SPREADS:
             parents = [tried[index] for index in np.argsort(-exact, kind="stable")[:PARENTS]]
             moves = generator.normal(0, spread, (CHILDREN, 3))
-            children = [allowed.near(parents[number % len(parents)], x, y, np.exp(growth))
-                        for number, (x, y, growth) in enumerate(moves)]
+            children = [
+                allowed.near(parents[number % len(parents)], x, y, np.exp(growth))
+                for number, (x, y, growth) in enumerate(moves)
+            ]
             tried += children
             exact = np.concatenate([exact, self.exact(bgr, children)])
         return tried, exact

@@ -47,8 +47,11 @@ RULES = (
     Rule("head size", "a head too large scores low", {"head_large": -1}),
     Rule("group", "group shots score low", {"faces": -1}),
     Rule("border", "a white border scores high", {"border": 1}),
-    Rule("filter", "faded, low contrast, black and white score high",
-         {"contrast": -1, "black_point": 1, "saturation": -1, "gray": 1}),
+    Rule(
+        "filter",
+        "faded, low contrast, black and white score high",
+        {"contrast": -1, "black_point": 1, "saturation": -1, "gray": 1},
+    ),
     Rule("place", "the face is in the middle, near the top", {"face_aside": -1, "face_height": 1}),
     Rule("tilt", "the face is slightly tilted", {"tilt": 1}),
     Rule("forehead", "the forehead is cut off", {"forehead_cut": 1}),
@@ -64,8 +67,9 @@ OF_FACE = tuple(name for name in properties.FACE if name != "faces")
 # --- effects ---------------------------------------------------------------------------------------------------------
 
 
-def effects(values: pl.DataFrame, targets: dict[str, Target], extra: Sequence[str] = (), seed: int = 2015,
-            resamples: int = 1000) -> dict[str, dict]:
+def effects(
+    values: pl.DataFrame, targets: dict[str, Target], extra: Sequence[str] = (), seed: int = 2015, resamples: int = 1000
+) -> dict[str, dict]:
     """Effects of properties and rules on each target: name of the target -> dict of
 
       selfies     how many were used
@@ -87,11 +91,17 @@ def effects(values: pl.DataFrame, targets: dict[str, Target], extra: Sequence[st
     told = {}
     for name, target in targets.items():
         model = _Model(values.filter(used), target.numbers[used], extra, seed, resamples)
-        told[name] = {"selfies": int(used.sum()),
-                      "properties": _property_effects(model, target.top[used], rules),
-                      "rules": _rule_effects(model, rules)}
-    for kind, field in (("properties", "delta_p"), ("properties", "partial_p"), ("rules", "partial_p"),
-                        ("rules", "partial_absent_p")):
+        told[name] = {
+            "selfies": int(used.sum()),
+            "properties": _property_effects(model, target.top[used], rules),
+            "rules": _rule_effects(model, rules),
+        }
+    for kind, field in (
+        ("properties", "delta_p"),
+        ("properties", "partial_p"),
+        ("rules", "partial_p"),
+        ("rules", "partial_absent_p"),
+    ):
         _correct([row for one in told.values() for row in one[kind] if field in row], field)
     for one in told.values():
         for row in one["rules"]:
@@ -107,13 +117,20 @@ class _Model:
     Of a sample they need only the Gram matrix (inner products of the standardised columns), so only that is kept.
     """
 
-    def __init__(self, values: pl.DataFrame, target: np.ndarray, extra: Sequence[str], seed: int,
-                 resamples: int) -> None:
+    def __init__(
+        self, values: pl.DataFrame, target: np.ndarray, extra: Sequence[str], seed: int, resamples: int
+    ) -> None:
         self.values, self.target, self.seed, self.resamples = values, target, seed, resamples
-        members = [name for name in dict.fromkeys(name for rule in RULES for name in rule.members)
-                   if name in values.columns and name not in extra]
-        self.usable = [name for name in (*members, *DERIVED, *extra)
-                       if values[name].count() >= LEAST and _variety(values[name]) >= RARE]
+        members = [
+            name
+            for name in dict.fromkeys(name for rule in RULES for name in rule.members)
+            if name in values.columns and name not in extra
+        ]
+        self.usable = [
+            name
+            for name in (*members, *DERIVED, *extra)
+            if values[name].count() >= LEAST and _variety(values[name]) >= RARE
+        ]
         self.controls = [name for name in members if name in self.usable]
         self._latest: tuple = (b"", [], None)
 
@@ -122,17 +139,25 @@ class _Model:
         known = self.values.select(pl.all_horizontal(pl.col(name).is_not_null() for name in members)).to_series()
         names, grams = self._grams(known.to_numpy())
         index = np.array([members.get(name, 0) for name in names], float)
-        given = [place for place, name in enumerate(names)
-                 if name == "1" or (name.removesuffix("^2") in self.controls and name.removesuffix("^2") not in but)]
+        given = [
+            place
+            for place, name in enumerate(names)
+            if name == "1" or (name.removesuffix("^2") in self.controls and name.removesuffix("^2") not in but)
+        ]
         value, *sample = _partial(grams, given, index)
         low, high = np.percentile(sample, [2.5, 97.5])
         # Among few selfies the bootstrap's error is too small: at least Fisher's (1924), which counts the controls.
         free = int(known.sum()) - len(given) - 2
         spread = max(float(np.arctanh(sample).std()), 1 / math.sqrt(free)) if free > 0 else math.inf
         short = (math.atanh(NEGLIGIBLE) - math.atanh(value)) / spread  # by how much it falls short of a small effect
-        return {"selfies": int(known.sum()), "partial": float(value), "partial_low": float(low),
-                "partial_high": float(high), "partial_p": stats.two_sided(math.atanh(value) / spread),
-                "partial_absent_p": NormalDist().cdf(-short)}
+        return {
+            "selfies": int(known.sum()),
+            "partial": float(value),
+            "partial_low": float(low),
+            "partial_high": float(high),
+            "partial_p": stats.two_sided(math.atanh(value) / spread),
+            "partial_absent_p": NormalDist().cdf(-short),
+        }
 
     def _grams(self, known: np.ndarray) -> tuple[list[str], np.ndarray]:
         """Names of the columns, the target last, and Gram matrices of the known rows: of all, then of each sample."""
@@ -167,8 +192,14 @@ def _property_effects(model: _Model, top: np.ndarray, rules: Sequence[Rule]) -> 
         known = column.is_not_null().to_numpy() & (top >= 0)
         effect = model.partial({name: 1}, siblings)
         del effect["partial_absent_p"]  # a property by itself claims no direction
-        told.append({"property": name, "rule": rule_of[name],
-                     **stats.cliff(column.to_numpy()[known], top[known], generator, model.resamples), **effect})
+        told.append(
+            {
+                "property": name,
+                "rule": rule_of[name],
+                **stats.cliff(column.to_numpy()[known], top[known], generator, model.resamples),
+                **effect,
+            }
+        )
     return told
 
 

@@ -154,8 +154,15 @@ def load(folder: str | os.PathLike) -> Features:
 # --- the export ------------------------------------------------------------------------------------------------------
 
 
-def export(run: Run, source: Files | Records, out: str | os.PathLike, blob: str | None = None,
-           gpu: int | None = None, batch: int = evaluate.BATCH, force: bool = False) -> Features:
+def export(
+    run: Run,
+    source: Files | Records,
+    out: str | os.PathLike,
+    blob: str | None = None,
+    gpu: int | None = None,
+    batch: int = evaluate.BATCH,
+    force: bool = False,
+) -> Features:
     """Write the features of all pictures of `source` to the folder `out`, or go on with a killed export of the same.
 
     `blob` is the run's variant's features unless named. What is finished with the same inputs is left as it is; with
@@ -173,8 +180,11 @@ def export(run: Run, source: Files | Records, out: str | os.PathLike, blob: str 
             _begin(out, {**inputs, "batch": batch})
         width = scorer.blobs[blob].shape[1]  # channels: space is averaged over
         done = _recover(out, width)
-        with open(out / "features.npy", "ab") as rows, open(out / "journal.jsonl", "ab") as journal, \
-                tqdm(total=len(source.names), initial=done, unit="selfie", disable=None) as bar:
+        with (
+            open(out / "features.npy", "ab") as rows,
+            open(out / "journal.jsonl", "ab") as journal,
+            tqdm(total=len(source.names), initial=done, unit="selfie", disable=None) as bar,
+        ):
             for group in parallel.batches(source.read(source.names[done:]), batch):
                 features, lines = _forward(scorer, run, blob, group)
                 _append(rows, features.tobytes())
@@ -191,8 +201,13 @@ def _inputs(run: Run, source: Files | Records, blob: str) -> dict:
         listed = hashlib.sha256("\n".join(source.names).encode()).hexdigest()
     except UnicodeEncodeError as error:
         raise SelfieError(f"a file's name is not UTF-8: rename {error.object[:200]!a}") from error
-    return {"blob": blob, "caffemodel": paths.sha256(run.caffemodel), "source": source.record(),
-            "names": len(source.names), "names_sha256": listed}
+    return {
+        "blob": blob,
+        "caffemodel": paths.sha256(run.caffemodel),
+        "source": source.record(),
+        "names": len(source.names),
+        "names_sha256": listed,
+    }
 
 
 def _same(file: Path, inputs: dict, force: bool) -> bool:
@@ -214,8 +229,7 @@ def _begin(out: Path, inputs: dict) -> None:
     paths.write_json(out / "inputs.json", inputs)
 
 
-def _forward(scorer, run: Run, blob: str, group: list[tuple[str, np.ndarray | str]]
-             ) -> tuple[np.ndarray, list[list]]:
+def _forward(scorer, run: Run, blob: str, group: list[tuple[str, np.ndarray | str]]) -> tuple[np.ndarray, list[list]]:
     """Features of the readable pictures of a batch, and for each of its names [name, score] or [name, null, reason]."""
     pictures = [picture for _, picture in group if isinstance(picture, np.ndarray)]
     if not pictures:
@@ -223,8 +237,9 @@ def _forward(scorer, run: Run, blob: str, group: list[tuple[str, np.ndarray | st
     data, prob = caffe_net.forward(scorer, np.stack(pictures), run.variant, (blob, "prob"))
     features = data.reshape(*data.shape[:2], -1).mean(axis=2, dtype=np.float64).astype(np.float32)
     scores = iter(prob.reshape(len(prob), -1)[:, 1].tolist())
-    return features, [[name, next(scores)] if isinstance(picture, np.ndarray) else [name, None, picture]
-                      for name, picture in group]
+    return features, [
+        [name, next(scores)] if isinstance(picture, np.ndarray) else [name, None, picture] for name, picture in group
+    ]
 
 
 def _append(file, data: bytes) -> None:
@@ -260,22 +275,31 @@ def _lines(out: Path) -> Iterable[list]:
 
 def _finish(out: Path, width: int, meta: dict) -> Features:
     """Tables, the header of features.npy, then meta.json; the journal goes last."""
-    done = pl.DataFrame([(line[0], line[1]) for line in _lines(out) if line[1] is not None],
-                        schema={"name": pl.String, "score": pl.Float64}, orient="row")
-    rejects = pl.DataFrame([(line[0], line[2]) for line in _lines(out) if line[1] is None],
-                           schema={"name": pl.String, "reason": pl.String}, orient="row")
+    done = pl.DataFrame(
+        [(line[0], line[1]) for line in _lines(out) if line[1] is not None],
+        schema={"name": pl.String, "score": pl.Float64},
+        orient="row",
+    )
+    rejects = pl.DataFrame(
+        [(line[0], line[2]) for line in _lines(out) if line[1] is None],
+        schema={"name": pl.String, "reason": pl.String},
+        orient="row",
+    )
     if done.is_empty():
         raise SelfieError(f"none of {len(rejects)} pictures can be read: {rejects['name'][0]}: {rejects['reason'][0]}")
     with open(out / "features.npy", "rb+") as file:
-        np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False,
-                                                    "shape": (len(done), width)})
+        np.lib.format.write_array_header_1_0(
+            file, {"descr": "<f4", "fortran_order": False, "shape": (len(done), width)}
+        )
         if file.tell() != HEADER:
             raise ValueError(f"numpy wrote a header of {file.tell()} bytes, room was left for {HEADER}")
         os.fsync(file.fileno())
     paths.write_csv(out / "features.csv", done)
     paths.write_csv(out / "rejects.csv", rejects)
-    paths.write_json(out / "meta.json", {**meta, "rows": len(done), "columns": width,
-                                         "rejects": dict(sorted(Counter(rejects["reason"]).items()))})
+    paths.write_json(
+        out / "meta.json",
+        {**meta, "rows": len(done), "columns": width, "rejects": dict(sorted(Counter(rejects["reason"]).items()))},
+    )
     (out / "inputs.json").unlink()
     (out / "journal.jsonl").unlink()
     return load(out)

@@ -45,8 +45,11 @@ class Patch(NamedTuple):
 
 def third_stage(message) -> str:
     """The blob at the end of a net's third stage: the one that its third max pooling reads."""
-    pools = [layer for layer in message.layer if layer.type == "Pooling" and layer.pooling_param.pool == 0
-             and not layer.pooling_param.global_pooling]
+    pools = [
+        layer
+        for layer in message.layer
+        if layer.type == "Pooling" and layer.pooling_param.pool == 0 and not layer.pooling_param.global_pooling
+    ]
     if len(pools) < 3:
         raise SelfieError("the net has no third max pooling: name a blob with --blob")
     return pools[2].bottom[0]
@@ -93,9 +96,18 @@ def choose(peaks: Peaks, count: int, seed: int) -> list[int]:
     return sorted(np.random.default_rng(seed).choice(alive, min(count, len(alive)), replace=False).tolist())
 
 
-def find(run: Run, blob: str | None = None, chosen: list[int] | None = None, *, count: int = 12, top: int = 9,
-         split: str = "test", limit: int = 2000, seed: int = 2015,
-         gpu: int | None = None) -> tuple[str, list[list[Patch]]]:
+def find(
+    run: Run,
+    blob: str | None = None,
+    chosen: list[int] | None = None,
+    *,
+    count: int = 12,
+    top: int = 9,
+    split: str = "test",
+    limit: int = 2000,
+    seed: int = 2015,
+    gpu: int | None = None,
+) -> tuple[str, list[list[Patch]]]:
     """The blob, and for each filter its `top` patches among the first `limit` selfies of a split.
 
     The blob is by default the last of the third stage, the filters `count` of it at random.
@@ -111,10 +123,19 @@ def find(run: Run, blob: str | None = None, chosen: list[int] | None = None, *, 
         pictures = (picture for _, (_, picture, _) in zip(keys, records))
         peaks = strongest(scorer, run.variant, blob, tqdm(pictures, total=len(keys), unit="selfie", desc=blob), top)
     sizes = blob_sizes(scorer)
-    return blob, [[Patch(number, keys[selfie], float(activation), (int(row), int(column)),
-                         receptive_field.field(message, sizes, blob, int(row), int(column), clip=False))
-                   for activation, selfie, row, column in zip(*(values[number] for values in peaks))]
-                  for number in chosen or choose(peaks, count, seed)]
+    return blob, [
+        [
+            Patch(
+                number,
+                keys[selfie],
+                float(activation),
+                (int(row), int(column)),
+                receptive_field.field(message, sizes, blob, int(row), int(column), clip=False),
+            )
+            for activation, selfie, row, column in zip(*(values[number] for values in peaks))
+        ]
+        for number in chosen or choose(peaks, count, seed)
+    ]
 
 
 def blob_sizes(scorer) -> dict[str, tuple[int, int]]:
@@ -122,8 +143,7 @@ def blob_sizes(scorer) -> dict[str, tuple[int, int]]:
     return {name: tuple(blob.shape[2:4]) if len(blob.shape) == 4 else (1, 1) for name, blob in scorer.blobs.items()}
 
 
-def gradients(scorer, variant: Variant, blob: str, patches: list[Patch], pictures: np.ndarray,
-              rule: str) -> np.ndarray:
+def gradients(scorer, variant: Variant, blob: str, patches: list[Patch], pictures: np.ndarray, rule: str) -> np.ndarray:
     """What each patch's activation in its picture (N x 256 x 256 x 3) comes from: N x crop x crop x 3, BGR."""
     answer = caffe_net.forward(scorer, pictures, variant, (blob,))[0]
     diff = np.zeros_like(answer)
@@ -141,7 +161,7 @@ def cut(picture: np.ndarray, box: Box) -> np.ndarray:
     """The box of an H x W x 3 uint8 picture; what lies outside of the picture is gray."""
     part = np.full((box.bottom - box.top, box.right - box.left, 3), GRAY, np.uint8)
     top, left, bottom, right = box.within(*picture.shape[:2])
-    part[top - box.top:bottom - box.top, left - box.left:right - box.left] = picture[top:bottom, left:right]
+    part[top - box.top : bottom - box.top, left - box.left : right - box.left] = picture[top:bottom, left:right]
     return part
 
 
@@ -151,8 +171,9 @@ def visible(values: np.ndarray) -> np.ndarray:
     return np.clip(GRAY + values * (127 / peak), 0, 255).astype(np.uint8)
 
 
-def draw(run: Run, blob: str, found: list[list[Patch]], folder: Path, split: str = "test",
-         gpu: int | None = None) -> list[Path]:
+def draw(
+    run: Run, blob: str, found: list[list[Patch]], folder: Path, split: str = "test", gpu: int | None = None
+) -> list[Path]:
     """Write patches.png, guided.png and deconvolution.png, block for block the same, into `folder`; their paths."""
     keys = list(dict.fromkeys(patch.key for patches in found for patch in patches))
     selfies = dict(zip(keys, grids.pictures_of(paths.ROOT / run.info["lmdb"]["path"] / split, keys)))
@@ -179,8 +200,10 @@ def draw(run: Run, blob: str, found: list[list[Patch]], folder: Path, split: str
 def _cell_sides(run: Run, selfies: dict[str, np.ndarray], gpu: int | None) -> dict[str, int]:
     """Key -> pixels that a patch of this selfie may have, by the run's own score of it."""
     scorer = run.net(gpu)
-    told = [caffe_net.scores(scorer, np.stack(batch), run.variant)
-            for batch in parallel.batches(selfies.values(), evaluate.BATCH)]
+    told = [
+        caffe_net.scores(scorer, np.stack(batch), run.variant)
+        for batch in parallel.batches(selfies.values(), evaluate.BATCH)
+    ]
     return {key: CELL if score >= 0.5 else BAD_CELL for key, score in zip(selfies, np.concatenate(told))}
 
 
@@ -188,7 +211,7 @@ def cell(patch: np.ndarray, side: int) -> np.ndarray:
     """An H x W x 3 patch squashed to `side` pixels, in the middle of a gray square of CELL pixels."""
     square = np.full((CELL, CELL, 3), GRAY, np.uint8)
     start = (CELL - side) // 2
-    square[start:start + side, start:start + side] = cv2.resize(patch, (side, side), interpolation=cv2.INTER_AREA)
+    square[start : start + side, start : start + side] = cv2.resize(patch, (side, side), interpolation=cv2.INTER_AREA)
     return square
 
 
@@ -209,7 +232,7 @@ def sheet(blocks: list[np.ndarray], labels: list[str], columns: int, gap: int = 
         top = gap + number // columns * (height + LABEL + gap)
         left = gap + number % columns * (width + gap)
         cv2.putText(canvas, label, (left, top + LABEL - 6), FONT, 0.45, (0, 0, 0), 1, cv2.LINE_AA)
-        canvas[top + LABEL:top + LABEL + height, left:left + width] = block
+        canvas[top + LABEL : top + LABEL + height, left : left + width] = block
     return canvas
 
 
@@ -221,10 +244,12 @@ def feature_maps(run: Run, picture: np.ndarray, gpu: int | None = None) -> dict[
     message, scorer = gradient.parse(run.deploy), run.net(gpu)
     parts = {bottom for layer in message.layer if layer.type == "Concat" for bottom in layer.bottom}
     sizes = blob_sizes(scorer)
-    names = dict.fromkeys(top for layer in message.layer for top in layer.top
-                          if top not in parts and sizes[top] > (1, 1))
-    return {name: maps[0] for name, maps in zip(names, caffe_net.forward(scorer, picture[None], run.variant,
-                                                                   tuple(names)))}
+    names = dict.fromkeys(
+        top for layer in message.layer for top in layer.top if top not in parts and sizes[top] > (1, 1)
+    )
+    return {
+        name: maps[0] for name, maps in zip(names, caffe_net.forward(scorer, picture[None], run.variant, tuple(names)))
+    }
 
 
 def draw_maps(maps: dict[str, np.ndarray], folder: Path, shown: int = 12) -> list[Path]:
@@ -234,8 +259,13 @@ def draw_maps(maps: dict[str, np.ndarray], folder: Path, shown: int = 12) -> lis
     for number, (name, values) in enumerate(maps.items()):
         order = np.argsort(-values.max(axis=(1, 2)), kind="stable")[:shown]
         cells = [as_picture(each) for each in values]
-        rows.append(grids.grid([cells[index] for index in order] + [np.full_like(cells[0], 255)] * (shown - len(order)),
-                               shown, MAP_CELL))
+        rows.append(
+            grids.grid(
+                [cells[index] for index in order] + [np.full_like(cells[0], 255)] * (shown - len(order)),
+                shown,
+                MAP_CELL,
+            )
+        )
         files.append(folder / f"{number:02d}_{name.replace('/', '_')}.png")
         image.write(files[-1], grids.grid(cells, int(np.ceil(len(cells) ** 0.5)), MAP_CELL))
     labels = [f"{name}: {len(values)} maps of {values.shape[1]} x {values.shape[2]}" for name, values in maps.items()]

@@ -47,8 +47,9 @@ NOT_ATTRIBUTES = ("likes", "popularity", "label", "audience", "group", "score", 
 # --- measuring -------------------------------------------------------------------------------------------------------
 
 
-def measure(folder: Path, boxes: pl.DataFrame | None = None, detector: str = "auto", jobs: int | None = None
-            ) -> pl.DataFrame:
+def measure(
+    folder: Path, boxes: pl.DataFrame | None = None, detector: str = "auto", jobs: int | None = None
+) -> pl.DataFrame:
     """Columns key and all of properties.PIXELS and FACE, for every selfie of a database, in its order.
 
     boxes: columns id, face_count, face_x, face_y, face_w, face_h of a manifest; without it the detector (of
@@ -57,10 +58,11 @@ def measure(folder: Path, boxes: pl.DataFrame | None = None, detector: str = "au
     known = {} if boxes is None else {row["id"]: row for row in boxes.iter_rows(named=True)}
     name = "manifest" if boxes is not None else detectors.choose(detector)
     rows: list[dict] = []
-    with Database(folder) as records, \
-            tqdm(total=len(records), desc="measuring", unit="selfie", disable=None) as bar:
-        batches = ((name, [(key, bgr, known.get(key[9:])) for key, bgr, _ in batch])
-                   for batch in parallel.batches(records, BATCH))
+    with Database(folder) as records, tqdm(total=len(records), desc="measuring", unit="selfie", disable=None) as bar:
+        batches = (
+            (name, [(key, bgr, known.get(key[9:])) for key, bgr, _ in batch])
+            for batch in parallel.batches(records, BATCH)
+        )
         for done in parallel.imap(_measure_batch, batches, min(jobs or parallel.cores(), -(-len(records) // BATCH))):
             rows += done
             bar.update(len(done))
@@ -109,11 +111,19 @@ def attributes(table: pl.DataFrame) -> pl.DataFrame:
             chosen.append(pl.select(pl.when(numbers.is_finite()).then(numbers).alias(name)).to_series())
     return table.select("id").with_columns(chosen).drop_nulls("id").unique("id", keep="first", maintain_order=True)
 
+
 # --- a run -----------------------------------------------------------------------------------------------------------
 
 
-def find(run: Run, split: str = "test", manifest_file: str | os.PathLike | None = None,
-         detector: str | None = None, jobs: int | None = None, seed: int = 2015, resamples: int = 1000) -> dict:
+def find(
+    run: Run,
+    split: str = "test",
+    manifest_file: str | os.PathLike | None = None,
+    detector: str | None = None,
+    jobs: int | None = None,
+    seed: int = 2015,
+    resamples: int = 1000,
+) -> dict:
     """Findings of a scored split, against the score and against the labels; see `effects`.
 
     Faces are those of the manifest if it has them and no detector is named. Writes into the run folder findings.json
@@ -139,7 +149,10 @@ def find(run: Run, split: str = "test", manifest_file: str | os.PathLike | None 
         joined.write_csv(temporary)
     result = {"run": str(run.folder), "split": split, "faces": detector, "resamples": resamples, "seed": seed}
     score, label = joined["score"].to_numpy(), joined["label"].to_numpy()
-    targets = {"score": Target(stats.normal_scores(score), stats.thirds(score)), "labels": Target(label.astype(float), label)}
+    targets = {
+        "score": Target(stats.normal_scores(score), stats.thirds(score)),
+        "labels": Target(label.astype(float), label),
+    }
     result |= effects(joined, targets, extra, seed, resamples)
     paths.write_json(run.folder / "findings.json", result)
     with paths.atomic_path(run.folder / "findings.csv") as temporary:
@@ -152,8 +165,7 @@ def flat(result: dict) -> Iterator[dict]:
     """All effects of `find` as rows of one table: against, kind (rule or property), name, ..."""
     for against in ("score", "labels"):
         for row in result[against]["rules"]:
-            yield {"against": against, "kind": "rule", "name": row["rule"], **row,
-                   "members": " ".join(row["members"])}
+            yield {"against": against, "kind": "rule", "name": row["rule"], **row, "members": " ".join(row["members"])}
         for row in result[against]["properties"]:
             yield {"against": against, "kind": "property", "name": row["property"], **row}
 
@@ -165,8 +177,14 @@ def draw(result: dict, path: Path) -> None:
         for axis, kind, field in ((left, "rules", "partial"), (right, "properties", "delta")):
             rows = [row for row in result["score"][kind] if field in row]
             for against, colour, shift in (("score", plots.GOOD, -0.14), ("labels", plots.BAD, 0.14)):
-                _draw_effects(axis, [row for row in result[against][kind] if field in row], field, colour, shift,
-                              f"against the {against}")
+                _draw_effects(
+                    axis,
+                    [row for row in result[against][kind] if field in row],
+                    field,
+                    colour,
+                    shift,
+                    f"against the {against}",
+                )
             axis.axvline(0, color="gray", linewidth=0.8)
             axis.set_yticks(range(len(rows)), [row.get("claim") or row.get("property") or row["rule"] for row in rows])
             axis.set_ylim(len(rows) - 0.4, -0.6)

@@ -90,8 +90,10 @@ def best(ordered: pl.DataFrame, layout: Layout) -> pl.DataFrame:
 def worst(ordered: pl.DataFrame, layout: Layout) -> pl.DataFrame:
     """The worst, worst first. SelfieError for cells of more than 48 pixels: nobody should be recognised."""
     if layout.cell > WORST_CELL:
-        raise SelfieError(f"the worst selfies are drawn with cells of at most {WORST_CELL} pixels, not "
-                          f"{layout.cell}, so that nobody can be recognised")
+        raise SelfieError(
+            f"the worst selfies are drawn with cells of at most {WORST_CELL} pixels, not "
+            f"{layout.cell}, so that nobody can be recognised"
+        )
     _check_enough(ordered, layout)
     return ordered.reverse().head(layout.count)
 
@@ -129,8 +131,10 @@ def examples(folder: Path, layout: Layout, seed: int) -> tuple[list[str], list[s
         key, label, _ = line.split("\t", 2)
         keys[int(label)].append(key)
     if min(map(len, keys)) < layout.count:
-        raise SelfieError(f"{folder} has {len(keys[0])} bad and {len(keys[1])} good selfies, the grids need "
-                          f"{layout.count} of each: give smaller --rows and --columns")
+        raise SelfieError(
+            f"{folder} has {len(keys[0])} bad and {len(keys[1])} good selfies, the grids need "
+            f"{layout.count} of each: give smaller --rows and --columns"
+        )
     rng = np.random.default_rng(seed)
     bad, good = (rng.choice(some, layout.count, replace=False).tolist() for some in keys)
     return bad, good
@@ -150,8 +154,11 @@ def celebrities(run: Run, names: Sequence[str], gpu: int | None = None) -> list[
 
 def _check_enough(table: pl.DataFrame, layout: Layout) -> None:
     if len(table) < layout.count:
-        raise SelfieError(f"{layout.rows} x {layout.columns} cells need {layout.count} selfies, but only {len(table)} "
-                          f"are scored: give smaller --rows and --columns")
+        raise SelfieError(
+            f"{layout.rows} x {layout.columns} cells need {layout.count} selfies, but only {len(table)} "
+            f"are scored: give smaller --rows and --columns"
+        )
+
 
 # --- pictures --------------------------------------------------------------------------------------------------------
 
@@ -167,9 +174,9 @@ def grid(pictures: list[np.ndarray], columns: int, cell: int = CELL, scores: Seq
     canvas = np.zeros((rows * (cell + 1), columns * (cell + 1), 3), np.uint8)
     for number, picture in enumerate(pictures):
         top, left = (cell + 1) * (number // columns), (cell + 1) * (number % columns)
-        canvas[top:top + cell, left:left + cell] = cv2.resize(picture, (cell, cell), interpolation=cv2.INTER_AREA)
+        canvas[top : top + cell, left : left + cell] = cv2.resize(picture, (cell, cell), interpolation=cv2.INTER_AREA)
         if len(scores):
-            _print(canvas[top:top + cell, left:left + cell], scores[number])
+            _print(canvas[top : top + cell, left : left + cell], scores[number])
     return canvas
 
 
@@ -178,7 +185,7 @@ def _print(tile: np.ndarray, score: float) -> None:
     text = f"{100 * score:.1f}" if len(tile) >= 96 else f"{100 * score:.0f}"  # a tiny dot is not seen
     size = max(0.3, len(tile) / 320)
     (width, height), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, size, 1)
-    tile[len(tile) - height - below - 2:, :width + 4] = 0
+    tile[len(tile) - height - below - 2 :, : width + 4] = 0
     cv2.putText(tile, text, (2, len(tile) - below - 1), cv2.FONT_HERSHEY_SIMPLEX, size, (255, 255, 255), 1, cv2.LINE_AA)
 
 
@@ -203,10 +210,18 @@ def side_by_side(folder: Path, bad: list[str], good: list[str], layout: Layout) 
     height, width = left.shape[:2]
     canvas = np.full((HEADER + height - 1, 2 * width + GAP, 3), 255, np.uint8)  # the post's lacks the last line
     for picture, start, title in ((left, 0, "bad"), (right, width + GAP, "good")):
-        canvas[HEADER:, start:start + width] = picture[:-1]
+        canvas[HEADER:, start : start + width] = picture[:-1]
         (wide, _), _ = cv2.getTextSize(title, cv2.FONT_HERSHEY_SIMPLEX, 1, 2)
-        cv2.putText(canvas, title, (start + max(0, (width - wide) // 2), 44), cv2.FONT_HERSHEY_SIMPLEX, 1, (0, 0, 0), 2,
-                    cv2.LINE_AA)
+        cv2.putText(
+            canvas,
+            title,
+            (start + max(0, (width - wide) // 2), 44),
+            cv2.FONT_HERSHEY_SIMPLEX,
+            1,
+            (0, 0, 0),
+            2,
+            cv2.LINE_AA,
+        )
     return canvas
 
 
@@ -222,6 +237,7 @@ def pictures_of(folder: Path, keys: list[str]) -> list[np.ndarray]:
     with Database(folder) as records:
         found = {key: datum.decode(value)[0] for key, value in records.items() if key in wanted}
     if missing := wanted - found.keys():
-        raise SelfieError(f"{folder} has no record {min(missing)}: it was built anew since it was scored, run "
-                          f"'make eval' again")
+        raise SelfieError(
+            f"{folder} has no record {min(missing)}: it was built anew since it was scored, run 'make eval' again"
+        )
     return [found[key] for key in keys]

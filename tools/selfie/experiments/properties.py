@@ -21,8 +21,18 @@ GLARE = 225  # gray value of over-lit skin
 CUT = 0.02  # a forehead is cut if the face's box begins this close to the picture's upper edge
 
 PIXELS = ("border", "brightness", "noise", "contrast", "black_point", "saturation", "gray", "sharpness")
-FACE = ("faces", "face_area", "head_distance", "head_small", "head_large", "face_aside", "face_height", "tilt",
-        "forehead_cut", "face_glare")
+FACE = (
+    "faces",
+    "face_area",
+    "head_distance",
+    "head_small",
+    "head_large",
+    "face_aside",
+    "face_height",
+    "tilt",
+    "forehead_cut",
+    "face_glare",
+)
 
 
 def measure(bgr: np.ndarray, face: Face | None, count: int) -> dict[str, float | None]:
@@ -50,7 +60,7 @@ def measure(bgr: np.ndarray, face: Face | None, count: int) -> dict[str, float |
     face_glare     share of the face's middle that is nearly white (gray value above GLARE)
     """
     top, bottom, left, right = border(bgr)
-    inside = bgr[top:len(bgr) - bottom, left:len(bgr) - right]
+    inside = bgr[top : len(bgr) - bottom, left : len(bgr) - right]
     values = {"border": 1 - inside.shape[0] * inside.shape[1] / (bgr.shape[0] * bgr.shape[1]), **_pixels(inside)}
     return {**values, **dict.fromkeys(FACE), "faces": float(count), **(_face(bgr, face, top) if face else {})}
 
@@ -61,14 +71,14 @@ def border(bgr: np.ndarray) -> tuple[int, int, int, int]:
     top, bottom = _white_lines(gray), _white_lines(gray[::-1])
     if not top or not bottom:
         top = bottom = 0
-    between = gray[top:len(gray) - bottom].T
+    between = gray[top : len(gray) - bottom].T
     left, right = _white_lines(between), _white_lines(between[::-1])
     return (top, bottom, left, right) if left and right else (top, bottom, 0, 0)
 
 
 def _white_lines(gray: np.ndarray) -> int:
     """Number of lines, from the first on, that are white, and two more, where the border blends into the picture."""
-    lines = gray[:int(LARGEST_BORDER * len(gray))]
+    lines = gray[: int(LARGEST_BORDER * len(gray))]
     white = (lines.mean(1) > WHITE) & (lines.std(1) < EVEN)
     count = int(white.argmin()) if not white.all() else len(white)
     return min(count + 2, len(lines)) if count >= 2 else 0
@@ -81,12 +91,14 @@ def _pixels(inside: np.ndarray) -> dict[str, float]:
     high, low = reduced.max(2).astype(np.float32), reduced.min(2).astype(np.float32)
     noise = _noise(gray)
     return {
-        "brightness": float(gray.mean() / 255), "noise": float(np.log(max(noise, 0.05) / max(small.std(), 0.5))),
+        "brightness": float(gray.mean() / 255),
+        "noise": float(np.log(max(noise, 0.05) / max(small.std(), 0.5))),
         "contrast": float(np.log(max(small.std(), 0.5) / max(small.mean(), 1))),
         "black_point": float(np.percentile(small, 2) / 255),
         "saturation": float(((high - low) / np.maximum(high, 1)).mean()),
         "gray": float(np.percentile(high - low, 98) < GRAY),
-        "sharpness": _sharpness(gray, noise)}
+        "sharpness": _sharpness(gray, noise),
+    }
 
 
 def _noise(gray: np.ndarray) -> float:
@@ -97,16 +109,23 @@ def _noise(gray: np.ndarray) -> float:
 def _sharpness(gray: np.ndarray, noise: float) -> float:
     blurred = [cv2.GaussianBlur(gray, (0, 0), sigma) for sigma in (1, 2, 4, 8)]
     fine, coarse = ((a - b).var() for a, b in (blurred[:2], blurred[2:]))
-    return float(np.log(max(fine - 0.05 * noise ** 2, 0.05) / max(coarse, 0.05)))
+    return float(np.log(max(fine - 0.05 * noise**2, 0.05) / max(coarse, 0.05)))
 
 
 def _face(bgr: np.ndarray, face: Face, top: int) -> dict[str, float | None]:
     x, y, w, h = np.array([face.x, face.y, face.w, face.h]) / len(bgr)
     size = float(np.log2(max(np.sqrt(w * h), 1e-3) / THIRD))
-    return {"face_area": float(2 * (size + np.log2(THIRD))), "head_distance": abs(size), "head_small": max(0.0, -size),
-            "head_large": max(0.0, size), "face_aside": float(abs(x + w / 2 - 0.5)),
-            "face_height": float(1 - y - h / 2), "tilt": _tilt(face),
-            "forehead_cut": float(y < top / len(bgr) + CUT), "face_glare": _glare(bgr, face)}
+    return {
+        "face_area": float(2 * (size + np.log2(THIRD))),
+        "head_distance": abs(size),
+        "head_small": max(0.0, -size),
+        "head_large": max(0.0, size),
+        "face_aside": float(abs(x + w / 2 - 0.5)),
+        "face_height": float(1 - y - h / 2),
+        "tilt": _tilt(face),
+        "forehead_cut": float(y < top / len(bgr) + CUT),
+        "face_glare": _glare(bgr, face),
+    }
 
 
 def _tilt(face: Face) -> float | None:
@@ -119,5 +138,5 @@ def _tilt(face: Face) -> float | None:
 def _glare(bgr: np.ndarray, face: Face) -> float:
     gray = cv2.cvtColor(bgr, cv2.COLOR_BGR2GRAY)
     x, y = int(face.x + face.w / 4), int(face.y + face.h / 4)  # the middle of the box, without hair
-    skin = gray[y:max(y + 1, int(face.y + 3 * face.h / 4)), x:max(x + 1, int(face.x + 3 * face.w / 4))]
+    skin = gray[y : max(y + 1, int(face.y + 3 * face.h / 4)), x : max(x + 1, int(face.x + 3 * face.w / 4))]
     return float((skin > GLARE).mean())

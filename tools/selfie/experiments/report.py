@@ -44,26 +44,56 @@ class Section:
 
 SECTIONS = (
     Section("Training", "make train", (Picture("curves.png", "Loss and validation accuracy while training."),)),
-    Section("Evaluation", "make eval", (
-        Picture("test_evaluation.png", "Scores of good and bad test selfies, and the ROC curve."),)),
-    Section("From best to worst", "tools/grids.py", (
-        Picture("continuum.jpg", "Test selfies, best on the top row, worst on the bottom row.", 128, True),
-        Picture("best.jpg", "The best.", 128),
-        Picture("worst.jpg", "The worst, small on purpose: what matters is the pattern, not the person.", 48, True))),
-    Section("What it was trained on", "tools/grids.py posneg", (
-        Picture("posneg.jpg", "Bad (left) and good (right) training selfies, drawn at random.", 64, True),)),
-    Section("What the net likes", "tools/findings.py", (
-        Picture("findings.png", "What each property says beyond all others, with 95 % intervals."),)),
-    Section("Best crops", "pycaffe_scripts/crops.py", (
-        Picture("crops/crops.png", "Pictures before and after, with their scores."),)),
-    Section("The map", "tools/tsne_map.py", (
-        Picture("map/grid.jpg", "t-SNE of the net's features: similar selfies lie close together.", 48),)),
-    Section("How the net sees", "pycaffe_scripts/filters.py", (
-        Picture("filters/*/patches.png",
-                "Patches that excite twelve filters of the third stage most (small: of selfies below 50 %)."),
-        Picture("filters/*/deconvolution.png", "What in these patches does it: deconvolution (Zeiler and Fergus)."))),
-    Section("Held against the original", "tools/compare_paper.py", (
-        Picture("compare.jpg", "The published continuum: their order on the left, ours on the right.", 48),)),
+    Section(
+        "Evaluation",
+        "make eval",
+        (Picture("test_evaluation.png", "Scores of good and bad test selfies, and the ROC curve."),),
+    ),
+    Section(
+        "From best to worst",
+        "tools/grids.py",
+        (
+            Picture("continuum.jpg", "Test selfies, best on the top row, worst on the bottom row.", 128, True),
+            Picture("best.jpg", "The best.", 128),
+            Picture("worst.jpg", "The worst, small on purpose: what matters is the pattern, not the person.", 48, True),
+        ),
+    ),
+    Section(
+        "What it was trained on",
+        "tools/grids.py posneg",
+        (Picture("posneg.jpg", "Bad (left) and good (right) training selfies, drawn at random.", 64, True),),
+    ),
+    Section(
+        "What the net likes",
+        "tools/findings.py",
+        (Picture("findings.png", "What each property says beyond all others, with 95 % intervals."),),
+    ),
+    Section(
+        "Best crops",
+        "pycaffe_scripts/crops.py",
+        (Picture("crops/crops.png", "Pictures before and after, with their scores."),),
+    ),
+    Section(
+        "The map",
+        "tools/tsne_map.py",
+        (Picture("map/grid.jpg", "t-SNE of the net's features: similar selfies lie close together.", 48),),
+    ),
+    Section(
+        "How the net sees",
+        "pycaffe_scripts/filters.py",
+        (
+            Picture(
+                "filters/*/patches.png",
+                "Patches that excite twelve filters of the third stage most (small: of selfies below 50 %).",
+            ),
+            Picture("filters/*/deconvolution.png", "What in these patches does it: deconvolution (Zeiler and Fergus)."),
+        ),
+    ),
+    Section(
+        "Held against the original",
+        "tools/compare_paper.py",
+        (Picture("compare.jpg", "The published continuum: their order on the left, ours on the right.", 48),),
+    ),
 )
 
 
@@ -74,11 +104,13 @@ def write(run: Run) -> Path:
         shutil.rmtree(folder)
     body = "\n".join([_head(run), *(_section(run, section, folder) for section in SECTIONS)])
     title = escape(f"{run.folder.name}: a net's view of selfies")
-    page = (f'<!doctype html>\n<html lang="en"><meta charset="utf-8">\n'
-            f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<title>{title}</title>\n'
-            f"<style>{html.STYLE}</style>\n<h1>{title}</h1>\n{body}\n"
-            f"<p class=missing>A score says what was liked by a similar audience in the training data, not how "
-            f"somebody looks. Made by tools/report.py.</p>\n</html>\n")
+    page = (
+        f'<!doctype html>\n<html lang="en"><meta charset="utf-8">\n'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<title>{title}</title>\n'
+        f"<style>{html.STYLE}</style>\n<h1>{title}</h1>\n{body}\n"
+        f"<p class=missing>A score says what was liked by a similar audience in the training data, not how "
+        f"somebody looks. Made by tools/report.py.</p>\n</html>\n"
+    )
     with paths.atomic_write(folder / "index.html") as file:
         file.write(page)
     return folder / "index.html"
@@ -90,23 +122,42 @@ def _head(run: Run) -> str:
     cards = []
     if result := _json(run, "test_evaluation.json"):
         low, high = result["accuracy_95"]
-        cards += [("accuracy", f"{result['accuracy']:.1%}", f"95 % interval {low:.1%} to {high:.1%}, "
-                   f"always the commoner answer: {result['commoner']:.1%}"),
-                  ("AUC", f"{result['auc']:.3f}", f"on {result['selfies']:,} test selfies")]
+        cards += [
+            (
+                "accuracy",
+                f"{result['accuracy']:.1%}",
+                f"95 % interval {low:.1%} to {high:.1%}, always the commoner answer: {result['commoner']:.1%}",
+            ),
+            ("AUC", f"{result['auc']:.3f}", f"on {result['selfies']:,} test selfies"),
+        ]
     if value := _json(run, "compare.json").get("continuum", {}).get("spearman", {}).get("score"):
-        cards.append(("Spearman with the published continuum", f"{value['value']:.2f}",
-                      f"95 % interval {value['low']:.2f} to {value['high']:.2f}"))
+        cards.append(
+            (
+                "Spearman with the published continuum",
+                f"{value['value']:.2f}",
+                f"95 % interval {value['low']:.2f} to {value['high']:.2f}",
+            )
+        )
     facts = {
-        "net": f"{info['variant']}, {info['parameters']:,} parameters", "iterations": f"{info['iterations']:,}",
+        "net": f"{info['variant']}, {info['parameters']:,} parameters",
+        "iterations": f"{info['iterations']:,}",
         "trained on": f"{info['lmdb']['train']['count']:,} selfies, validated on {info['lmdb']['val']['count']:,}",
-        "started from": (info["weights"] or {}).get("path", "random weights"), "seed": info["seed"],
+        "started from": (info["weights"] or {}).get("path", "random weights"),
+        "seed": info["seed"],
         "time": f"{info['started']} to {info['ended']}",
         "device": "CPU" if info["gpu"] is None else f"GPU {info['gpu']}",
-        "versions": ", ".join(f"{name} {version}" for name, version in info["versions"].items())}
-    return ('<div class="cards">' + "".join(
-        f'<div><div class="big">{escape(value)}</div>{escape(name)}<br>'
-        f'<span class="missing">{escape(note)}</span></div>' for name, value, note in cards) + "</div>\n"
-        + _table([(f"<b>{escape(name)}</b>", escape(str(value))) for name, value in facts.items()]))
+        "versions": ", ".join(f"{name} {version}" for name, version in info["versions"].items()),
+    }
+    return (
+        '<div class="cards">'
+        + "".join(
+            f'<div><div class="big">{escape(value)}</div>{escape(name)}<br>'
+            f'<span class="missing">{escape(note)}</span></div>'
+            for name, value, note in cards
+        )
+        + "</div>\n"
+        + _table([(f"<b>{escape(name)}</b>", escape(str(value))) for name, value in facts.items()])
+    )
 
 
 def _section(run: Run, section: Section, folder: Path) -> str:
@@ -135,8 +186,10 @@ def _figures(run: Run, picture: Picture, folder: Path) -> Iterator[str]:
             shutil.copyfile(source, target)
         height, width = image.read_named(target).shape[:2]
         caption = escape(picture.caption)
-        yield (f'<figure><img src="{escape(name)}" width="{width}" height="{height}" '
-               f'alt="{caption}"><figcaption>{caption}</figcaption></figure>')
+        yield (
+            f'<figure><img src="{escape(name)}" width="{width}" height="{height}" '
+            f'alt="{caption}"><figcaption>{caption}</figcaption></figure>'
+        )
 
 
 def _claims(findings: dict) -> str:
@@ -157,8 +210,11 @@ def _verdict(row: dict) -> str:
 
 def _table(rows: list[tuple[str, ...]]) -> str:
     """Cells are HTML already."""
-    return '<div class="scroll"><table>' + "\n".join(
-        "<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows) + "</table></div>"
+    return (
+        '<div class="scroll"><table>'
+        + "\n".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
+        + "</table></div>"
+    )
 
 
 def _json(run: Run, name: str) -> dict:

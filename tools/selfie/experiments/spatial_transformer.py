@@ -36,8 +36,9 @@ class Glimpses:
     def __init__(self, run: Run, bgr: np.ndarray, gpu: int | None = None) -> None:
         message = gradient.parse(run.deploy)
         self.odds = next(layer for layer in message.layer if layer.type == "Softmax").bottom[0]
-        self.net = gradient.load(_with_transformer(gradient.up_to(message, self.odds), bgr.shape, run.variant.crop),
-                                 run.caffemodel, gpu)
+        self.net = gradient.load(
+            _with_transformer(gradient.up_to(message, self.odds), bgr.shape, run.variant.crop), run.caffemodel, gpu
+        )
         mean = np.asarray(run.variant.mean, np.float32)
         self.net.blobs["image"].data[...] = (bgr - mean).transpose(2, 0, 1)
         self._centre = centre(run.variant.crop)
@@ -101,9 +102,13 @@ class Ascent:
     def report(self) -> dict:
         """Scores at the starts and ends, how much of each last glimpse lies beyond the edges of the picture (share in
         [0, 1]), and the paths themselves."""
-        return {"starts": self.scores[0].tolist(), "ends": self.scores[-1].tolist(),
-                "beyond": [outside(theta) for theta in self.thetas[-1]],
-                "seconds": self.seconds, "thetas": self.thetas.round(5).tolist()}
+        return {
+            "starts": self.scores[0].tolist(),
+            "ends": self.scores[-1].tolist(),
+            "beyond": [outside(theta) for theta in self.thetas[-1]],
+            "seconds": self.seconds,
+            "thetas": self.thetas.round(5).tolist(),
+        }
 
 
 def starts(count: int, min_scale: float, seed: int) -> np.ndarray:
@@ -147,9 +152,19 @@ def bounded(place: np.ndarray, min_scale: float) -> np.ndarray:
     return np.hstack([scale, place[:, 1:].clip(scale - 1, 1 - scale)])
 
 
-def compare(run: Run, bgr: np.ndarray, *, paths: int = 8, steps: int = 60, step: float = 0.05,
-            min_scale: float = 0.4, count: int = 1000, grid: int = 10, seed: int = 2015,
-            gpu: int | None = None) -> tuple[dict[str, Ascent], dict[str, crops.Result]]:
+def compare(
+    run: Run,
+    bgr: np.ndarray,
+    *,
+    paths: int = 8,
+    steps: int = 60,
+    step: float = 0.05,
+    min_scale: float = 0.4,
+    count: int = 1000,
+    grid: int = 10,
+    seed: int = 2015,
+    gpu: int | None = None,
+) -> tuple[dict[str, Ascent], dict[str, crops.Result]]:
     """Both ascents, free and bounded, from the same starts; and a random and a grid search of the same crops.
 
     SelfieError if the picture is smaller than the net's input.
@@ -157,11 +172,15 @@ def compare(run: Run, bgr: np.ndarray, *, paths: int = 8, steps: int = 60, step:
     height, width = bgr.shape[:2]
     allowed = crops.space(bgr, run.variant, width / height, min_scale)
     glimpses, begin = Glimpses(run, bgr, gpu), starts(paths, min_scale, seed)
-    ascents = {"gradient, 6 parameters": ascend(glimpses, begin, steps, step),
-               "gradient, scale and translation": ascend(glimpses, begin, steps, step, min_scale)}
+    ascents = {
+        "gradient, 6 parameters": ascend(glimpses, begin, steps, step),
+        "gradient, scale and translation": ascend(glimpses, begin, steps, step, min_scale),
+    }
     searcher = crops.Searcher(run, gpu)
-    return ascents, {method: searcher.search(bgr, allowed, method, count=count, steps=grid, seed=seed)
-                     for method in ("random", "grid")}
+    return ascents, {
+        method: searcher.search(bgr, allowed, method, count=count, steps=grid, seed=seed)
+        for method in ("random", "grid")
+    }
 
 
 def outside(theta: np.ndarray, samples: int = 64) -> float:

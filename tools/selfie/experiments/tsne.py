@@ -59,8 +59,9 @@ class Pca:
 
     def project(self, features: np.ndarray) -> np.ndarray:
         """N x K float32 from N x D, a piece at a time."""
-        return np.concatenate([((piece - self.mean) @ self.components).astype(np.float32)
-                               for piece in _pieces(features)])
+        return np.concatenate(
+            [((piece - self.mean) @ self.components).astype(np.float32) for piece in _pieces(features)]
+        )
 
 
 def pca(features: np.ndarray, count: int = COMPONENTS, seed: int = 0, rounds: int = 6) -> Pca:
@@ -93,7 +94,7 @@ def _covariance_times(features: np.ndarray, mean: np.ndarray, basis: np.ndarray)
 
 def _pieces(features: np.ndarray):
     for start in range(0, len(features), CHUNK):
-        yield features[start:start + CHUNK].astype(np.float64)
+        yield features[start : start + CHUNK].astype(np.float64)
 
 
 # --- t-SNE -----------------------------------------------------------------------------------------------------------
@@ -105,9 +106,15 @@ def tsne(reduced: np.ndarray, perplexity: float = 30, seed: int = 0) -> np.ndarr
     openTSNE = _openTSNE()
     with tqdm(total=TSNE_ROUNDS, unit="round", desc="t-SNE", disable=None) as bar:
         # One thread: with more, sums are rounded in another order, and t-SNE makes another map of that.
-        return np.asarray(openTSNE.TSNE(random_state=seed, n_jobs=1, callbacks_every_iters=TSNE_TELL,
-                                        callbacks=lambda *_: bar.update(TSNE_TELL) and None).fit(
-            reduced, affinities=_affinities(reduced, perplexity, seed)), np.float64)
+        return np.asarray(
+            openTSNE.TSNE(
+                random_state=seed,
+                n_jobs=1,
+                callbacks_every_iters=TSNE_TELL,
+                callbacks=lambda *_: bar.update(TSNE_TELL) and None,
+            ).fit(reduced, affinities=_affinities(reduced, perplexity, seed)),
+            np.float64,
+        )
 
 
 def _check_perplexity(count: int, perplexity: float) -> None:
@@ -115,13 +122,16 @@ def _check_perplexity(count: int, perplexity: float) -> None:
         raise SelfieError(f"a perplexity of {perplexity:g} makes no sense: it is a number of neighbours, at least 1")
     if count < 3 * perplexity + 1:
         fitting = f"--perplexity {(count - 1) // 3}" if count > 3 else "more selfies"
-        raise SelfieError(f"{count} selfies are too few for a perplexity of {perplexity:g}, which takes "
-                          f"{3 * perplexity + 1:g}: give {fitting}")
+        raise SelfieError(
+            f"{count} selfies are too few for a perplexity of {perplexity:g}, which takes "
+            f"{3 * perplexity + 1:g}: give {fitting}"
+        )
 
 
 def _affinities(reduced: np.ndarray, perplexity: float, seed: int):
-    return _openTSNE().affinity.PerplexityBasedNN(reduced, perplexity=perplexity, random_state=seed,
-                                                  n_jobs=parallel.cores())
+    return _openTSNE().affinity.PerplexityBasedNN(
+        reduced, perplexity=perplexity, random_state=seed, n_jobs=parallel.cores()
+    )
 
 
 def _openTSNE():
@@ -129,8 +139,9 @@ def _openTSNE():
         import openTSNE
         import openTSNE.affinity
     except ImportError as error:
-        raise SelfieError(f"the map needs openTSNE ({error}): run '.venv/bin/python -m pip install -r "
-                          f"requirements-map.txt'") from error
+        raise SelfieError(
+            f"the map needs openTSNE ({error}): run '.venv/bin/python -m pip install -r requirements-map.txt'"
+        ) from error
     logging.getLogger("openTSNE").setLevel(logging.ERROR)  # it tells its defaults as warnings
     return openTSNE
 
@@ -138,8 +149,9 @@ def _openTSNE():
 # --- the map ---------------------------------------------------------------------------------------------------------
 
 
-def make(features: Features, out: str | os.PathLike, perplexity: float = 30, seed: int = 0,
-         side: int | None = None) -> dict:
+def make(
+    features: Features, out: str | os.PathLike, perplexity: float = 30, seed: int = 0, side: int | None = None
+) -> dict:
     """Write a map into the folder `out`; returns map.json. `side`: cells of the grid, 40 unless there are too few."""
     out = Path(out)
     side = side or min(CELLS, int(len(features.matrix) ** 0.5))
@@ -148,21 +160,33 @@ def make(features: Features, out: str | os.PathLike, perplexity: float = 30, see
     principal = pca(features.matrix, seed=seed)
     reduced = principal.project(features.matrix)
     places = tsne(reduced, perplexity, seed)
-    table = pl.DataFrame({"name": features.table["name"], "x": places[:, 0], "y": places[:, 1],
-                          "score": features.table["score"]})
+    table = pl.DataFrame(
+        {"name": features.table["name"], "x": places[:, 0], "y": places[:, 1], "score": features.table["score"]}
+    )
     info = {
-        "run": features.meta["run"], "variant": features.meta["variant"], **features.meta["inputs"],
-        "features": str(features.folder), "selfies": len(table), "perplexity": perplexity, "seed": seed, "cells": side,
+        "run": features.meta["run"],
+        "variant": features.meta["variant"],
+        **features.meta["inputs"],
+        "features": str(features.folder),
+        "selfies": len(table),
+        "perplexity": perplexity,
+        "seed": seed,
+        "cells": side,
         "components": len(principal.variances),
         "variance_kept": float(principal.variances.sum() / principal.total),
-        "versions": {name: importlib.metadata.version(name) for name in ("numpy", "openTSNE")}}
+        "versions": {name: importlib.metadata.version(name) for name in ("numpy", "openTSNE")},
+    }
     (out / "map.json").unlink(missing_ok=True)
     paths.write_csv(out / "map.csv", table)
     with paths.atomic_write(out / "model.npz", "wb") as file:
         np.savez(file, mean=principal.mean, components=principal.components, reduced=reduced)
     pictures = tqdm(features.pictures(), total=len(table), unit="selfie", desc="pictures", disable=None)
-    draw(out, places, viewer.write(out / "viewer", table, pictures, f"{len(table)} selfies as {info['variant']} sees "
-                                                                    f"them"), side)
+    draw(
+        out,
+        places,
+        viewer.write(out / "viewer", table, pictures, f"{len(table)} selfies as {info['variant']} sees them"),
+        side,
+    )
     paths.write_json(out / "map.json", info)
     return info
 
@@ -198,8 +222,10 @@ def place(found: Map, run: Run, names: list[str], gpu: int | None = None) -> pl.
     SelfieError if the map was made with another net, or a picture cannot be read.
     """
     if paths.sha256(run.caffemodel) != found.info["caffemodel"]:
-        raise SelfieError(f"{found.folder} was made with another net than {run.folder}'s: give the --run that it was "
-                          f"made with, or make it anew")
+        raise SelfieError(
+            f"{found.folder} was made with another net than {run.folder}'s: give the --run that it was "
+            f"made with, or make it anew"
+        )
     with tempfile.TemporaryDirectory() as folder:
         features = export(run, Files(names, Path.cwd()), folder, found.info["blob"], gpu)
         rejects = pl.read_csv(features.folder / "rejects.csv")
@@ -211,13 +237,19 @@ def place(found: Map, run: Run, names: list[str], gpu: int | None = None) -> pl.
         known = model["reduced"]
     new = principal.project(new)
     perplexity, seed = found.info["perplexity"], found.info["seed"]
-    embedding = _openTSNE().TSNEEmbedding(found.places, _affinities(known, perplexity, seed), random_state=seed,
-                                          n_jobs=1)
+    embedding = _openTSNE().TSNEEmbedding(
+        found.places, _affinities(known, perplexity, seed), random_state=seed, n_jobs=1
+    )
     # At so low a perplexity a point goes where its very nearest are, as openTSNE's guide advises.
     places = np.asarray(embedding.transform(new, perplexity=min(5, perplexity)))
     nearest = [int(((known - one) ** 2).sum(axis=1).argmin()) for one in new]
-    return table.select("name", pl.Series("x", places[:, 0]), pl.Series("y", places[:, 1]), "score",
-                                 found.table["name"].gather(nearest).alias("neighbour"))
+    return table.select(
+        "name",
+        pl.Series("x", places[:, 0]),
+        pl.Series("y", places[:, 1]),
+        "score",
+        found.table["name"].gather(nearest).alias("neighbour"),
+    )
 
 
 # --- pictures --------------------------------------------------------------------------------------------------------
@@ -236,6 +268,7 @@ def cells(places: np.ndarray, side: int) -> np.ndarray:
     """
     from scipy.optimize import linear_sum_assignment
     from scipy.spatial.distance import cdist
+
     _check_cells(len(places), side)
     down, right = np.divmod(np.arange(side * side), side)
     centres = (np.stack([right, down], axis=1) + 0.5) / side
@@ -261,5 +294,5 @@ def exact(places: np.ndarray, small: np.ndarray, canvas: int = CANVAS) -> np.nda
     picture = np.full((canvas, canvas, 3), BACKGROUND, np.uint8)
     corners = (unit(places) * (canvas - size)).round().astype(int)
     for (left, top), thumbnail in zip(corners, small):
-        picture[top:top + size, left:left + size] = thumbnail
+        picture[top : top + size, left : left + size] = thumbnail
     return picture

@@ -37,7 +37,7 @@ class Sprites:
     @property
     def count(self) -> int:
         """Thumbnails in a picture."""
-        return self.columns ** 2
+        return self.columns**2
 
     def file(self, number: int) -> str:
         return f"{self.name}-{number}.jpg"
@@ -58,13 +58,14 @@ def write(out: Path, table: pl.DataFrame, pictures: Iterable[np.ndarray], title:
     group: list[np.ndarray] = []
     for row, picture in enumerate(pictures):
         small[row] = cv2.resize(picture, (SMALL.cell,) * 2, interpolation=cv2.INTER_AREA)
-        group.append(_enlarged(small[row]) if bad[row] else
-                     cv2.resize(picture, (LARGE.cell,) * 2, interpolation=cv2.INTER_AREA))
+        group.append(
+            _enlarged(small[row]) if bad[row] else cv2.resize(picture, (LARGE.cell,) * 2, interpolation=cv2.INTER_AREA)
+        )
         if len(group) == LARGE.count or row == len(table) - 1:
             _write_sprites(out, LARGE, row // LARGE.count, group)
             group.clear()
     for number, start in enumerate(range(0, len(small), SMALL.count)):
-        _write_sprites(out, SMALL, number, small[start:start + SMALL.count])
+        _write_sprites(out, SMALL, number, small[start : start + SMALL.count])
     _write_page(out, table, title)
     return small
 
@@ -77,18 +78,28 @@ def _write_sprites(out: Path, sprites: Sprites, number: int, thumbnails: Iterabl
     sheet = np.zeros((sprites.columns * sprites.cell,) * 2 + (3,), np.uint8)
     for place, thumbnail in enumerate(thumbnails):
         top, left = (sprites.cell * part for part in divmod(place, sprites.columns))
-        sheet[top:top + sprites.cell, left:left + sprites.cell] = thumbnail
+        sheet[top : top + sprites.cell, left : left + sprites.cell] = thumbnail
     with paths.atomic_write(out / sprites.file(number), "wb") as file:
         file.write(cv2.imencode(".jpg", sheet, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes())
 
 
 def _write_page(out: Path, table: pl.DataFrame, title: str) -> None:
-    data = {"title": title, "names": table["name"].to_list(),
-            "x": table["x"].round(4).to_list(), "y": table["y"].round(4).to_list(),
-            "score": table["score"].to_list(), "rank": table["score"].rank("ordinal", descending=True).to_list(),
-            **{sprites.name: {"cell": sprites.cell, "columns": sprites.columns,
-                              "files": [sprites.file(number) for number in range(-(-len(table) // sprites.count))]}
-               for sprites in (SMALL, LARGE)}}
+    data = {
+        "title": title,
+        "names": table["name"].to_list(),
+        "x": table["x"].round(4).to_list(),
+        "y": table["y"].round(4).to_list(),
+        "score": table["score"].to_list(),
+        "rank": table["score"].rank("ordinal", descending=True).to_list(),
+        **{
+            sprites.name: {
+                "cell": sprites.cell,
+                "columns": sprites.columns,
+                "files": [sprites.file(number) for number in range(-(-len(table) // sprites.count))],
+            }
+            for sprites in (SMALL, LARGE)
+        },
+    }
     with paths.atomic_write(out / "data.js") as file:
         file.write(f"const MAP = {json.dumps(data, separators=(',', ':'))};\n")
     for name in ("viewer.css", "viewer.js", "index.html"):

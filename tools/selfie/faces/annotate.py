@@ -32,8 +32,13 @@ BATCH = 32  # pictures per message to a worker, and per line of the file that a 
 # --- a whole manifest ------------------------------------------------------------------------------------------------
 
 
-def annotate(manifest: pl.DataFrame, images: str | os.PathLike, detector_name: str = "auto", jobs: int | None = None,
-             partial: str | os.PathLike | None = None) -> pl.DataFrame:
+def annotate(
+    manifest: pl.DataFrame,
+    images: str | os.PathLike,
+    detector_name: str = "auto",
+    jobs: int | None = None,
+    partial: str | os.PathLike | None = None,
+) -> pl.DataFrame:
     """The manifest (columns id, path) with the columns face_count, face_x, face_y, face_w, face_h, face_error.
 
     The box is the largest face's, relative: 0 to 1 of the upright picture's width and height; null where there is none.
@@ -54,7 +59,7 @@ def annotate(manifest: pl.DataFrame, images: str | os.PathLike, detector_name: s
         if found:
             log.info("%d pictures are known from an interrupted run", len(found))
     todo = [path for path in wanted if path not in found]
-    batches = [(name, str(images), todo[start:start + BATCH]) for start in range(0, len(todo), BATCH)]
+    batches = [(name, str(images), todo[start : start + BATCH]) for start in range(0, len(todo), BATCH)]
     with tqdm(total=len(wanted), initial=len(found), desc="faces", unit="picture", disable=None) as bar:
         for rows in parallel.imap(_look_at, batches, min(jobs or parallel.cores(), max(1, len(batches)))):
             found.update(rows)
@@ -62,8 +67,9 @@ def annotate(manifest: pl.DataFrame, images: str | os.PathLike, detector_name: s
                 journal.add(rows)
             bar.update(len(rows))
     rows = [found[path] if path is not None else [None] * 5 + ["no path"] for path in manifest["path"]]
-    table = pl.DataFrame(rows, orient="row", schema={
-        "face_count": pl.Int64, **dict.fromkeys(BOX, pl.Float64), "face_error": pl.String})
+    table = pl.DataFrame(
+        rows, orient="row", schema={"face_count": pl.Int64, **dict.fromkeys(BOX, pl.Float64), "face_error": pl.String}
+    )
     return manifest.drop(COLUMNS, strict=False).hstack(table)
 
 

@@ -1,8 +1,8 @@
 """Choose and load a face detector.
 
 MTCNN runs on our own Caffe; it finds small, turned and dark faces. The LBP cascade that comes with scikit-image needs
-nothing else and takes 10 ms a picture, but finds only faces that look straight at the camera and are at least a fifth of
-the picture's longer side.
+nothing else and takes 10 ms a picture, but finds only faces that look straight at the camera and are at least a fifth
+of the picture's longer side.
 """
 
 from __future__ import annotations

@@ -30,14 +30,24 @@ def lbp(bgr: np.ndarray) -> list[Face]:
     side = int(min(height, width) * scale)
     if side < LBP_WINDOW:
         return []
-    gray = cv2.resize(cv2.cvtColor(bgr, cv2.COLOR_BGR2GRAY), (round(width * scale), round(height * scale)),
-                      interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    gray = cv2.resize(
+        cv2.cvtColor(bgr, cv2.COLOR_BGR2GRAY),
+        (round(width * scale), round(height * scale)),
+        interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR,
+    )
     hits = _cascade().detect_multi_scale(
-        gray, scale_factor=1.2, step_ratio=1, min_size=(LBP_WINDOW, LBP_WINDOW), max_size=(side, side),
-        min_neighbor_number=0, intersection_score_threshold=2)  # 2 is never reached: all hits, none merged
+        gray,
+        scale_factor=1.2,
+        step_ratio=1,
+        min_size=(LBP_WINDOW, LBP_WINDOW),
+        max_size=(side, side),
+        min_neighbor_number=0,
+        intersection_score_threshold=2,
+    )  # 2 is never reached: all hits, none merged
     boxes = np.array(sorted((hit["c"], hit["r"], hit["width"], hit["height"]) for hit in hits), float).reshape(-1, 4)
-    return [Face(*(float(value) / scale for value in box), count) for box, count in _clusters(boxes)
-            if count >= LBP_HITS]
+    return [
+        Face(*(float(value) / scale for value in box), count) for box, count in _clusters(boxes) if count >= LBP_HITS
+    ]
 
 
 def _clusters(boxes: np.ndarray) -> Iterator[tuple[np.ndarray, int]]:
@@ -56,4 +66,5 @@ def _clusters(boxes: np.ndarray) -> Iterator[tuple[np.ndarray, int]]:
 def _cascade():
     import skimage
     from skimage.feature import Cascade
+
     return Cascade(str(Path(skimage.__file__).parent / "data" / "lbpcascade_frontalface_opencv.xml"))

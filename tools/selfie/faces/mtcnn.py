@@ -51,8 +51,10 @@ def _checked_weights():
     folder = weights.folder("mtcnn")
     for source in sources:
         if f"sha256:{paths.sha256(folder / source.file)}" != source.checksum:
-            raise SelfieError(f"{folder / source.file} is not the released file (its sha256 differs): remove it and "
-                              f"run 'make weights VARIANT=mtcnn'")
+            raise SelfieError(
+                f"{folder / source.file} is not the released file (its sha256 differs): remove it and "
+                f"run 'make weights VARIANT=mtcnn'"
+            )
     return folder
 
 
@@ -64,15 +66,18 @@ class Detector:
 
     def __init__(self) -> None:
         folder = _checked_weights()
-        self.nets = {name: caffe_net.load(paths.PROTOTXT / "mtcnn" / f"{name}.prototxt",
-                                          folder / f"{name}.caffemodel") for name in mtcnn_nets.FILES}
+        self.nets = {
+            name: caffe_net.load(paths.PROTOTXT / "mtcnn" / f"{name}.prototxt", folder / f"{name}.caffemodel")
+            for name in mtcnn_nets.FILES
+        }
 
     def __call__(self, bgr: np.ndarray) -> list[Face]:
         height, width = bgr.shape[:2]
         scale = min(1.0, MAX_SIDE / max(height, width))
         if scale < 1:
-            bgr = cv2.resize(bgr, (max(1, round(width * scale)), max(1, round(height * scale))),
-                             interpolation=cv2.INTER_AREA)
+            bgr = cv2.resize(
+                bgr, (max(1, round(width * scale)), max(1, round(height * scale))), interpolation=cv2.INTER_AREA
+            )
         # From here on the first axis is x, the second y, as the nets want it; boxes are x1, y1, x2, y2 all along.
         picture = np.ascontiguousarray(bgr[:, :, ::-1].transpose(1, 0, 2))
         boxes = self._propose(picture)
@@ -83,8 +88,10 @@ class Detector:
         boxes = _moved(boxes, moves)
         keep = suppress(boxes, scores, 0.7, of_smaller=True)
         ratio = np.array([width / picture.shape[0], height / picture.shape[1]])
-        return [_face(boxes[index] * np.tile(ratio, 2), scores[index], points[index] * ratio, width, height)
-                for index in keep]
+        return [
+            _face(boxes[index] * np.tile(ratio, 2), scores[index], points[index] * ratio, width, height)
+            for index in keep
+        ]
 
     def _propose(self, picture: np.ndarray) -> np.ndarray:
         """Boxes that det1 finds on all levels of the pyramid, moved by its regression, squared."""
@@ -109,15 +116,16 @@ class Detector:
         boxes = np.concatenate([corner, corner + mtcnn_nets.WINDOW], 1) / scale
         return boxes, score[0, 1, x, y], move[0, :, x, y]
 
-    def _judge(self, name: str, picture: np.ndarray, boxes: np.ndarray, size: int, threshold: float
-               ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    def _judge(
+        self, name: str, picture: np.ndarray, boxes: np.ndarray, size: int, threshold: float
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """What det2 or det3 says of square boxes: those above the threshold, their scores, regressions, and landmarks
         N x 5 x (x, y) in pixels (eyes, nose, corners of the mouth; none from det2)."""
         last = name == "det3"
         blobs = ("prob1", "conv6-2", "conv6-3") if last else ("prob1", "conv5-2")
         kept = [(np.empty((0, 4)), np.empty(0), np.empty((0, 4)), np.empty((0, 5, 2)))]
         for start in range(0, len(boxes), BATCH):
-            part = boxes[start:start + BATCH]
+            part = boxes[start : start + BATCH]
             score, move, *points = self._forward(name, np.stack([_window(picture, box, size) for box in part]), *blobs)
             good = score[:, 1] >= threshold
             landmarks = _landmarks(part[good], points[0][good]) if last else np.empty((good.sum(), 5, 2))
@@ -152,8 +160,8 @@ def _window(picture: np.ndarray, box: np.ndarray, size: int) -> np.ndarray:
     x2, y2 = max(x2, x1 + 1), max(y2, y1 + 1)
     window = np.zeros((x2 - x1, y2 - y1, 3), np.uint8)
     left, top = max(x1, 0), max(y1, 0)
-    inside = picture[left:max(x2, 0), top:max(y2, 0)]
-    window[left - x1:left - x1 + inside.shape[0], top - y1:top - y1 + inside.shape[1]] = inside
+    inside = picture[left : max(x2, 0), top : max(y2, 0)]
+    window[left - x1 : left - x1 + inside.shape[0], top - y1 : top - y1 + inside.shape[1]] = inside
     return cv2.resize(window, (size, size), interpolation=cv2.INTER_AREA if x2 - x1 > size else cv2.INTER_LINEAR)
 
 
@@ -166,5 +174,11 @@ def _landmarks(boxes: np.ndarray, points: np.ndarray) -> np.ndarray:
 def _face(box: np.ndarray, score: float, points: np.ndarray, width: int, height: int) -> Face:
     x1, y1 = np.clip(box[:2], 0, (width, height))
     x2, y2 = np.clip(box[2:], 0, (width, height))
-    return Face(float(x1), float(y1), float(x2 - x1), float(y2 - y1), float(score),
-                tuple((float(x), float(y)) for x, y in points))
+    return Face(
+        float(x1),
+        float(y1),
+        float(x2 - x1),
+        float(y2 - y1),
+        float(score),
+        tuple((float(x), float(y)) for x, y in points),
+    )

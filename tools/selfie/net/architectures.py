@@ -17,16 +17,24 @@ DEMO_STAGES = [(1, 16), (2, 32), (2, 64)]
 
 def build(variant: Variant, kind: str) -> dict:
     """The message of one file of a variant; `kind` is one of those in its `files`."""
-    net = Net(IMAGENET if kind == "imagenet" else variant.name, trained=kind == "train_val",
-              learns_from=variant.learns_from)
+    net = Net(
+        IMAGENET if kind == "imagenet" else variant.name, trained=kind == "train_val", learns_from=variant.learns_from
+    )
     if kind == "train_val":
         _data(net, variant, "TRAIN", "train", variant.batch)
         _data(net, variant, "TEST", "val", variant.test_batch)
     else:
-        net.message["layer"].append({"name": "data", "type": "Input", "top": "data", "input_param": {
-            "shape": {"dim": [1, 3, variant.crop, variant.crop]}}})
-    {"vgg16": _vgg16, "squeezenet": _squeezenet, "demo": _demo}[variant.architecture](net, variant,
-                                                                                     kind == "deploy_conv")
+        net.message["layer"].append(
+            {
+                "name": "data",
+                "type": "Input",
+                "top": "data",
+                "input_param": {"shape": {"dim": [1, 3, variant.crop, variant.crop]}},
+            }
+        )
+    {"vgg16": _vgg16, "squeezenet": _squeezenet, "demo": _demo}[variant.architecture](
+        net, variant, kind == "deploy_conv"
+    )
     if kind == "train_val":
         scores = [net.top, "label"]
         net.layer("accuracy", "Accuracy", bottom=scores, include={"phase": Token("TEST")})
@@ -42,10 +50,17 @@ def with_input(variant: Variant, batch: int, training: bool) -> dict:
     `training`: ends in the loss, else in prob.
     """
     message = build(variant, "train_val" if training else "deploy")
-    shapes = [{"dim": [batch, 3, variant.crop, variant.crop]}, {"dim": [batch]}][:2 if training else 1]
-    source = {"name": "data", "type": "Input", "top": ["data", "label"][:len(shapes)], "input_param": {"shape": shapes}}
-    message["layer"] = [source, *(layer for layer in message["layer"]
-                                  if layer["type"] not in ("Data", "Input", "Accuracy"))]
+    shapes = [{"dim": [batch, 3, variant.crop, variant.crop]}, {"dim": [batch]}][: 2 if training else 1]
+    source = {
+        "name": "data",
+        "type": "Input",
+        "top": ["data", "label"][: len(shapes)],
+        "input_param": {"shape": shapes},
+    }
+    message["layer"] = [
+        source,
+        *(layer for layer in message["layer"] if layer["type"] not in ("Data", "Input", "Accuracy")),
+    ]
     return message
 
 
@@ -62,21 +77,38 @@ def chain(variant: Variant) -> list[dict]:
         if layer["bottom"] != top:
             raise SelfieError(f"{variant.name} is no chain of layers: its {layer['name']} reads {layer['bottom']}")
         top = layer["top"]
-        given = {**layer.get("convolution_param", {}), **layer.get("inner_product_param", {}),
-                 **layer.get("pooling_param", {}), **layer.get("power_param", {})}
-        found.append({"type": str(given.get("pool", layer["type"])), "outputs": given.get("num_output"),
-                      "kernel": given.get("kernel_size"), "stride": given.get("stride", 1), "pad": given.get("pad", 0),
-                      "scale": given.get("scale")})
+        given = {
+            **layer.get("convolution_param", {}),
+            **layer.get("inner_product_param", {}),
+            **layer.get("pooling_param", {}),
+            **layer.get("power_param", {}),
+        }
+        found.append(
+            {
+                "type": str(given.get("pool", layer["type"])),
+                "outputs": given.get("num_output"),
+                "kernel": given.get("kernel_size"),
+                "stride": given.get("stride", 1),
+                "pad": given.get("pad", 0),
+                "scale": given.get("scale"),
+            }
+        )
     return found
 
 
 def _data(net: Net, variant: Variant, phase: str, split: str, batch: int) -> None:
     """A Data layer. Our databases hold BGR pictures only, so no colour conversion is asked for."""
     transform = {"mirror": phase == "TRAIN", "crop_size": variant.crop, "mean_value": list(variant.mean)}
-    net.message["layer"].append({
-        "name": "data", "type": "Data", "top": ["data", "label"], "include": {"phase": Token(phase)},
-        "transform_param": transform,
-        "data_param": {"source": f"{variant.data}/{split}", "batch_size": batch, "backend": Token("LMDB")}})
+    net.message["layer"].append(
+        {
+            "name": "data",
+            "type": "Data",
+            "top": ["data", "label"],
+            "include": {"phase": Token(phase)},
+            "transform_param": transform,
+            "data_param": {"source": f"{variant.data}/{split}", "batch_size": batch, "backend": Token("LMDB")},
+        }
+    )
 
 
 def _vgg_stages(net: Net, stages: list[tuple[int, int]]) -> None:

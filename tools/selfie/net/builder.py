@@ -16,12 +16,25 @@ class Net:
         self.learns_from, self.learning = learns_from, False
         self.top = "data"
 
-    def layer(self, name: str, kind: str, *, bottom: str | list[str] | None = None, top: str | list[str] | None = None,
-              **fields: object) -> str:
+    def layer(
+        self,
+        name: str,
+        kind: str,
+        *,
+        bottom: str | list[str] | None = None,
+        top: str | list[str] | None = None,
+        **fields: object,
+    ) -> str:
         """Append a layer; reads the current top and writes a blob of its own name unless told otherwise."""
-        self.message["layer"].append({
-            "name": name, "type": kind, "bottom": self.top if bottom is None else bottom,
-            "top": name if top is None else top, **fields})
+        self.message["layer"].append(
+            {
+                "name": name,
+                "type": kind,
+                "bottom": self.top if bottom is None else bottom,
+                "top": name if top is None else top,
+                **fields,
+            }
+        )
         self.top = name if top is None else top
         return self.top
 
@@ -47,8 +60,9 @@ class Net:
         """A convolution; zero padding and unit stride are not written."""
         settings = {"num_output": outputs, "pad": pad, "kernel_size": kernel, "stride": stride}
         defaults = {"pad": 0, "stride": 1}
-        return self.learned(name, "Convolution",
-                            {key: value for key, value in settings.items() if defaults.get(key) != value}, head)
+        return self.learned(
+            name, "Convolution", {key: value for key, value in settings.items() if defaults.get(key) != value}, head
+        )
 
     def relu(self, name: str) -> str:
         """Rectify the current top in place."""
@@ -61,8 +75,7 @@ class Net:
 
     def pool(self, name: str, kernel: int, stride: int, kind: str = "MAX") -> str:
         """Max or average pooling."""
-        return self.layer(name, "Pooling", pooling_param={
-            "pool": Token(kind), "kernel_size": kernel, "stride": stride})
+        return self.layer(name, "Pooling", pooling_param={"pool": Token(kind), "kernel_size": kernel, "stride": stride})
 
     def fully_connected(self, name: str, outputs: int, side: int, as_convolution: bool, head: bool = False) -> str:
         """A fully connected layer over a `side` x `side` map; or the same as a convolution called <name>-conv."""

@@ -36,6 +36,7 @@ def load(prototxt: str | os.PathLike, caffemodel: str | os.PathLike | None = Non
 def check_prototxt(path: Path) -> None:
     """SelfieError if a net's prototxt cannot be parsed: Caffe itself would abort."""
     from google.protobuf import text_format
+
     try:
         text_format.Parse(path.read_text(), pycaffe.caffe_pb2().NetParameter())
     except (text_format.ParseError, UnicodeDecodeError) as error:
@@ -51,8 +52,9 @@ def caffemodel_shapes(path: str | os.PathLike) -> dict[str, list[tuple[int, ...]
     """Learned layers of a caffemodel, the old V1 format included: name -> shapes. SelfieError if it is not one."""
     path = paths.existing(path, "caffemodel")
     message = pycaffe.parse_binary(pycaffe.caffe_pb2().NetParameter(), path)
-    shapes = {layer.name: [_shape(blob) for blob in layer.blobs]
-              for layer in [*message.layer, *message.layers] if layer.blobs}
+    shapes = {
+        layer.name: [_shape(blob) for blob in layer.blobs] for layer in [*message.layer, *message.layers] if layer.blobs
+    }
     if not shapes:
         raise SelfieError(f"{path} is not a caffemodel: it holds no weights")
     return shapes
@@ -63,8 +65,9 @@ def _shape(blob) -> tuple[int, ...]:
     return tuple(blob.shape.dim) or (blob.num, blob.channels, blob.height, blob.width)
 
 
-def check_weights(wanted: dict[str, list[tuple[int, ...]]], caffemodel: str | os.PathLike,
-                  fresh: tuple[str, ...] = ()) -> None:
+def check_weights(
+    wanted: dict[str, list[tuple[int, ...]]], caffemodel: str | os.PathLike, fresh: tuple[str, ...] = ()
+) -> None:
     """SelfieError unless every learned layer in `wanted`, but those in `fresh`, finds its weights in the caffemodel."""
     found = caffemodel_shapes(caffemodel)
     missing = [name for name in wanted if name not in fresh and name not in found]
@@ -72,8 +75,10 @@ def check_weights(wanted: dict[str, list[tuple[int, ...]]], caffemodel: str | os
         raise SelfieError(f"{caffemodel} is of another net: it has no weights for {_some(missing)}")
     for name, shapes in wanted.items():
         if name in found and [_bare(shape) for shape in shapes] != [_bare(shape) for shape in found[name]]:
-            raise SelfieError(f"{caffemodel} is of another net: {name} has weights of shape {found[name][0]}, "
-                              f"the net wants {shapes[0]}")
+            raise SelfieError(
+                f"{caffemodel} is of another net: {name} has weights of shape {found[name][0]}, "
+                f"the net wants {shapes[0]}"
+            )
 
 
 def _bare(shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -1,6 +1,7 @@
 """Whether GPUs can be used and how much memory they have, asked before Caffe would abort.
 
-`look` asks in a process of its own (`python -m selfie.net.device`): whoever asks opens the GPU and keeps some of its memory.
+`look` asks in a process of its own (`python -m selfie.net.device`): whoever asks opens the GPU and keeps some of its
+memory.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class Gpu:
 
 
 def ids(text: str) -> list[int]:
-    """"0,1" as numbers; SelfieError unless they are different numbers from 0 on."""
+    """ "0,1" as numbers; SelfieError unless they are different numbers from 0 on."""
     numbers = [int(part) for part in text.split(",")] if re.fullmatch(r"[0-9]+(,[0-9]+)*", text) else []
     if not numbers or len(set(numbers)) < len(numbers):
         raise SelfieError(f"GPU {text}: give the number of a GPU, or different ones with commas: 0,1")
@@ -41,8 +42,9 @@ def check(text: str) -> dict[int, Gpu]:
     numbers = ids(text)
     pycaffe.check_gpu_build()
     if len(numbers) > 1 and not pycaffe.caffe().has_nccl():
-        raise SelfieError(f"GPU {text}: several GPUs need NCCL, and this Caffe was built without it: give one, or "
-                          f"'make caffe NCCL=1'")
+        raise SelfieError(
+            f"GPU {text}: several GPUs need NCCL, and this Caffe was built without it: give one, or 'make caffe NCCL=1'"
+        )
     found = {number: look(number) for number in numbers}
     for number, one in found.items():
         refuse(number, one.problem)
@@ -73,12 +75,15 @@ def memory(number: int) -> tuple[int, int]:
     device, context = ctypes.c_int(), ctypes.c_void_p()
     try:
         cuda = ctypes.CDLL("libcuda.so.1")
-        for call in (lambda: cuda.cuInit(0), lambda: cuda.cuDeviceGet(ctypes.byref(device), number),
-                     lambda: cuda.cuDevicePrimaryCtxRetain(ctypes.byref(context), device),
-                     lambda: cuda.cuCtxPushCurrent_v2(context),
-                     lambda: cuda.cuMemGetInfo_v2(ctypes.byref(free), ctypes.byref(total)),
-                     lambda: cuda.cuCtxPopCurrent_v2(ctypes.byref(context)),
-                     lambda: cuda.cuDevicePrimaryCtxRelease_v2(device)):
+        for call in (
+            lambda: cuda.cuInit(0),
+            lambda: cuda.cuDeviceGet(ctypes.byref(device), number),
+            lambda: cuda.cuDevicePrimaryCtxRetain(ctypes.byref(context), device),
+            lambda: cuda.cuCtxPushCurrent_v2(context),
+            lambda: cuda.cuMemGetInfo_v2(ctypes.byref(free), ctypes.byref(total)),
+            lambda: cuda.cuCtxPopCurrent_v2(ctypes.byref(context)),
+            lambda: cuda.cuDevicePrimaryCtxRelease_v2(device),
+        ):
             if code := call():
                 raise OSError(f"error {code}")
     except (OSError, AttributeError) as error:

@@ -16,6 +16,7 @@ RULES = ("gradient", "guided", "deconvolution")
 def parse(prototxt: Path):
     """A prototxt as NetParameter. SelfieError if it is not one."""
     from google.protobuf import text_format
+
     try:
         return text_format.Parse(prototxt.read_text(), pycaffe.caffe_pb2().NetParameter())
     except text_format.ParseError as error:
@@ -30,7 +31,7 @@ def up_to(message, blob: str):
         raise SelfieError(f"the net has no blob '{blob}': choose one of {', '.join(names)}")
     part = type(message)()
     part.CopyFrom(message)
-    del part.layer[writers[-1] + 1:]
+    del part.layer[writers[-1] + 1 :]
     return part
 
 

@@ -47,8 +47,10 @@ def training(net, test_batch: int, history: int = 1) -> Need:
     batch, pixels = _batch(net), net.blobs["data"].count
     blobs = _data(net) + _indices(net) - pixels  # the data blob itself is one of those read ahead
     tested = (blobs + PREFETCHED * pixels) * test_batch // batch
-    return Need(BYTES * ((2 + history) * _weights(net) + 2 * _columns(net) + tested),
-                BYTES * (blobs + _gradients(net) + PREFETCHED * pixels) // batch)
+    return Need(
+        BYTES * ((2 + history) * _weights(net) + 2 * _columns(net) + tested),
+        BYTES * (blobs + _gradients(net) + PREFETCHED * pixels) // batch,
+    )
 
 
 def workspace(total: int) -> int:
@@ -101,8 +103,11 @@ def _gradients(net) -> int:
 
 def _indices(net) -> int:
     """Where each maximum of max pooling came from (average pooling has none; it is counted, too)."""
-    return sum(net.blobs[net.top_names[name][0]].count for name, layer in zip(net._layer_names, net.layers)
-               if layer.type == "Pooling")
+    return sum(
+        net.blobs[net.top_names[name][0]].count
+        for name, layer in zip(net._layer_names, net.layers)
+        if layer.type == "Pooling"
+    )
 
 
 def _columns(net) -> int:

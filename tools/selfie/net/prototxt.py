@@ -38,8 +38,9 @@ def _is_short(message: dict, line: str) -> bool:
 
 
 def _inline(message: dict) -> str:
-    return " ".join(f"{name}: {_scalar(value)}" for name, value in message.items()
-                    if not isinstance(value, (dict, list)))
+    return " ".join(
+        f"{name}: {_scalar(value)}" for name, value in message.items() if not isinstance(value, (dict, list))
+    )
 
 
 def _scalar(value: object) -> str:

@@ -65,13 +65,16 @@ def is_gpu_build() -> bool:
 def check_gpu_build() -> None:
     """SelfieError unless the Caffe in use was built with CUDA."""
     if not is_gpu_build():
-        raise SelfieError("a GPU was asked for, but this Caffe was built for the CPU only: leave GPU out, or build it "
-                          "for GPUs ('make caffe CUDA=13')")
+        raise SelfieError(
+            "a GPU was asked for, but this Caffe was built for the CPU only: leave GPU out, or build it "
+            "for GPUs ('make caffe CUDA=13')"
+        )
 
 
 def parse_binary(message, path: Path):
     """Fill a protobuf message from a file; SelfieError if it is damaged or something else."""
     from google.protobuf.message import DecodeError
+
     try:
         message.ParseFromString(path.read_bytes())
     except DecodeError as error:

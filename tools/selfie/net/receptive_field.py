@@ -26,8 +26,12 @@ class Box(NamedTuple):
 
     def union(self, other: Box) -> Box:
         """The smallest box that holds both."""
-        return Box(min(self.top, other.top), min(self.left, other.left),
-                   max(self.bottom, other.bottom), max(self.right, other.right))
+        return Box(
+            min(self.top, other.top),
+            min(self.left, other.left),
+            max(self.bottom, other.bottom),
+            max(self.right, other.right),
+        )
 
     def within(self, height: int, width: int) -> Box:
         """The part inside a map of this size."""
@@ -74,5 +78,12 @@ def _window(layer) -> tuple[int, int, int, int]:
         raise SelfieError(f"the window of layer '{layer.name}' is not square")
     if layer.type == "Pooling":
         return settings.kernel_size, settings.stride, settings.pad, 1
-    return tuple(values[0] if values else default for values, default in (
-        (settings.kernel_size, 1), (settings.stride, 1), (settings.pad, 0), (settings.dilation, 1)))
+    return tuple(
+        values[0] if values else default
+        for values, default in (
+            (settings.kernel_size, 1),
+            (settings.stride, 1),
+            (settings.pad, 0),
+            (settings.dilation, 1),
+        )
+    )

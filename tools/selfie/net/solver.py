@@ -22,8 +22,9 @@ def change(text: str, settings: dict[str, object]) -> str:
     """`text` with each `key: value` of `settings` in place of the file's own, or appended where it has none."""
     for key, value in settings.items():
         line = f'{key}: "{value}"' if isinstance(value, str) and not _is_bare(value) else f"{key}: {value}"
-        text, count = re.subn(rf"^{re.escape(key)}:[^#\n]*?(?=\s*(#.*)?$)", line.replace("\\", r"\\"), text,
-                              flags=re.MULTILINE)
+        text, count = re.subn(
+            rf"^{re.escape(key)}:[^#\n]*?(?=\s*(#.*)?$)", line.replace("\\", r"\\"), text, flags=re.MULTILINE
+        )
         if not count:
             text = text.rstrip("\n") + f"\n{line}\n"
     return text

@@ -48,8 +48,10 @@ def transplant(donor, grown) -> None:
     for name, source in names.items():
         for taker, giver in zip(grown.params[name], donor.params[source]):
             if taker.count != giver.count:
-                raise SelfieError(f"the nets do not match: {source} has {tuple(giver.shape)} weights, "
-                                  f"{name} wants {tuple(taker.shape)}")
+                raise SelfieError(
+                    f"the nets do not match: {source} has {tuple(giver.shape)} weights, "
+                    f"{name} wants {tuple(taker.shape)}"
+                )
             taker.data.flat = giver.data.flat
 
 
@@ -61,8 +63,10 @@ def steps(grown, crop: int) -> int:
     """
     single, double = (_map_side(grown, side) for side in (crop, crop + IMAGE_SIZE))
     if single != 1 or IMAGE_SIZE % (double - 1):
-        raise SelfieError(f"the net gives {single} and {double} values for {crop} and {crop + IMAGE_SIZE} pixels: "
-                          f"windows cannot be told from that")
+        raise SelfieError(
+            f"the net gives {single} and {double} values for {crop} and {crop + IMAGE_SIZE} pixels: "
+            f"windows cannot be told from that"
+        )
     return double - 1
 
 

@@ -48,36 +48,103 @@ class Variant:
     files: tuple[str, ...] = ("train_val", "deploy", "deploy_conv")
 
 
-SQUEEZENET = Variant("squeezenet", "squeezenet", mean=SQUEEZENET_MEAN, crop=227, batch=32, head="conv10_selfie",
-                     features="fire9/concat", weights="squeezenet", deploy="squeezenet",
-                     files=("train_val", "deploy", "deploy_conv", "imagenet"),
-                     about="Small: SqueezeNet v1.0, to be initialised from ImageNet; a CPU can train it.")
-HALF = replace(SQUEEZENET, name="squeezenet_half", shrink=2, deploy="squeezenet_half",
-               files=("train_val", "deploy", "deploy_conv"),
-               about="squeezenet at half the resolution and a quarter of the cost: for the post's small tiles.")
-DEMO = Variant("demo", "demo", batch=32, test_batch=50, shrink=4, weights="demo", deploy="demo",
-               about="A VGG in miniature for `make demo` and the tests: seconds on a CPU.")
-
-VARIANTS = {variant.name: variant for variant in [
-    Variant("vgg16", "vgg16", weights="vgg16", deploy="vgg16",
-            about="The paper's net: VGG16, to be initialised from ImageNet, dropout removed."),
-    Variant("vgg16_dropout", "vgg16", weights="vgg16", deploy="vgg16", dropout=True, files=("train_val",),
-            about="Ablation: vgg16 with its two dropout layers, and no other difference."),
-    Variant("vgg_face", "vgg16", mean=FACE_MEAN, weights="vgg_face", deploy="vgg16", files=("train_val",),
-            about="Ablation: vgg16 to be initialised from VGG-Face, with the mean of that release."),
+SQUEEZENET = Variant(
+    "squeezenet",
+    "squeezenet",
+    mean=SQUEEZENET_MEAN,
+    crop=227,
+    batch=32,
+    head="conv10_selfie",
+    features="fire9/concat",
+    weights="squeezenet",
+    deploy="squeezenet",
+    files=("train_val", "deploy", "deploy_conv", "imagenet"),
+    about="Small: SqueezeNet v1.0, to be initialised from ImageNet; a CPU can train it.",
+)
+HALF = replace(
     SQUEEZENET,
-    HALF,
-    replace(HALF, name="squeezenet_half_top", learns_from="fire6", files=("train_val",),
-            about="squeezenet_half of which only fire6 to fire9 and the head learn."),
-    replace(HALF, name="squeezenet_half_head", learns_from="conv10", files=("train_val",),
-            about="squeezenet_half of which only the head learns: a linear classifier on ImageNet features."),
-    DEMO,
-    replace(DEMO, name="demo_dropout", dropout=True, files=("train_val",),
-            about="Ablation: demo with dropout after fc6 and fc7, and no other difference."),
-    replace(DEMO, name="demo_pretrain", head="fc8", classes=21, weights="", deploy="",
-            data="data/demo/pretraining-lmdb", files=("train_val",),
-            about="The demo net's pretraining: which of 21 pictures is this a crop of?"),
-]}
+    name="squeezenet_half",
+    shrink=2,
+    deploy="squeezenet_half",
+    files=("train_val", "deploy", "deploy_conv"),
+    about="squeezenet at half the resolution and a quarter of the cost: for the post's small tiles.",
+)
+DEMO = Variant(
+    "demo",
+    "demo",
+    batch=32,
+    test_batch=50,
+    shrink=4,
+    weights="demo",
+    deploy="demo",
+    about="A VGG in miniature for `make demo` and the tests: seconds on a CPU.",
+)
+
+VARIANTS = {
+    variant.name: variant
+    for variant in [
+        Variant(
+            "vgg16",
+            "vgg16",
+            weights="vgg16",
+            deploy="vgg16",
+            about="The paper's net: VGG16, to be initialised from ImageNet, dropout removed.",
+        ),
+        Variant(
+            "vgg16_dropout",
+            "vgg16",
+            weights="vgg16",
+            deploy="vgg16",
+            dropout=True,
+            files=("train_val",),
+            about="Ablation: vgg16 with its two dropout layers, and no other difference.",
+        ),
+        Variant(
+            "vgg_face",
+            "vgg16",
+            mean=FACE_MEAN,
+            weights="vgg_face",
+            deploy="vgg16",
+            files=("train_val",),
+            about="Ablation: vgg16 to be initialised from VGG-Face, with the mean of that release.",
+        ),
+        SQUEEZENET,
+        HALF,
+        replace(
+            HALF,
+            name="squeezenet_half_top",
+            learns_from="fire6",
+            files=("train_val",),
+            about="squeezenet_half of which only fire6 to fire9 and the head learn.",
+        ),
+        replace(
+            HALF,
+            name="squeezenet_half_head",
+            learns_from="conv10",
+            files=("train_val",),
+            about="squeezenet_half of which only the head learns: a linear classifier on ImageNet features.",
+        ),
+        DEMO,
+        replace(
+            DEMO,
+            name="demo_dropout",
+            dropout=True,
+            files=("train_val",),
+            about="Ablation: demo with dropout after fc6 and fc7, and no other difference.",
+        ),
+        replace(
+            DEMO,
+            name="demo_pretrain",
+            head="fc8",
+            classes=21,
+            weights="",
+            deploy="",
+            data="data/demo/pretraining-lmdb",
+            files=("train_val",),
+            about="The demo net's pretraining: which of 21 pictures is this a crop of?",
+        ),
+    ]
+}
 
 
 def get(name: str) -> Variant:

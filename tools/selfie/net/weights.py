@@ -22,18 +22,30 @@ MTCNN = f"{GITHUB}/kpzhang93/MTCNN_face_detection_alignment/master/code/codes/MT
 
 
 PRETRAINED: dict[str, list[Source]] = {
-    "vgg16": [Source("http://www.robots.ox.ac.uk/~vgg/software/very_deep/caffe/VGG_ILSVRC_16_layers.caffemodel",
-                     "sha1:9363e1f6d65f7dba68c4f27a1e62105cdf6c4e24")],
+    "vgg16": [
+        Source(
+            "http://www.robots.ox.ac.uk/~vgg/software/very_deep/caffe/VGG_ILSVRC_16_layers.caffemodel",
+            "sha1:9363e1f6d65f7dba68c4f27a1e62105cdf6c4e24",
+        )
+    ],
     "vgg_face": [Source("http://www.robots.ox.ac.uk/~vgg/software/vgg_face/src/vgg_face_caffe.tar.gz")],
-    "squeezenet": [Source(f"{GITHUB}/songhan/SqueezeNet-Deep-Compression/master/compressed_SqueezeNet.net",
-                          "sha256:e4ab6960ae8cd81505e1c2136921201507e930966c53deaf15862a395b3a3261")],
+    "squeezenet": [
+        Source(
+            f"{GITHUB}/songhan/SqueezeNet-Deep-Compression/master/compressed_SqueezeNet.net",
+            "sha256:e4ab6960ae8cd81505e1c2136921201507e930966c53deaf15862a395b3a3261",
+        )
+    ],
     "mtcnn": [
         Source(f"{MTCNN}/det1.caffemodel", "sha256:d6085e7f48ba7e6b6f1b58964595f6bce5b97bcc4866751f7b4bdc98f920c096"),
         Source(f"{MTCNN}/det2.caffemodel", "sha256:39b20f7a57bb8176cc9466cea4dfd52da6a6f876de60c7ab222a309f2d0ca08c"),
-        Source(f"{MTCNN}/det3.caffemodel", "sha256:9d6098829a4d6d318f37cec42142465637fafe4c673f2e93b69495bf7ca23d2d")],
+        Source(f"{MTCNN}/det3.caffemodel", "sha256:9d6098829a4d6d318f37cec42142465637fafe4c673f2e93b69495bf7ca23d2d"),
+    ],
 }
-PRODUCTS = {"vgg16": "VGG_ILSVRC_16_layers.caffemodel", "vgg_face": "VGG_FACE.caffemodel",
-            "squeezenet": "squeezenet_v1.0.caffemodel"}
+PRODUCTS = {
+    "vgg16": "VGG_ILSVRC_16_layers.caffemodel",
+    "vgg_face": "VGG_FACE.caffemodel",
+    "squeezenet": "squeezenet_v1.0.caffemodel",
+}
 
 
 def folder(name: str) -> Path:
@@ -84,9 +96,11 @@ def squeezenet_convolutions() -> list[tuple[str, tuple[int, int, int, int]]]:
     shapes = [("conv1", (96, 3, 7, 7))]
     channels = 96
     for number, squeeze in enumerate((16, 16, 32, 32, 48, 48, 64, 64), 2):
-        shapes += [(f"fire{number}/conv1x1_1", (squeeze, channels, 1, 1)),
-                   (f"fire{number}/conv1x1_2", (4 * squeeze, squeeze, 1, 1)),
-                   (f"fire{number}/conv3x3_2", (4 * squeeze, squeeze, 3, 3))]
+        shapes += [
+            (f"fire{number}/conv1x1_1", (squeeze, channels, 1, 1)),
+            (f"fire{number}/conv1x1_2", (4 * squeeze, squeeze, 1, 1)),
+            (f"fire{number}/conv3x3_2", (4 * squeeze, squeeze, 3, 3)),
+        ]
         channels = 8 * squeeze
     return [*shapes, ("conv10", (1000, channels, 1, 1))]
 
@@ -112,7 +126,7 @@ def decode_squeezenet(compressed: Path, caffemodel: Path) -> None:
         if offset + size > data.size:
             raise SelfieError(f"{compressed} is not the compressed SqueezeNet: it ends too early")
         offset += size
-        return data[offset - size:offset].view(kind)
+        return data[offset - size : offset].view(kind)
 
     message = pb.NetParameter(name="SqueezeNet")
     for (name, shape), stored in zip(layers, take(len(layers), "<u4")):

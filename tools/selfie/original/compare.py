@@ -27,9 +27,11 @@ from selfie.runs.run_folder import Run
 GRIDS = ("best", "worst", "continuum", "posneg_good", "posneg_bad", "celebs")
 MEASURES = ("score", "brightness", "probe")
 PAPER_ACCURACY = 0.60
-TSNE = ("The post shows its t-SNE map as a picture without coordinates, and of selfies that are not published one by "
-        "one. What can be compared is what each map groups, by eye (tools/tsne_map.py makes ours); neighbours, "
-        "distances and orientation cannot.")
+TSNE = (
+    "The post shows its t-SNE map as a picture without coordinates, and of selfies that are not published one by "
+    "one. What can be compared is what each map groups, by eye (tools/tsne_map.py makes ours); neighbours, "
+    "distances and orientation cannot."
+)
 
 
 class Tiles:
@@ -98,8 +100,12 @@ def trained_on(run: Run, tiles: Tiles) -> set[str]:
 def scores(run: Run, pictures: Sequence[np.ndarray], gpu: int | None = None) -> np.ndarray:
     """The run's probability of *good* of each picture: N floats."""
     loaded = run.net(gpu)
-    return np.concatenate([caffe_net.scores(loaded, np.stack([image.square(bgr) for bgr in batch]), run.variant)
-                           for batch in parallel.batches(pictures, evaluate.BATCH)]).astype(np.float64)
+    return np.concatenate(
+        [
+            caffe_net.scores(loaded, np.stack([image.square(bgr) for bgr in batch]), run.variant)
+            for batch in parallel.batches(pictures, evaluate.BATCH)
+        ]
+    ).astype(np.float64)
 
 
 def brightness(pictures: Sequence[np.ndarray]) -> np.ndarray:
@@ -125,6 +131,7 @@ def probe():
     from sklearn.model_selection import GridSearchCV
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
+
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
     return GridSearchCV(model, {"logisticregression__C": list(np.geomspace(1e-4, 1, 5))}, scoring="neg_log_loss", cv=5)
 
@@ -153,6 +160,7 @@ class Probe:
     def across(self, wanted: np.ndarray) -> np.ndarray | None:
         """Log-odds of best and worst tiles, each by a probe of another four fifths of them."""
         from sklearn.model_selection import StratifiedKFold, cross_val_predict
+
         places, labels = self._labelled()
         folds = StratifiedKFold(5, shuffle=True, random_state=2015)
         values = cross_val_predict(probe(), self.features[places], labels, cv=folds, method="decision_function")
@@ -176,9 +184,15 @@ def ordered(values: dict[str, np.ndarray], published: np.ndarray) -> dict:
     for name in list(found)[1:]:
         low, high = stats.bootstrap(
             lambda ours, other, order: stats.spearman(ours, order) - stats.spearman(other, order),
-            values["score"], values[name], published)
-        found[f"score_minus_{name}"] = {"value": found["score"]["value"] - found[name]["value"], "low": low,
-                                        "high": high}
+            values["score"],
+            values[name],
+            published,
+        )
+        found[f"score_minus_{name}"] = {
+            "value": found["score"]["value"] - found[name]["value"],
+            "low": low,
+            "high": high,
+        }
     return found
 
 
@@ -224,8 +238,10 @@ class Comparison:
         """Spearman with the published row."""
         places = self.fresh("continuum")
         published = -np.array([self.tiles.all[place].row for place in places])
-        return {**self._counted(places, "continuum"), "spearman": ordered(
-            self.values(places, self.probe.on(places)), published)}
+        return {
+            **self._counted(places, "continuum"),
+            "spearman": ordered(self.values(places, self.probe.on(places)), published),
+        }
 
     def best_worst(self) -> dict:
         """AUC of best against worst."""
@@ -233,24 +249,32 @@ class Comparison:
         labels = np.array([int(self.tiles.all[place].figure == "best") for place in places])
         if len(set(labels)) < 2:
             return {**self._counted(places, "best", "worst"), "why_not": "this run was trained on these tiles"}
-        return {**self._counted(places, "best", "worst"), "auc": separated(
-            self.values(places, self.probe.across(places)), labels)}
+        return {
+            **self._counted(places, "best", "worst"),
+            "auc": separated(self.values(places, self.probe.across(places)), labels),
+        }
 
     def posneg(self) -> dict:
         """The post's examples of its own labels: accuracy at the median, and AUC."""
         places = self.fresh("posneg_good", "posneg_bad")
         labels = np.array([int(self.tiles.all[place].figure == "posneg_good") for place in places])
         values = self.values(places, self.probe.on(places))
-        return {**self._counted(places, "posneg_good", "posneg_bad"), "paper": PAPER_ACCURACY,
-                "accuracy": halved(values, labels), "auc": separated(values, labels)}
+        return {
+            **self._counted(places, "posneg_good", "posneg_bad"),
+            "paper": PAPER_ACCURACY,
+            "accuracy": halved(values, labels),
+            "auc": separated(values, labels),
+        }
 
     def celebs(self) -> dict:
         """Spearman with the published order of celebrities."""
         places = self.fresh("celebs")
         columns = figures.FIGURES["celebs"].columns
         published = -np.array([self.tiles.all[place].row * columns + self.tiles.all[place].column for place in places])
-        return {**self._counted(places, "celebs"), "spearman": ordered(
-            self.values(places, self.probe.on(places)), published)}
+        return {
+            **self._counted(places, "celebs"),
+            "spearman": ordered(self.values(places, self.probe.on(places)), published),
+        }
 
     def crops(self, method: str = "dense") -> list[dict]:
         """Each published pair, see pairs.compare; one whose figure is not here says so."""
@@ -264,17 +288,27 @@ class Comparison:
 
     def result(self, method: str = "dense") -> dict:
         """Everything as one JSON object; a test whose figure is not here says how to get it."""
-        tests = {"continuum": ("continuum",), "best_worst": ("best", "worst"), "posneg": ("posneg_good", "posneg_bad"),
-                 "celebs": ("celebs",)}
-        found = {"run": str(self.run.folder), "trained_on_tiles": len(self.seen),
-                 "tile_size": figures.SIZE, "duplicates": self.tiles.duplicates}
+        tests = {
+            "continuum": ("continuum",),
+            "best_worst": ("best", "worst"),
+            "posneg": ("posneg_good", "posneg_bad"),
+            "celebs": ("celebs",),
+        }
+        found = {
+            "run": str(self.run.folder),
+            "trained_on_tiles": len(self.seen),
+            "tile_size": figures.SIZE,
+            "duplicates": self.tiles.duplicates,
+        }
         for test, names in tests.items():
             lacking = [self.tiles.missing[name] for name in names if name in self.tiles.missing]
             found[test] = {"why_not": lacking[0]} if lacking else getattr(self, test)()
         found["crops"] = self.crops(method)
         if done := [one for one in found["crops"] if "iou" in one]:
-            found["crops_mean"] = {key: float(np.mean([one[key] for one in done])) for key in (
-                "iou", "iou_of_random_crops", "their_gain", "our_gain")} | {"pairs": len(done)}
+            found["crops_mean"] = {
+                key: float(np.mean([one[key] for one in done]))
+                for key in ("iou", "iou_of_random_crops", "their_gain", "our_gain")
+            } | {"pairs": len(done)}
         return {**found, "tsne": TSNE}
 
     # --- pictures ----------------------------------------------------------------------------------------------------
@@ -285,6 +319,7 @@ class Comparison:
 
         def drawn(order: np.ndarray) -> np.ndarray:
             return grids.grid([self.tiles.reduced[place] for place in order], columns, cell=48)
+
         left, right = drawn(places), drawn(places[np.argsort(-self.score[places], kind="stable")])
         return np.concatenate([left, np.full((len(left), 24, 3), 255, np.uint8), right], 1)
 
@@ -300,8 +335,9 @@ class Comparison:
                 shown = [row for row in sorted(set(rows)) if (rows == row).sum() > 1]  # one tile has no error
                 means = [ranks[rows == row].mean() for row in shown]
                 errors = [ranks[rows == row].std(ddof=1) / np.sqrt((rows == row).sum()) for row in shown]
-                axis.errorbar(shown, means, errors, color=colours[name], label=name, capsize=2, marker="o",
-                              markersize=3)
+                axis.errorbar(
+                    shown, means, errors, color=colours[name], label=name, capsize=2, marker="o", markersize=3
+                )
             axis.set_xticks(range(0, figures.FIGURES["continuum"].rows, 2))
             axis.set_xlabel("published row, 0 is the best")
             axis.set_ylabel("mean rank, 100 is the best")

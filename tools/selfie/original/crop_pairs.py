@@ -47,8 +47,9 @@ PAIRS = (  # crops1.jpg was cut off on its left: the two originals there miss so
 def pictures(pair: Pair) -> tuple[np.ndarray, np.ndarray]:
     """Original and best crop as uint8 BGR; errors as of paper.find."""
     sheet = figures.load(pair.figure)
-    return tuple(np.ascontiguousarray(sheet[y:y + height, x:x + width]) for y, x, height, width in
-                 (pair.original, pair.crop))
+    return tuple(
+        np.ascontiguousarray(sheet[y : y + height, x : x + width]) for y, x, height, width in (pair.original, pair.crop)
+    )
 
 
 def recover(original: np.ndarray, crop: np.ndarray) -> tuple[crops.Window, float]:
@@ -61,8 +62,7 @@ def recover(original: np.ndarray, crop: np.ndarray) -> tuple[crops.Window, float
     square = min(height, width)
     sizes = [(side, side) for side in range(round(SMALLEST * square), square + 1, 2)]
     _, _, (h, w) = max(_match(big, small, size) for size in sizes)
-    near = [(y, x) for y in range(h - 6, h + 7) for x in range(w - 6, w + 7)
-            if 8 <= y <= height and 8 <= x <= width]
+    near = [(y, x) for y in range(h - 6, h + 7) for x in range(w - 6, w + 7) if 8 <= y <= height and 8 <= x <= width]
     correlation, (left, top), (h, w) = max(_match(big, small, size) for size in near)
     if correlation < FOUND:
         raise SelfieError(f"the crop is not found in its original (correlation {correlation:.2f} at best)")
@@ -86,8 +86,9 @@ def overlap(first: crops.Window, second: crops.Window) -> float:
 
 def scaled(window: crops.Window, x: float, y: float) -> crops.Window:
     """`window` in a picture that was resized by x and y."""
-    return crops.Window(round(window.left * x), round(window.top * y), round(window.width * x),
-                        round(window.height * y))
+    return crops.Window(
+        round(window.left * x), round(window.top * y), round(window.width * x), round(window.height * y)
+    )
 
 
 def compare(searcher: crops.Searcher, pair: Pair, method: str = "dense") -> dict:
@@ -104,13 +105,20 @@ def compare(searcher: crops.Searcher, pair: Pair, method: str = "dense") -> dict
     ours, best = result.best[0]
     chance = [overlap(theirs, one) for one in crops.random(allowed, CHANCE)]
     scored = caffe_net.scores(searcher.net, image.square(theirs.cut(big))[None], searcher.variant)[0]
-    return {"figure": pair.figure, "correlation": correlation,
-            "their_window": _shares(theirs), "our_window": _shares(ours), "iou": overlap(theirs, ours),
-            "iou_of_random_crops": float(np.mean(chance)),
-            "random_crops_that_overlap_more": float(np.mean(np.array(chance) > overlap(theirs, ours))),
-            "their_scores": list(pair.scores), "their_gain": round(pair.scores[1] - pair.scores[0], 1),
-            "our_scores": [100 * result.original, 100 * best], "our_gain": 100 * (best - result.original),
-            "our_score_of_their_crop": 100 * float(scored)}
+    return {
+        "figure": pair.figure,
+        "correlation": correlation,
+        "their_window": _shares(theirs),
+        "our_window": _shares(ours),
+        "iou": overlap(theirs, ours),
+        "iou_of_random_crops": float(np.mean(chance)),
+        "random_crops_that_overlap_more": float(np.mean(np.array(chance) > overlap(theirs, ours))),
+        "their_scores": list(pair.scores),
+        "their_gain": round(pair.scores[1] - pair.scores[0], 1),
+        "our_scores": [100 * result.original, 100 * best],
+        "our_gain": 100 * (best - result.original),
+        "our_score_of_their_crop": 100 * float(scored),
+    }
 
 
 def _shares(window: crops.Window) -> list[float]:

@@ -60,18 +60,44 @@ def _grid(name: str) -> tuple[int, int, int]:
 
 
 FIGURES = {
-    "best": Figure("grid_render_best.jpg", "ea58afff56a3f3e8a33d53eddd8c1db6288183ea41217ee37dfd3f8ba4f7bca2",
-                   (1290, 1290), *_grid("best")),
-    "worst": Figure("grid_render_worst.jpg", "469b44eef896e575bbc39d564e8be14d178ef4a93c5cd7084ea7464683cfd7e0",
-                    (490, 1470), *_grid("worst")),
-    "continuum": Figure("grid_render_continuum.jpg", "d20ae89de64c8a5db947b50b09f37dc56f2d7154b7ef487011691cb2dd2fbc90",
-                        (2580, 1548), *_grid("continuum")),
-    "celebs": Figure("celebs_grid_render.jpg", "1b525e7595ad19d1470ea58dad5236d1a5f38263b1c268fd08ad4956de24cbae",
-                     (4112, 2570), *_grid("celebs")),
-    "posneg_bad": Figure("grid_render_posneg.jpg", "2bfd0c45e5de4290d4cdc58b6b56898e154257f1d1060640246f65d148e82929",
-                         (587, 1105), *_grid("posneg"), origin=(68, 0)),
-    "posneg_good": Figure("grid_render_posneg.jpg", "2bfd0c45e5de4290d4cdc58b6b56898e154257f1d1060640246f65d148e82929",
-                          (587, 1105), *_grid("posneg"), origin=(68, 585)),
+    "best": Figure(
+        "grid_render_best.jpg",
+        "ea58afff56a3f3e8a33d53eddd8c1db6288183ea41217ee37dfd3f8ba4f7bca2",
+        (1290, 1290),
+        *_grid("best"),
+    ),
+    "worst": Figure(
+        "grid_render_worst.jpg",
+        "469b44eef896e575bbc39d564e8be14d178ef4a93c5cd7084ea7464683cfd7e0",
+        (490, 1470),
+        *_grid("worst"),
+    ),
+    "continuum": Figure(
+        "grid_render_continuum.jpg",
+        "d20ae89de64c8a5db947b50b09f37dc56f2d7154b7ef487011691cb2dd2fbc90",
+        (2580, 1548),
+        *_grid("continuum"),
+    ),
+    "celebs": Figure(
+        "celebs_grid_render.jpg",
+        "1b525e7595ad19d1470ea58dad5236d1a5f38263b1c268fd08ad4956de24cbae",
+        (4112, 2570),
+        *_grid("celebs"),
+    ),
+    "posneg_bad": Figure(
+        "grid_render_posneg.jpg",
+        "2bfd0c45e5de4290d4cdc58b6b56898e154257f1d1060640246f65d148e82929",
+        (587, 1105),
+        *_grid("posneg"),
+        origin=(68, 0),
+    ),
+    "posneg_good": Figure(
+        "grid_render_posneg.jpg",
+        "2bfd0c45e5de4290d4cdc58b6b56898e154257f1d1060640246f65d148e82929",
+        (587, 1105),
+        *_grid("posneg"),
+        origin=(68, 585),
+    ),
     "crops1": Figure("crops1.jpg", "4544d6f09c44eba55333f3161298499a8d24dde9a6b9f21a44b51f2c7aa4cfeb"),
     "crop2": Figure("crop2.jpg", "fd3db937da6ba6839ff60da31f90eeb37a700087e4edb6c07d07e3c9fa2adad4"),
 }
@@ -107,9 +133,11 @@ def find(name: str) -> Path:
     path = paths.mirror(figure.file) or paths.DATA / "figures" / figure.file
     if not path.exists():
         folder = path.parent.relative_to(paths.ROOT) if path.is_relative_to(paths.ROOT) else path.parent
-        raise Missing(f"the published figure {figure.file} is not here: get it from the post's repository "
-                      f"(karpathy/karpathy.github.io on GitHub, assets/selfie/) into {folder}, or set "
-                      f"SELFIE_MIRROR to a folder that holds it")
+        raise Missing(
+            f"the published figure {figure.file} is not here: get it from the post's repository "
+            f"(karpathy/karpathy.github.io on GitHub, assets/selfie/) into {folder}, or set "
+            f"SELFIE_MIRROR to a folder that holds it"
+        )
     if paths.sha256(path) != figure.sha256:
         raise SelfieError(f"{path} is not the published figure (its sha256 differs): remove it and get the original")
     return path
@@ -149,16 +177,23 @@ def tiles(name: str) -> list[Tile]:
 def cut(name: str, figure: Figure, picture: np.ndarray) -> list[Tile]:
     """`picture` along the grid of `figure`; SelfieError if it has another size, or the lines are not where expected."""
     if picture.shape[:2] != figure.shape:
-        raise SelfieError(f"{figure.file} is {picture.shape[1]} x {picture.shape[0]} pixels instead of "
-                          f"{figure.shape[1]} x {figure.shape[0]}")
+        raise SelfieError(
+            f"{figure.file} is {picture.shape[1]} x {picture.shape[0]} pixels instead of "
+            f"{figure.shape[1]} x {figure.shape[0]}"
+        )
     if not lines_fit(figure, picture):
         raise SelfieError(f"{figure.file}: the separator lines are not every {figure.pitch} pixels")
     top, left = figure.origin
     pitch, side = figure.pitch, figure.pitch - 1
-    corners = [(row, column, top + row * pitch, left + column * pitch)
-               for row in range(figure.rows) for column in range(figure.columns)]
-    return [Tile(name, row, column, np.ascontiguousarray(picture[y:y + side, x:x + side]))
-            for row, column, y, x in corners]
+    corners = [
+        (row, column, top + row * pitch, left + column * pitch)
+        for row in range(figure.rows)
+        for column in range(figure.columns)
+    ]
+    return [
+        Tile(name, row, column, np.ascontiguousarray(picture[y : y + side, x : x + side]))
+        for row, column, y, x in corners
+    ]
 
 
 def lines_fit(figure: Figure, picture: np.ndarray) -> bool:
@@ -170,9 +205,9 @@ def lines_fit(figure: Figure, picture: np.ndarray) -> bool:
     (published best, worst, continuum: 0.04, 0.08, 0.06 of it).
     """
     top, left = figure.origin
-    grid = picture[top:top + figure.rows * figure.pitch, left:left + figure.columns * figure.pitch].mean(2)
+    grid = picture[top : top + figure.rows * figure.pitch, left : left + figure.columns * figure.pitch].mean(2)
     for lines in (grid, grid.T):
-        deviation = np.array([lines[offset::figure.pitch].std(1).mean() for offset in range(figure.pitch)])
+        deviation = np.array([lines[offset :: figure.pitch].std(1).mean() for offset in range(figure.pitch)])
         if deviation.argmin() != figure.pitch - 1 or deviation[-1] > np.median(deviation) / 3:
             return False
     return True
@@ -210,8 +245,10 @@ def reduce(some: Sequence[Tile], size: int = SIZE) -> list[Tile]:
     Give whole figures: tiles beside each other share JPEG blocks. SelfieError unless 8 <= size <= 48.
     """
     if not 8 <= size <= WORST_CELL:
-        raise SelfieError(f"tiles can be reduced to 8 to {WORST_CELL} pixels, not {size}: the worst selfies were "
-                          f"published at {WORST_CELL}")
+        raise SelfieError(
+            f"tiles can be reduced to 8 to {WORST_CELL} pixels, not {size}: the worst selfies were "
+            f"published at {WORST_CELL}"
+        )
     done = []
     for name, group in groupby(some, key=lambda tile: tile.figure):
         group = list(group)
@@ -227,7 +264,7 @@ def _as_worst(group: list[Tile]) -> list[Tile]:
 
     def cell(tile: Tile) -> np.ndarray:
         y, x = tile.row * pitch, tile.column * pitch
-        return sheet[y:y + WORST_CELL, x:x + WORST_CELL]
+        return sheet[y : y + WORST_CELL, x : x + WORST_CELL]
 
     for tile in group:
         cell(tile)[:] = _resize(tile.bgr, WORST_CELL, cv2.INTER_CUBIC)
@@ -237,16 +274,25 @@ def _as_worst(group: list[Tile]) -> list[Tile]:
 
 def encode_as_published(picture: np.ndarray) -> np.ndarray:
     """JPEG bytes with the quantisation tables and chroma subsampling of the published grids."""
-    return cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, WORST_QUALITY,
-                                          cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420])[1]
+    return cv2.imencode(
+        ".jpg",
+        picture,
+        [
+            cv2.IMWRITE_JPEG_QUALITY,
+            WORST_QUALITY,
+            cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
+            cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420,
+        ],
+    )[1]
 
 
 def _resize(bgr: np.ndarray, size: int, how: int) -> np.ndarray:
     return bgr if bgr.shape[:2] == (size, size) else cv2.resize(bgr, (size, size), interpolation=how)
 
 
-def near_duplicates(first: Sequence[np.ndarray], second: Sequence[np.ndarray] | None = None,
-                    threshold: float = SAME) -> list[tuple[int, int]]:
+def near_duplicates(
+    first: Sequence[np.ndarray], second: Sequence[np.ndarray] | None = None, threshold: float = SAME
+) -> list[tuple[int, int]]:
     """Pairs (i, j), sorted, for which first[i] and second[j] show the same selfie; pairs i < j within `first` if alone.
 
     Pictures are H x W x 3 uint8 BGR of any size. Compared are 32 x 32 gray thumbnails by normalised correlation, each
@@ -281,14 +327,16 @@ def _thumbnails(pictures: Sequence[np.ndarray], scale: float, y: float, x: float
     for vector, bgr in zip(vectors, pictures):
         gray = cv2.resize(cv2.cvtColor(bgr, cv2.COLOR_BGR2GRAY), (side, side), interpolation=cv2.INTER_AREA)
         gray = cv2.GaussianBlur(gray.astype(np.float32), (0, 0), 1)
-        vector[:] = cv2.warpAffine(gray, window, (thumb, thumb), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-                                   borderMode=cv2.BORDER_REPLICATE).ravel()
+        vector[:] = cv2.warpAffine(
+            gray, window, (thumb, thumb), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE
+        ).ravel()
     vectors -= vectors.mean(1, keepdims=True)
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-6)
 
 
-def labelled(size: int = SIZE, seed: int = 0, whole_continuum: bool = False
-             ) -> tuple[list[Tile], pl.DataFrame, pl.DataFrame]:
+def labelled(
+    size: int = SIZE, seed: int = 0, whole_continuum: bool = False
+) -> tuple[list[Tile], pl.DataFrame, pl.DataFrame]:
     """Best and worst as a labelled split, the continuum as its test: (all tiles, reduced; labels; continuum).
 
     Labels have the columns of a label file: best 1, worst 0; 70, 15 and 15 % of each fall into train, val and test by
@@ -305,24 +353,42 @@ def labelled(size: int = SIZE, seed: int = 0, whole_continuum: bool = False
         dropped |= {index for _, index in twins}
     kept = [tile for index, tile in enumerate(known) if index not in dropped]
     duplicate_of = {index: known[other].id for index, other in twins if other not in dropped}
-    split = {name: part for figure in ("best", "worst")
-             for name, part in _split([tile.id for tile in kept if tile.figure == figure], seed).items()}
-    labels = pl.DataFrame({
-        "id": [tile.id for tile in kept], "path": [tile.file for tile in kept],
-        "label": [int(tile.figure == "best") for tile in kept], "split": [split[tile.id] for tile in kept],
-        "user": [tile.id for tile in kept], "audience": [0.0] * len(kept), "group": [0] * len(kept),
-        "likes": [0] * len(kept)})
-    continuum = pl.DataFrame([
-        {"id": tile.id, "path": tile.file, "row": tile.row, "column": tile.column,
-         "duplicate_of": duplicate_of.get(index)} for index, tile in enumerate(figures["continuum"])])
+    split = {
+        name: part
+        for figure in ("best", "worst")
+        for name, part in _split([tile.id for tile in kept if tile.figure == figure], seed).items()
+    }
+    labels = pl.DataFrame(
+        {
+            "id": [tile.id for tile in kept],
+            "path": [tile.file for tile in kept],
+            "label": [int(tile.figure == "best") for tile in kept],
+            "split": [split[tile.id] for tile in kept],
+            "user": [tile.id for tile in kept],
+            "audience": [0.0] * len(kept),
+            "group": [0] * len(kept),
+            "likes": [0] * len(kept),
+        }
+    )
+    continuum = pl.DataFrame(
+        [
+            {
+                "id": tile.id,
+                "path": tile.file,
+                "row": tile.row,
+                "column": tile.column,
+                "duplicate_of": duplicate_of.get(index),
+            }
+            for index, tile in enumerate(figures["continuum"])
+        ]
+    )
     return reduce([*known, *figures["continuum"]], size), labels, continuum
 
 
 def _split(ids: list[str], seed: int) -> dict[str, str]:
     ordered = sorted(ids, key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).digest())
     train, val = round(0.70 * len(ordered)), round(0.85 * len(ordered))
-    return {name: "train" if place < train else "val" if place < val else "test"
-            for place, name in enumerate(ordered)}
+    return {name: "train" if place < train else "val" if place < val else "test" for place, name in enumerate(ordered)}
 
 
 def _figure(name: str) -> Figure:

@@ -64,8 +64,9 @@ class Recipe:
     def about(self) -> str:
         learning = {"head": "head", "top": "fire6 on"}.get(self.variant.rsplit("_", 1)[1], "all layers")
         varied = [name for name, used in (("crops", self.crops), ("light", self.light)) if used]
-        return (f"{learning}, lr {self.base_lr:g}, {self.iterations} iterations, {self.size} px"
-                + (f", varied: {' and '.join(varied)}" if varied else ""))
+        return f"{learning}, lr {self.base_lr:g}, {self.iterations} iterations, {self.size} px" + (
+            f", varied: {' and '.join(varied)}" if varied else ""
+        )
 
 
 HEAD, TOP, ALL = "squeezenet_half_head", "squeezenet_half_top", "squeezenet_half"
@@ -125,8 +126,9 @@ def build_database(recipe: Recipe, fold: int, where: Place) -> Path:
             name = row["id"] if copies == 1 else f"{row['id']}_{number}"
             bgr = pictures[row["id"]] if copies == 1 else vary(pictures[row["id"]], recipe, f"{fold} {name}")
             image.write(out / "tiles" / f"{name}.png", bgr)
-            rows.append({"id": name, "path": f"{name}.png", "label": row["label"],
-                         "split": "val" if held_out else "train"})
+            rows.append(
+                {"id": name, "path": f"{name}.png", "label": row["label"], "split": "val" if held_out else "train"}
+            )
     paths.write_csv(out / "labels.csv", pl.DataFrame(rows))
     lmdb_writer.build(out / "labels.csv", out / "tiles", out / "lmdb", force=True)
     return out / "lmdb"
@@ -139,8 +141,9 @@ def vary(bgr: np.ndarray, recipe: Recipe, seed: str) -> np.ndarray:
     if recipe.crops:
         scale = 0.7 + 0.3 * scale
         window = np.float32([[scale, 0, x * (1 - scale) * side], [0, scale, y * (1 - scale) * side]])
-        bgr = cv2.warpAffine(bgr, window, (side, side), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-                             borderMode=cv2.BORDER_REPLICATE)
+        bgr = cv2.warpAffine(
+            bgr, window, (side, side), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE
+        )
     if recipe.light:
         bgr = np.clip(bgr * (0.6 + 0.8 * light), 0, 255).astype(np.uint8)
     return bgr
@@ -158,12 +161,25 @@ def trained(recipe: Recipe, fold: int, seed: int, where: Place) -> Run:
         run = run_folder.load(folder)
         used = solver.parse((folder / "solver.prototxt").read_text())
         same = (used.max_iter, run.info["variant"], run.info["lmdb"]["path"]) == (
-            recipe.iterations, recipe.variant, paths.shown(lmdb))
+            recipe.iterations,
+            recipe.variant,
+            paths.shown(lmdb),
+        )
         if run.finished and same and abs(used.base_lr / recipe.base_lr - 1) < 1e-3:
             return run
     variant = variants.get(recipe.variant)
-    return train.train(train.Job(variant, lmdb, folder, train.starting_weights(variant, None), SOLVER, seed=seed, replace=True,
-                                 settings=settings))
+    return train.train(
+        train.Job(
+            variant,
+            lmdb,
+            folder,
+            train.starting_weights(variant, None),
+            SOLVER,
+            seed=seed,
+            replace=True,
+            settings=settings,
+        )
+    )
 
 
 def held_out(recipe: Recipe, seed: int, where: Place) -> pl.DataFrame:
@@ -177,8 +193,11 @@ def judge(scored: pl.DataFrame) -> dict:
     labels = scored["label"].to_numpy()
     z = log_odds(scored["score"].to_numpy())
     losses = np.logaddexp(0, np.where(labels == 1, -z, z))
-    return {"log_loss": float(losses.mean()), "standard_error": float(losses.std(ddof=1) / np.sqrt(len(losses))),
-            "auc": stats.auc(z, labels)}
+    return {
+        "log_loss": float(losses.mean()),
+        "standard_error": float(losses.std(ddof=1) / np.sqrt(len(losses))),
+        "auc": stats.auc(z, labels),
+    }
 
 
 def log_odds(scores: np.ndarray) -> np.ndarray:
@@ -208,7 +227,9 @@ def order(recipe: Recipe, seeds: Sequence[int], where: Place) -> tuple[list[figu
         for fold in range(FOLDS):
             run = trained(recipe, fold, seed, where)
             loaded = run.net()
-            scores = [caffe_net.scores(loaded, np.stack(batch), run.variant)
-                      for batch in parallel.batches(pictures, evaluate.BATCH)]
+            scores = [
+                caffe_net.scores(loaded, np.stack(batch), run.variant)
+                for batch in parallel.batches(pictures, evaluate.BATCH)
+            ]
             votes.append(log_odds(np.concatenate(scores)))
     return tiles, np.mean(votes, axis=0)

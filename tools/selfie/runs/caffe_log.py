@@ -45,11 +45,18 @@ class Follower:
         with open(self.folder / "log.txt", "a" if resumed else "w") as file:
             # Caffe writes the file itself: a pipe would break, and stop it without a snapshot, if we were killed.
             written = file.tell()
-            process = subprocess.Popen(command, cwd=paths.ROOT, stderr=file, start_new_session=True,
-                                       env={**os.environ, "GLOG_minloglevel": "0", "GLOG_logtostderr": "1"},
-                                       preexec_fn=_stop_when_orphaned)
-        with tqdm(total=self.max_iter, initial=self.start, unit="it", desc=self.folder.name, disable=None) as bar, \
-                _passing_signals_to(process) as signals:
+            process = subprocess.Popen(
+                command,
+                cwd=paths.ROOT,
+                stderr=file,
+                start_new_session=True,
+                env={**os.environ, "GLOG_minloglevel": "0", "GLOG_logtostderr": "1"},
+                preexec_fn=_stop_when_orphaned,
+            )
+        with (
+            tqdm(total=self.max_iter, initial=self.start, unit="it", desc=self.folder.name, disable=None) as bar,
+            _passing_signals_to(process) as signals,
+        ):
             for line in _follow(self.folder / "log.txt", written, process):
                 self.read(line, bar)
                 if self.diverged:
@@ -58,8 +65,9 @@ class Follower:
         self.metrics.save()
         draw_curves(self.metrics.rows, self.folder / "curves.png")
         if code or self.diverged:
-            raise SelfieError(f"caffe train failed: {self.fatal or f'exit code {code}'} (whole log: "
-                              f"{self.folder / 'log.txt'})")
+            raise SelfieError(
+                f"caffe train failed: {self.fatal or f'exit code {code}'} (whole log: {self.folder / 'log.txt'})"
+            )
         return bool(signals)
 
     def read(self, line: str, bar: tqdm) -> None:
@@ -99,8 +107,9 @@ class Metrics:
             for line in path.read_text().splitlines()[1:]:
                 values = dict(zip(self.COLUMNS, line.split(",")))
                 if int(values["iteration"]) <= start:
-                    self.set(int(values.pop("iteration")),
-                             **{name: float(value) for name, value in values.items() if value})
+                    self.set(
+                        int(values.pop("iteration")), **{name: float(value) for name, value in values.items() if value}
+                    )
 
     def set(self, iteration: int, **values: float) -> None:
         """Note values of one iteration."""
@@ -123,6 +132,7 @@ class Metrics:
 
 def draw_curves(rows: dict[int, dict[str, float]], path: Path) -> None:
     """curves.png: loss above, validation accuracy below, over iterations."""
+
     def series(name: str) -> tuple[list[int], list[float]]:
         points = [(iteration, row[name]) for iteration, row in sorted(rows.items()) if name in row]
         return [x for x, _ in points], [y for _, y in points]

@@ -22,8 +22,7 @@ def score_database(run: Run, path: Path, gpu: int | None = None) -> pl.DataFrame
     scorer = run.net(gpu)
     keys, labels, scores = [], [], []
 
-    with Database(path) as records, \
-            tqdm(total=len(records), unit="selfie", desc=path.name, disable=None) as bar:
+    with Database(path) as records, tqdm(total=len(records), unit="selfie", desc=path.name, disable=None) as bar:
         for batch in parallel.batches(records, BATCH):
             scores.extend(caffe_net.scores(scorer, np.stack([picture for _, picture, _ in batch]), run.variant))
             keys.extend(key for key, _, _ in batch)
@@ -50,11 +49,18 @@ def report(scored: pl.DataFrame) -> dict:
     called = scores >= 0.5
     right = int((called == labels).sum())
     return {
-        "selfies": len(labels), "good": int(labels.sum()), "accuracy": right / len(labels),
-        "accuracy_95": stats.wilson(right, len(labels)), "commoner": float(max(labels.mean(), 1 - labels.mean())),
+        "selfies": len(labels),
+        "good": int(labels.sum()),
+        "accuracy": right / len(labels),
+        "accuracy_95": stats.wilson(right, len(labels)),
+        "commoner": float(max(labels.mean(), 1 - labels.mean())),
         "auc": stats.auc(scores, labels),
-        "confusion": {f"{name}_called_{call}": int(((labels == label) & (called == (call == "good"))).sum())
-                      for label, name in enumerate(("bad", "good")) for call in ("bad", "good")}}
+        "confusion": {
+            f"{name}_called_{call}": int(((labels == label) & (called == (call == "good"))).sum())
+            for label, name in enumerate(("bad", "good"))
+            for call in ("bad", "good")
+        },
+    }
 
 
 def evaluate(run: Run, split: str = "test", gpu: int | None = None) -> dict:

@@ -1,10 +1,10 @@
 """Run folders: what one training left behind, and how commands find it.
 
-    runs/<name>/  train_val.prototxt, solver.prototxt, deploy.prototxt   exactly what was trained and what scores it
-                  log.txt, metrics.csv, curves.png                       what Caffe said, as numbers, as a picture
-                  snapshots/                                             .caffemodel and .solverstate files
-                  val_scores.csv                                         score and label of each validation selfie
-                  run.json                                               versions, seeds, hashes, command line, state
+runs/<name>/  train_val.prototxt, solver.prototxt, deploy.prototxt   exactly what was trained and what scores it
+              log.txt, metrics.csv, curves.png                       what Caffe said, as numbers, as a picture
+              snapshots/                                             .caffemodel and .solverstate files
+              val_scores.csv                                         score and label of each validation selfie
+              run.json                                               versions, seeds, hashes, command line, state
 """
 
 from __future__ import annotations
@@ -44,8 +44,10 @@ class Run:
     def caffemodel(self) -> Path:
         """The finished run's weights; SelfieError if training has not ended."""
         if not self.finished:
-            raise SelfieError(f"{self.folder} is not finished: go on with 'make train VARIANT={self.info['variant']} "
-                              f"RUN={self.folder} RESUME=1'")
+            raise SelfieError(
+                f"{self.folder} is not finished: go on with 'make train VARIANT={self.info['variant']} "
+                f"RUN={self.folder} RESUME=1'"
+            )
         return paths.existing(self.folder / self.info["caffemodel"], "caffemodel")
 
     @property
@@ -108,8 +110,11 @@ def find(folder: str | Path | None = None) -> Run:
 
 def snapshots(folder: Path) -> list[tuple[int, Path]]:
     """(iteration, .solverstate) of a run's snapshots, newest first."""
-    states = [(int(match.group(1)), path) for path in (folder / "snapshots").glob("*.solverstate")
-              if (match := re.search(r"_iter_(\d+)\.solverstate$", path.name))]
+    states = [
+        (int(match.group(1)), path)
+        for path in (folder / "snapshots").glob("*.solverstate")
+        if (match := re.search(r"_iter_(\d+)\.solverstate$", path.name))
+    ]
     return sorted(states, reverse=True)
 
 
@@ -118,17 +123,25 @@ def versions() -> dict[str, str]:
     import importlib.metadata
 
     import cv2
+
     caffe = pycaffe.caffe()
     found = {name: importlib.metadata.version(name) for name in ("numpy", "lmdb", "protobuf")}
-    return {"caffe": caffe.__version__, "blas_kernel": caffe.blas_kernel(), "python": platform.python_version(),
-            "opencv": cv2.__version__, **found, "project": _commit()}
+    return {
+        "caffe": caffe.__version__,
+        "blas_kernel": caffe.blas_kernel(),
+        "python": platform.python_version(),
+        "opencv": cv2.__version__,
+        **found,
+        "project": _commit(),
+    }
 
 
 def _commit() -> str:
     """The project's commit, where git can tell."""
     try:
-        answer = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=paths.ROOT, capture_output=True,
-                                text=True)
+        answer = subprocess.run(
+            ["git", "describe", "--always", "--dirty"], cwd=paths.ROOT, capture_output=True, text=True
+        )
     except FileNotFoundError:
         return "unknown: git is not installed"
     return answer.stdout.strip() or "unknown: not a git checkout"

@@ -61,8 +61,9 @@ def _with_listing(names: Iterable[str], listing: Iterable[str]) -> Iterator[str]
         yield from (line.rstrip("\n") for line in listing if line.strip()) if name == "-" else [name]
 
 
-def score(run: Run, names: list[str | Scored], gpu: int | None = None, batch: int = evaluate.BATCH,
-          jobs: int | None = None) -> Iterator[Scored]:
+def score(
+    run: Run, names: list[str | Scored], gpu: int | None = None, batch: int = evaluate.BATCH, jobs: int | None = None
+) -> Iterator[Scored]:
     """A Scored for each of `names`, in their order; what is a Scored already, an error, is passed on.
 
     `jobs` (default: one per core) pictures are read at a time, ahead of the net, which on the CPU uses all cores.
@@ -70,33 +71,40 @@ def score(run: Run, names: list[str | Scored], gpu: int | None = None, batch: in
     SelfieError at once, before the first is asked for, if the run cannot score.
     """
     if run.info["lmdb"]["train"]["inputs"].get("preprocessing", 1) != image.PREPROCESSING:
-        log.warning("%s was trained by an older version that squashed large pictures otherwise: they score a little "
-                    "differently now", run.folder)
+        log.warning(
+            "%s was trained by an older version that squashed large pictures otherwise: they score a little "
+            "differently now",
+            run.folder,
+        )
     scorer = run.net(gpu)
     reference = evaluate.validation_scores(run, gpu)["score"].to_numpy()
     return _score(run, scorer, reference, names, batch, jobs)
 
 
-def _score(run: Run, scorer, reference: np.ndarray, names: list[str | Scored], batch: int,
-           jobs: int | None) -> Iterator[Scored]:
-    with tqdm(total=len(names), unit="selfie", disable=True if len(names) < 2 * batch else None) as bar, \
-            closing(read_ahead(names, batch, jobs)) as read:
+def _score(
+    run: Run, scorer, reference: np.ndarray, names: list[str | Scored], batch: int, jobs: int | None
+) -> Iterator[Scored]:
+    with (
+        tqdm(total=len(names), unit="selfie", disable=True if len(names) < 2 * batch else None) as bar,
+        closing(read_ahead(names, batch, jobs)) as read,
+    ):
         for group in parallel.batches(read, batch):
             yield from _score_batch(scorer, group, run, reference)
             bar.update(len(group))
 
 
-def _score_batch(scorer, group: list[tuple[str, np.ndarray | Scored]], run: Run,
-                 reference: np.ndarray) -> list[Scored]:
+def _score_batch(scorer, group: list[tuple[str, np.ndarray | Scored]], run: Run, reference: np.ndarray) -> list[Scored]:
     readable = [picture for _, picture in group if isinstance(picture, np.ndarray)]
     scores = caffe_net.scores(scorer, np.stack(readable), run.variant) if readable else np.empty(0)
     told = iter(zip(scores, stats.percentiles(scores, reference)))
-    return [Scored(name, *map(float, next(told))) if isinstance(picture, np.ndarray) else picture
-            for name, picture in group]
+    return [
+        Scored(name, *map(float, next(told))) if isinstance(picture, np.ndarray) else picture for name, picture in group
+    ]
 
 
-def read_ahead(names: list[str | Scored], batch: int,
-               jobs: int | None = None) -> Iterator[tuple[str, np.ndarray | Scored]]:
+def read_ahead(
+    names: list[str | Scored], batch: int, jobs: int | None = None
+) -> Iterator[tuple[str, np.ndarray | Scored]]:
     """(name, 256 x 256 x 3 picture, or a Scored that says why there is none), read by `jobs` threads (default: one per
     core), two batches ahead of the net."""
     return parallel.threads(_read, names, jobs, 2 * max(batch, jobs or parallel.cores()))

@@ -82,15 +82,21 @@ def resume(folder: Path, variant: Variant, gpu: str | None = None) -> Run:
     for split in ("train", "val"):
         with Database(run.database(split)) as records:
             if records.meta["content"] != run.info["lmdb"][split]["content"]:
-                raise SelfieError(f"{records.path} is another database than {folder} was started with: start it again "
-                                  f"with --replace")
+                raise SelfieError(
+                    f"{records.path} is another database than {folder} was started with: start it again with --replace"
+                )
     device, batch = {None: run.info["gpu"], "cpu": None}.get(gpu, gpu), run.info.get("batch", variant.batch)
     _check_gpus(device, run.variant, batch, _settings(run))
     iteration, state = newest_intact_snapshot(run)
     before, now = _pictures(batch, run.info["gpu"]), _pictures(batch, device)
     if before != now:
-        log.warning("from iteration %d on a pass reads %d selfies, not %d as before: each GPU takes a batch of %d",
-                    iteration, now, before, batch)
+        log.warning(
+            "from iteration %d on a pass reads %d selfies, not %d as before: each GPU takes a batch of %d",
+            iteration,
+            now,
+            before,
+            batch,
+        )
     return _run_caffe(run.save(gpu=device), iteration, state)
 
 
@@ -108,8 +114,14 @@ def prepare(job: Job) -> Run:
     settings = solver.parse(texts["solver"])
     _check_gpus(job.gpu, job.variant, job.batch or job.variant.batch, settings)
     info = _info(job, settings, layers)
-    log.info("%s: %s parameters, %d selfies to train on, %d to validate; OpenBLAS kernel %s", job.variant.name,
-             f"{info['parameters']:,}", sizes["train"], sizes["val"], info["versions"]["blas_kernel"])
+    log.info(
+        "%s: %s parameters, %d selfies to train on, %d to validate; OpenBLAS kernel %s",
+        job.variant.name,
+        f"{info['parameters']:,}",
+        sizes["train"],
+        sizes["val"],
+        info["versions"]["blas_kernel"],
+    )
     if job.run.exists():
         shutil.rmtree(job.run)
     (job.run / "snapshots").mkdir(parents=True)
@@ -134,15 +146,24 @@ def _check_folder(job: Job) -> None:
 def _info(job: Job, settings, layers: dict[str, list[tuple[int, ...]]]) -> dict:
     """What run.json says at the start."""
     return {
-        "variant": job.variant.name, "state": "started", "started": _now(), "command": job.command,
-        "seed": settings.random_seed, "max_iter": settings.max_iter, "gpu": job.gpu,
+        "variant": job.variant.name,
+        "state": "started",
+        "started": _now(),
+        "command": job.command,
+        "seed": settings.random_seed,
+        "max_iter": settings.max_iter,
+        "gpu": job.gpu,
         "batch": job.batch or job.variant.batch,
         "parameters": sum(math.prod(shape) for shapes in layers.values() for shape in shapes),
-        "lmdb": {"path": paths.shown(job.lmdb.resolve()),
-                 **{split: paths.read_json(job.lmdb / split / "meta.json") for split in ("train", "val")}},
-        "weights": None if job.pretrained is None else {
-            "path": paths.shown(job.pretrained.resolve()), "sha256": paths.sha256(job.pretrained)},
-        "versions": run_folder.versions()}
+        "lmdb": {
+            "path": paths.shown(job.lmdb.resolve()),
+            **{split: paths.read_json(job.lmdb / split / "meta.json") for split in ("train", "val")},
+        },
+        "weights": None
+        if job.pretrained is None
+        else {"path": paths.shown(job.pretrained.resolve()), "sha256": paths.sha256(job.pretrained)},
+        "versions": run_folder.versions(),
+    }
 
 
 def _run_caffe(run: Run, iteration: int, state: Path | None) -> Run:
@@ -160,8 +181,9 @@ def _run_caffe(run: Run, iteration: int, state: Path | None) -> Run:
         raise SelfieError(f"caffe train left no snapshot in {run.folder}/snapshots: start it again with --replace")
     reached, newest = found[0]
     if stopped or reached < max_iter:
-        raise SelfieError(f"stopped after a snapshot at iteration {reached} of {max_iter}: go on with --resume "
-                          f"(make: RESUME=1)")
+        raise SelfieError(
+            f"stopped after a snapshot at iteration {reached} of {max_iter}: go on with --resume (make: RESUME=1)"
+        )
     caffemodel = newest.with_suffix(".caffemodel").relative_to(run.folder)
     run = run.save(state="finished", ended=_now(), iterations=reached, caffemodel=str(caffemodel))
     if run.variant.deploy:  # percentiles are told against these
@@ -188,9 +210,11 @@ def _out_of_memory(run: Run) -> str:
     numbers = device.ids(run.info["gpu"])
     need, batch = _need(run.variant, _settings(run)), run.info["batch"]
     least = min(map(device.look, numbers), key=lambda one: one.free)
-    return (f"GPU {' or '.join(map(str, numbers))} ran out of memory: training {run.variant.name} "
-            f"{memory.sentence(need, batch, least)}: start again with --batch (whole log: "
-            f"{run.folder / 'log.txt'})")
+    return (
+        f"GPU {' or '.join(map(str, numbers))} ran out of memory: training {run.variant.name} "
+        f"{memory.sentence(need, batch, least)}: start again with --batch (whole log: "
+        f"{run.folder / 'log.txt'})"
+    )
 
 
 def _settings(run: Run):
@@ -247,8 +271,9 @@ def _train_val_text(job: Job) -> str:
     source = f'source: "{job.variant.data}/'
     text = paths.existing(paths.PROTOTXT / job.variant.name / "train_val.prototxt").read_text()
     if text.count(source) != 2:
-        raise SelfieError(f"prototxt/{job.variant.name}/train_val.prototxt does not read {job.variant.data}: run 'make "
-                          f"prototxt'")
+        raise SelfieError(
+            f"prototxt/{job.variant.name}/train_val.prototxt does not read {job.variant.data}: run 'make prototxt'"
+        )
     text = text.replace(source, f'source: "{paths.shown(job.lmdb)}/')
     if job.batch is None:
         return text
@@ -266,7 +291,8 @@ def _solver_text(job: Job, sizes: dict[str, int]) -> str:
     ours: dict[str, object] = {
         "net": paths.shown(job.run / "train_val.prototxt"),
         "snapshot_prefix": paths.shown(job.run / "snapshots" / job.run.name),
-        "test_iter": -(-sizes["val"] // job.variant.test_batch)}
+        "test_iter": -(-sizes["val"] // job.variant.test_batch),
+    }
     if fixed := sorted({"solver_mode", "snapshot_after_train", "snapshot_format", *ours} & set(job.settings)):
         raise SelfieError(f"--set {fixed[0]}: tools/train.py needs to choose that itself")
     if job.epochs is not None:
@@ -305,7 +331,9 @@ def starting_weights(variant: Variant, given: str | None) -> Path | None:
         return paths.existing(given, "caffemodel")
     if variant.weights == "demo":  # made on the spot, by `make demo`, not downloaded
         if not (paths.RUNS / "demo_pretrain").exists():
-            raise SelfieError("the demo net's pretraining, runs/demo_pretrain, is missing: run 'make demo' once, or "
-                              "train from scratch with --weights none (make: WEIGHTS=none)")
+            raise SelfieError(
+                "the demo net's pretraining, runs/demo_pretrain, is missing: run 'make demo' once, or "
+                "train from scratch with --weights none (make: WEIGHTS=none)"
+            )
         return run_folder.load(paths.RUNS / "demo_pretrain").caffemodel
     return weights.caffemodel(variant.weights)

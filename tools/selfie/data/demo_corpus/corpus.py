@@ -17,10 +17,29 @@ from selfie.data.demo_corpus.plan import TROUBLE, draw_plan
 from selfie.data.demo_corpus.render import random_crop, render, scene
 from selfie.data.demo_corpus.rules import AS_OF, BORDER, FILTER, GROUP, HEAD, LIGHT, NOISE
 
-CLASSES = ("brick.png", "cell.png", "chelsea.png", "clock_motion.png", "coffee.png", "coins.png", "color.png",
-           "grass.png", "gravel.png", "horse.png", "hubble_deep_field.jpg", "ihc.png", "logo.png",
-           "microaneurysms.png", "moon.png", "motorcycle_left.png", "page.png", "phantom.png", "retina.jpg",
-           "rocket.jpg", "text.png")  # all but people: pretraining must not have seen the face
+CLASSES = (
+    "brick.png",
+    "cell.png",
+    "chelsea.png",
+    "clock_motion.png",
+    "coffee.png",
+    "coins.png",
+    "color.png",
+    "grass.png",
+    "gravel.png",
+    "horse.png",
+    "hubble_deep_field.jpg",
+    "ihc.png",
+    "logo.png",
+    "microaneurysms.png",
+    "moon.png",
+    "motorcycle_left.png",
+    "page.png",
+    "phantom.png",
+    "retina.jpg",
+    "rocket.jpg",
+    "text.png",
+)  # all but people: pretraining must not have seen the face
 
 MARKER = "planted.json"  # what was planted; its presence says that a folder is an earlier output of this module
 
@@ -41,9 +60,17 @@ def make(out: Path | str, users: int = 1000, seed: int = 0, jobs: int | None = N
     out = _claim(out, force)
     posts, truth = draw_plan(users, np.random.default_rng([seed, 0]))
     trouble = {name: truth.filter(kind=name).height for name in TROUBLE} | {"same_id": posts.height - truth.height}
-    planted = {"kind": "corpus", "seed": seed, "users": users, "rows": posts.height, "pictures": truth.height,
-               "as_of": AS_OF.date().isoformat(), "trouble": trouble, "noise": NOISE,
-               "effects": {"light": LIGHT, "head": HEAD, "group": GROUP, "border": BORDER, "filter": FILTER}}
+    planted = {
+        "kind": "corpus",
+        "seed": seed,
+        "users": users,
+        "rows": posts.height,
+        "pictures": truth.height,
+        "as_of": AS_OF.date().isoformat(),
+        "trouble": trouble,
+        "noise": NOISE,
+        "effects": {"light": LIGHT, "head": HEAD, "group": GROUP, "border": BORDER, "filter": FILTER},
+    }
     _render_all(partial(_render_batch, folder=out / "images", seed=seed), truth.to_dicts(), "pictures", jobs)
     paths.write_csv(out / "truth.csv", truth.drop("others"))
     paths.write_json(out / MARKER, planted)
@@ -51,8 +78,9 @@ def make(out: Path | str, users: int = 1000, seed: int = 0, jobs: int | None = N
     return planted
 
 
-def make_pretraining(out: Path | str, seed: int = 0, jobs: int | None = None, force: bool = False,
-                     per_class: int = 150) -> dict:
+def make_pretraining(
+    out: Path | str, seed: int = 0, jobs: int | None = None, force: bool = False, per_class: int = 150
+) -> dict:
     """Write the demo net's pretraining task, which stands for ImageNet: which picture is this crop from?
 
     out/images/*.jpg   256 x 256 random crops of the pictures in CLASSES (turned, mirrored, recoloured)
@@ -64,9 +92,15 @@ def make_pretraining(out: Path | str, seed: int = 0, jobs: int | None = None, fo
     label = np.repeat(np.arange(len(CLASSES)), per_class)
     names = [f"p{number:06d}" for number in range(len(label))]
     val = rng.permuted(np.tile(np.arange(per_class) < per_class // 10, (len(CLASSES), 1)), axis=1).ravel()
-    table = pl.DataFrame({"id": names, "path": [name + ".jpg" for name in names], "label": label,
-                          "split": np.where(val, "val", "train"), "user": names}).with_columns(
-        audience=pl.lit(0.0), group=pl.lit(0), likes=pl.lit(0))
+    table = pl.DataFrame(
+        {
+            "id": names,
+            "path": [name + ".jpg" for name in names],
+            "label": label,
+            "split": np.where(val, "val", "train"),
+            "user": names,
+        }
+    ).with_columns(audience=pl.lit(0.0), group=pl.lit(0), likes=pl.lit(0))
     made = {"kind": "pretraining", "seed": seed, "rows": table.height, "classes": len(CLASSES)}
     _render_all(partial(_crop_batch, folder=out / "images", seed=seed), table.to_dicts(), "crops", jobs)
     with paths.atomic_write(out / "classes.txt") as file:
@@ -74,6 +108,7 @@ def make_pretraining(out: Path | str, seed: int = 0, jobs: int | None = None, fo
     paths.write_json(out / MARKER, made)
     paths.write_csv(out / "labels.csv", table)
     return made
+
 
 # ---------------------------------------------------------------- files
 
@@ -96,7 +131,7 @@ def _claim(out: Path | str, force: bool) -> Path:
 
 
 def _render_all(batch, rows: list[dict], what: str, jobs: int | None) -> None:
-    batches = [rows[start:start + 64] for start in range(0, len(rows), 64)]
+    batches = [rows[start : start + 64] for start in range(0, len(rows), 64)]
     with tqdm(total=len(rows), unit=what[:-1], desc=f"making {what}", disable=None) as bar:
         for done in parallel.imap(batch, batches, jobs):
             bar.update(done)
@@ -107,7 +142,7 @@ def _render_batch(rows: Sequence[dict], folder: Path, seed: int) -> int:
         original = row if row["same_as"] is None else row | {"id": row["same_as"]}
         data = _encode(render(original, seed), int(original["id"][1:]))
         if row["kind"] == "broken":
-            data = {"truncated": data[:len(data) // 3], "empty": b"", "text": b"No picture.\n"}[row["damage"]]
+            data = {"truncated": data[: len(data) // 3], "empty": b"", "text": b"No picture.\n"}[row["damage"]]
         (folder / (row["id"] + ".jpg")).write_bytes(data)
     return len(rows)
 

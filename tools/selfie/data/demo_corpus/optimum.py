@@ -27,13 +27,17 @@ def best_accuracy(truth: pl.DataFrame, labels: pl.DataFrame) -> dict[str, float]
     """
     if not labels.height:
         raise SelfieError("no labelled rows: the best accuracy of none is not defined")
-    rows = labels.select(pl.col("id").cast(pl.String), "label").join(truth.select("id", "p_good"), on="id", how="left",
-                                                                     validate="m:1")
+    rows = labels.select(pl.col("id").cast(pl.String), "label").join(
+        truth.select("id", "p_good"), on="id", how="left", validate="m:1"
+    )
     p = rows["p_good"].fill_null(0.5).to_numpy()
     good = rows["label"].to_numpy() == 1
-    return {"rows": len(p), "expected": float(np.maximum(p, 1 - p).mean()),
-            "realised": float(((p > 0.5) == good).mean()),
-            "standard_error": float(np.sqrt((p * (1 - p)).sum()) / len(p))}
+    return {
+        "rows": len(p),
+        "expected": float(np.maximum(p, 1 - p).mean()),
+        "realised": float(((p > 0.5) == good).mean()),
+        "standard_error": float(np.sqrt((p * (1 - p)).sum()) / len(p)),
+    }
 
 
 def best_on_test(folder: str | os.PathLike, labels: str | os.PathLike) -> dict[str, float]:
@@ -44,8 +48,9 @@ def best_on_test(folder: str | os.PathLike, labels: str | os.PathLike) -> dict[s
     return best_accuracy(truth.with_columns(pl.col("id").cast(pl.String)), rows.filter(pl.col("split") == "test"))
 
 
-def chance_of_good(quality: np.ndarray, reach: np.ndarray, group: int = 100, rounds: int = 1000,
-                   noise: float = NOISE) -> np.ndarray:
+def chance_of_good(
+    quality: np.ndarray, reach: np.ndarray, group: int = 100, rounds: int = 1000, noise: float = NOISE
+) -> np.ndarray:
     """P(good | quality) for each row, under the rule of the post, by Monte Carlo: float64 in [0, 1].
 
     One round deals the qualities out at random over the audiences (they are independent), draws
@@ -63,7 +68,7 @@ def chance_of_good(quality: np.ndarray, reach: np.ndarray, group: int = 100, rou
     for _ in range(rounds):
         dealt = rng.permutation(len(quality))[:used]
         likes = (audience + quality[dealt] + noise * rng.standard_normal(used)).reshape(-1, group)
-        winners = likes > np.partition(likes, group // 2 - 1, axis=1)[:, group // 2 - 1:group // 2]
+        winners = likes > np.partition(likes, group // 2 - 1, axis=1)[:, group // 2 - 1 : group // 2]
         good[dealt] += winners.ravel()
         seen[dealt] += 1
     return good / np.maximum(seen, 1)

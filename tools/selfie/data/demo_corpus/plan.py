@@ -13,17 +13,69 @@ from selfie.data.demo_corpus.rules import AS_OF, NOISE, RATE, TAG_BONUS, planted
 DARKEST, LIGHTEST = -3.0, 0.25  # stops
 SMALLEST, LARGEST = 0.21, 0.52  # face
 FILTERS = ("faded", "low_contrast", "washed_out", "black_and_white")
-BACKGROUNDS = ("brick.png", "coffee.png", "grass.png", "gravel.png", "moon.png", "motorcycle_left.png", "rocket.jpg",
-               "hubble_deep_field.jpg", "gradient", "clouds")
+BACKGROUNDS = (
+    "brick.png",
+    "coffee.png",
+    "grass.png",
+    "gravel.png",
+    "moon.png",
+    "motorcycle_left.png",
+    "rocket.jpg",
+    "hubble_deep_field.jpg",
+    "gradient",
+    "clouds",
+)
 
 # Planted trouble: share of the rows, except for the two kinds that strike whole users (share of the users).
-TROUBLE = {"no_face": 0.04, "broken": 0.004, "same_image": 0.004, "same_id": 0.003, "no_likes": 0.005,
-           "bad_date": 0.004, "too_young": 0.02, "many_tags": 0.006, "few_followers": 0.02, "many_followers": 0.01}
+TROUBLE = {
+    "no_face": 0.04,
+    "broken": 0.004,
+    "same_image": 0.004,
+    "same_id": 0.003,
+    "no_likes": 0.005,
+    "bad_date": 0.004,
+    "too_young": 0.02,
+    "many_tags": 0.006,
+    "few_followers": 0.02,
+    "many_followers": 0.01,
+}
 DAMAGE = ("truncated", "empty", "text")  # to broken files, in turn
 FOLLOWERS = (150, 30_000)  # of ordinary users; troubled ones lie far outside
-WORDS = ("me", "happy", "love", "smile", "summer", "beach", "friends", "family", "gym", "weekend", "mood", "style",
-         "travel", "sun", "sunday", "work", "school", "city", "night", "party", "coffee", "music", "cute", "fun",
-         "life", "nofilter", "instagood", "photooftheday", "fashion", "red", "blue", "makeup", "hair")
+WORDS = (
+    "me",
+    "happy",
+    "love",
+    "smile",
+    "summer",
+    "beach",
+    "friends",
+    "family",
+    "gym",
+    "weekend",
+    "mood",
+    "style",
+    "travel",
+    "sun",
+    "sunday",
+    "work",
+    "school",
+    "city",
+    "night",
+    "party",
+    "coffee",
+    "music",
+    "cute",
+    "fun",
+    "life",
+    "nofilter",
+    "instagood",
+    "photooftheday",
+    "fashion",
+    "red",
+    "blue",
+    "makeup",
+    "hair",
+)
 
 # ---------------------------------------------------------------- what is posted by whom
 
@@ -60,16 +112,34 @@ def draw_plan(users: int, rng: np.random.Generator) -> tuple[pl.DataFrame, pl.Da
     damage = np.full(rows, None, object)
     damage[kind == "broken"] = np.resize(DAMAGE, (kind == "broken").sum())
     same_as = pl.Series(_same_as(rows, copies, names[originals]), dtype=pl.String)
-    truth = pl.DataFrame({"id": names, "kind": kind.astype(str), "same_as": same_as,
-                          "damage": pl.Series(damage.tolist(), dtype=pl.String),
-                          **{name: list(column) if name == "others" else column for name, column in looks.items()},
-                          "quality": quality, "reach": reach, "p_good": p_good}, strict=False)
+    truth = pl.DataFrame(
+        {
+            "id": names,
+            "kind": kind.astype(str),
+            "same_as": same_as,
+            "damage": pl.Series(damage.tolist(), dtype=pl.String),
+            **{name: list(column) if name == "others" else column for name, column in looks.items()},
+            "quality": quality,
+            "reach": reach,
+            "p_good": p_good,
+        },
+        strict=False,
+    )
     truth = truth.with_columns(  # a picture without a person has no planted attributes
         pl.when(pl.col("kind") != "no_face").then(pl.col(name)).alias(name)
-        for name in ("face", "heads", "x", "y", "tilt", "mirror", "suit", "background", "quality", "p_good"))
-    posts = pl.DataFrame({
-        "id": names, "path": [name + ".jpg" for name in names], "user": [f"u{number:05d}" for number in user],
-        "followers": followers[user], "likes": likes, "tags": _tags(tags, rng), "posted_at": _dates(kind, rng)})
+        for name in ("face", "heads", "x", "y", "tilt", "mirror", "suit", "background", "quality", "p_good")
+    )
+    posts = pl.DataFrame(
+        {
+            "id": names,
+            "path": [name + ".jpg" for name in names],
+            "user": [f"u{number:05d}" for number in user],
+            "followers": followers[user],
+            "likes": likes,
+            "tags": _tags(tags, rng),
+            "posted_at": _dates(kind, rng),
+        }
+    )
     posts = posts.with_columns(likes=pl.when(pl.Series(kind.astype(str)) != "no_likes").then(pl.col("likes")))
     again = rng.choice(np.flatnonzero(kind == "selfie"), _how_many("same_id", (kind == "selfie").sum()), replace=False)
     posts = pl.concat([posts, posts[np.sort(again)]])
@@ -101,11 +171,17 @@ def _draw_looks(rows: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
         "heads": np.where(group, rng.integers(2, 5, rows), 1),
         "border": np.where(rng.random(rows) < 0.25, rng.uniform(0.095, 0.125, rows), 0.0),
         "filter": np.where(rng.random(rows) < 0.4, rng.choice(FILTERS, rows), "none"),
-        "width": np.rint(side * aspect).astype(int), "height": np.rint(side / aspect).astype(int),
-        "x": rng.uniform(-1, 1, rows), "y": rng.uniform(-1, 1, rows),
-        "tilt": np.clip(rng.normal(0, 5, rows), -10, 10), "mirror": rng.random(rows) < 0.5,
-        "suit": rng.integers(0, SUITS, rows), "warmth": rng.normal(0, 0.06, rows),
-        "background": rng.choice(BACKGROUNDS, rows), "others": np.empty(rows, object)}
+        "width": np.rint(side * aspect).astype(int),
+        "height": np.rint(side / aspect).astype(int),
+        "x": rng.uniform(-1, 1, rows),
+        "y": rng.uniform(-1, 1, rows),
+        "tilt": np.clip(rng.normal(0, 5, rows), -10, 10),
+        "mirror": rng.random(rows) < 0.5,
+        "suit": rng.integers(0, SUITS, rows),
+        "warmth": rng.normal(0, 0.06, rows),
+        "background": rng.choice(BACKGROUNDS, rows),
+        "others": np.empty(rows, object),
+    }
     for row in range(rows):
         _place(looks, row, rng)
     return looks
@@ -133,9 +209,17 @@ def _place(looks: dict[str, np.ndarray], row: int, rng: np.random.Generator) -> 
             share = max(share, 0.11 / wide)
         if share * wide > 0.1:
             centre = min(0.9 - share * wide / 2, max(0.1 + share * wide / 2, edge[toward] + toward * share * wide / 2))
-            others.append([centre, y + rng.uniform(-0.3, 0.15) * high, share * looks["face"][row],
-                           np.clip(rng.normal(0, 5), -10, 10), rng.integers(0, 2), rng.integers(0, SUITS),
-                           rng.uniform(0.85, 1.05)])
+            others.append(
+                [
+                    centre,
+                    y + rng.uniform(-0.3, 0.15) * high,
+                    share * looks["face"][row],
+                    np.clip(rng.normal(0, 5), -10, 10),
+                    rng.integers(0, 2),
+                    rng.integers(0, SUITS),
+                    rng.uniform(0.85, 1.05),
+                ]
+            )
             edge[toward] = centre + toward * HAIR * share * wide
         toward = -toward
     looks["x"][row], looks["y"][row], looks["heads"][row] = x, y, 1 + len(others)
@@ -155,8 +239,10 @@ def _log_normal(rng: np.random.Generator, rows: int, median: float, sigma: float
 
 def _tags(count: np.ndarray, rng: np.random.Generator) -> list[str]:
     words = np.array(WORDS)
-    return [" ".join(["selfie", *(rng.choice(words, number - 1, replace=number > len(words)) if number > 1 else ())])
-            for number in count.tolist()]
+    return [
+        " ".join(["selfie", *(rng.choice(words, number - 1, replace=number > len(words)) if number > 1 else ())])
+        for number in count.tolist()
+    ]
 
 
 def _dates(kind: np.ndarray, rng: np.random.Generator) -> list[str]:
@@ -167,6 +253,7 @@ def _dates(kind: np.ndarray, rng: np.random.Generator) -> list[str]:
     for number, row in enumerate(np.flatnonzero(kind == "bad_date")):
         dates[row] = wrong[number % len(wrong)]
     return dates
+
 
 # ---------------------------------------------------------------- pictures
 

@@ -16,13 +16,69 @@ FACELESS = ("chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg", "m
 FACE_CENTRE, FACE_SIDE = (225.0, 115.0), 100.0  # where the LBP cascade of scikit-image sees the portrait's face
 # Outline (x, y) of the portrait's head and shoulders, without the helmet under her arm: traced once with GrabCut.
 OUTLINE = (
-    (196, 26), (156, 58), (153, 68), (154, 92), (157, 104), (169, 117), (174, 128), (181, 133), (182, 147),
-    (153, 151), (140, 158), (131, 167), (121, 183), (122, 201), (113, 204), (90, 227), (76, 235), (65, 246),
-    (46, 278), (40, 294), (39, 306), (34, 315), (26, 342), (25, 374), (19, 390), (20, 419), (24, 432), (23, 460),
-    (25, 478), (29, 493), (37, 502), (39, 511), (392, 511), (386, 440), (374, 385), (362, 346), (360, 328),
-    (357, 323), (356, 302), (352, 286), (347, 282), (340, 262), (319, 243), (303, 233), (291, 199), (273, 178),
-    (257, 166), (257, 160), (264, 149), (266, 139), (275, 134), (290, 117), (299, 96), (299, 72), (296, 66),
-    (296, 58), (288, 43), (276, 31), (248, 18), (227, 16), (213, 21), (205, 21))
+    (196, 26),
+    (156, 58),
+    (153, 68),
+    (154, 92),
+    (157, 104),
+    (169, 117),
+    (174, 128),
+    (181, 133),
+    (182, 147),
+    (153, 151),
+    (140, 158),
+    (131, 167),
+    (121, 183),
+    (122, 201),
+    (113, 204),
+    (90, 227),
+    (76, 235),
+    (65, 246),
+    (46, 278),
+    (40, 294),
+    (39, 306),
+    (34, 315),
+    (26, 342),
+    (25, 374),
+    (19, 390),
+    (20, 419),
+    (24, 432),
+    (23, 460),
+    (25, 478),
+    (29, 493),
+    (37, 502),
+    (39, 511),
+    (392, 511),
+    (386, 440),
+    (374, 385),
+    (362, 346),
+    (360, 328),
+    (357, 323),
+    (356, 302),
+    (352, 286),
+    (347, 282),
+    (340, 262),
+    (319, 243),
+    (303, 233),
+    (291, 199),
+    (273, 178),
+    (257, 166),
+    (257, 160),
+    (264, 149),
+    (266, 139),
+    (275, 134),
+    (290, 117),
+    (299, 96),
+    (299, 72),
+    (296, 66),
+    (296, 58),
+    (288, 43),
+    (276, 31),
+    (248, 18),
+    (227, 16),
+    (213, 21),
+    (205, 21),
+)
 
 
 def _picture(name: str) -> np.ndarray:
@@ -88,8 +144,9 @@ def _backdrop(name: str, width: int, height: int, rng: np.random.Generator) -> n
     """H x W x 3 float32 BGR: part of a bundled picture, or soft colours, blurred and evened out in brightness."""
     if name in ("gradient", "clouds"):
         cells = 2 if name == "gradient" else 6
-        scene = cv2.resize(rng.uniform(40, 215, (cells, cells, 3)).astype(np.float32), (width, height),
-                           interpolation=cv2.INTER_CUBIC)
+        scene = cv2.resize(
+            rng.uniform(40, 215, (cells, cells, 3)).astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC
+        )
     else:
         scene = _part(scene(name), width, height, rng.uniform(0.55, 1.0), rng).astype(np.float32)
         scene *= rng.uniform(0.75, 1.25, 3).astype(np.float32)
@@ -105,12 +162,16 @@ def _part(scene: np.ndarray, width: int, height: int, share: float, rng: np.rand
     scale = share * min(columns / width, rows / height)
     wide, high = max(2, round(width * scale)), max(2, round(height * scale))
     left, top = rng.integers(0, columns - wide + 1), rng.integers(0, rows - high + 1)
-    return cv2.resize(scene[top:top + high, left:left + wide], (width, height),
-                      interpolation=cv2.INTER_AREA if scale > 1 else cv2.INTER_LINEAR)
+    return cv2.resize(
+        scene[top : top + high, left : left + wide],
+        (width, height),
+        interpolation=cv2.INTER_AREA if scale > 1 else cv2.INTER_LINEAR,
+    )
 
 
-def _paste(canvas: np.ndarray, x: float, y: float, face: float, tilt: float, mirror: float, suit: float,
-           gain: float) -> np.ndarray:
+def _paste(
+    canvas: np.ndarray, x: float, y: float, face: float, tilt: float, mirror: float, suit: float, gain: float
+) -> np.ndarray:
     """Set a person into the canvas (H x W x 3 float32): face centre x, y and side in pixels, tilt in degrees."""
     scale = face / FACE_SIDE
     half = int(scale < 0.6)  # which sprite: a large reduction by interpolation would alias
@@ -149,7 +210,7 @@ def _light(picture: np.ndarray, stops: float, rng: np.random.Generator) -> np.nd
     """Expose by `stops` (of light: values go with its 1/2.2 power); what a camera lacks in light it adds in noise."""
     height, width = picture.shape[:2]
     top, left = rng.integers(0, 512 - height + 1), rng.integers(0, 512 - width + 1)
-    grain = _noise()[top:top + height, left:left + width]
+    grain = _noise()[top : top + height, left : left + width]
     return np.clip(picture * np.float32(2 ** (stops / 2.2)) + grain * np.float32(1.5 + 3.0 * max(0.0, -stops)), 0, 255)
 
 
@@ -177,8 +238,9 @@ def random_crop(scene: np.ndarray, rng: np.random.Generator, size: int = 256) ->
     flip = rng.choice((-1, 1))
     matrix = np.array([[a * flip, -b, 0], [b * flip, a, 0]])  # from the crop to the scene
     matrix[:, 2] = centre - matrix[:, :2] @ (size / 2, size / 2)
-    window = cv2.warpAffine(scene, matrix, (size, size), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-                            borderMode=cv2.BORDER_REFLECT).astype(np.float32)
+    window = cv2.warpAffine(
+        scene, matrix, (size, size), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REFLECT
+    ).astype(np.float32)
     if rng.random() < 0.3:
         window = np.repeat(cv2.cvtColor(window, cv2.COLOR_BGR2GRAY)[..., None], 3, axis=2)
     window = window * rng.uniform(0.5, 1.15) * rng.uniform(0.8, 1.2, 3).astype(np.float32) + rng.uniform(-15, 25)

@@ -15,5 +15,10 @@ RATE, TAG_BONUS = 0.2, 0.02
 
 
 def planted_quality(looks: dict[str, np.ndarray]) -> np.ndarray:
-    return (LIGHT * looks["stops"] - HEAD * np.log2(looks["face"] / BEST_FACE) ** 2 - GROUP * (looks["heads"] > 1)
-            + BORDER * (looks["border"] > 0) + FILTER * (looks["filter"] != "none"))
+    return (
+        LIGHT * looks["stops"]
+        - HEAD * np.log2(looks["face"] / BEST_FACE) ** 2
+        - GROUP * (looks["heads"] > 1)
+        + BORDER * (looks["border"] > 0)
+        + FILTER * (looks["filter"] != "none")
+    )
