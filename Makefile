@@ -1,120 +1,176 @@
 # The front door. Every job is a target; the work is done by docker/*.sh (Caffe) and tools/*.py (everything else).
-# `make help` lists the targets and their variables.
+# `make help` prints the targets (their lines' ##) and the variables (the lines that begin with #:).
+#
+# setup, demo, test, caffe and caffe-test build what they need. Every other target uses what is there, and says what to run
+# where nothing is: using never fetches a compiler, and never turns a build for CPUs into one for GPUs.
 
-PYTHON   ?= /usr/bin/python3
-VENV     := .venv
-PY       := $(VENV)/bin/python
-
+#: Of the data and the run (with their defaults):
+#:   VARIANT=vgg16             the net: a folder of prototxt/; for weights also mtcnn
+#:   RUN=runs/VARIANT          the run folder. score, eval, report and compare take the newest finished run if neither
+#:                             RUN nor VARIANT is given
+#:   MANIFEST=data/manifest.csv
+#:                             the table of posts
+#:   IMAGES=data/images        the pictures; score: a file or a folder
+#:   LABELS=data/labels.csv    the labels
+#:   LMDB=data/lmdb            the databases
+#:   SEED=2015                 label, lmdb: of everything that is drawn at random
+#:   JOBS=(all cores)          processes, and compilers, at a time
 VARIANT  ?= vgg16
+RUN      ?= runs/$(VARIANT)
 MANIFEST ?= data/manifest.csv
 IMAGES   ?= data/images
 LABELS   ?= data/labels.csv
 LMDB     ?= data/lmdb
-ABLATION ?= demo
-RUN      ?= runs/$(VARIANT)
 SEED     ?= 2015
 JOBS     ?= $(shell nproc)
+
+#: Of the training:
+#:   GPU=0                     train and score on that GPU (0,1: train on both); needs a Caffe for GPUs: make caffe CUDA=13
+#:   EPOCHS=3                  train, ablation: epochs, that is how often each training selfie is seen (sets max_iter)
+#:   BATCH=16                  train: selfies per iteration on each GPU (GPU=0,1: 32 per iteration)
+#:   WEIGHTS=file              train: another caffemodel to start from (none: random weights)
+#:   SOLVER=file               train: another solver
+#:   REPLACE=1                 train: remove an older run of that name first
+#:   RESUME=1                  train: go on from the newest snapshot of RUN, with the data and options of its start (so the
+#:                             same line with RESUME=1 added does it)
+#: Of other targets:
+#:   CROPS='a.jpg b.jpg'       report: pictures to find the best crops of
+#:   ABLATION=demo             ablation: the net: demo, squeezenet or vgg16
+#:   QUICK=1                   bench, bench-gpu: fewer and smaller measurements
+#:   TORCH=python              bench-gpu: a Python that has PyTorch
+#:   LABEL_FLAGS, FACE_FLAGS, LMDB_FLAGS, TRAIN_FLAGS, GRID_FLAGS, MAP_FLAGS
+#:                             more options for the command behind the target
+ABLATION ?= demo
+
+#: Of the set-up:
+#:   CUDA=13                   caffe: build for GPUs, with that toolkit; 11.8 for the K40 and its time; 0: for CPUs again
+#:   ARCH='80 90'              caffe: for GPUs of these architectures (default: this machine's, or else 90; CUDA=11.8: 35)
+#:   CUDNN=0                   caffe: without cuDNN
+#:   NCCL=1                    caffe: with NCCL, for training on several GPUs
+#:                             CUDA, ARCH, CUDNN and NCCL hold until they are asked for otherwise
+#:   CAFFE_TARBALL=file        Caffe's source, where it cannot be downloaded
+#:   SELFIE_MIRROR=folder      where to look for weights and the published figures before downloading them
+#:   PYTHON=/usr/bin/python3   the Python that .venv is made with: Debian's
+#:   PREBUILT=1                all is set up already, elsewhere (in the images of docker/)
+PYTHON   ?= /usr/bin/python3
+VENV     := .venv
+PY       := $(VENV)/bin/python
+CAFFE    := build/caffe/bin/caffe
+
 export JOBS
+# Messages of the commands speak of make's variables (RESUME=1), not of their own options (--resume).
+export SELFIE_MAKE := 1
 # Huge pages behind large values, also where the system gives them on request only: nets are 5 to 10 % faster there.
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
-# Only what was set on the command line or in the environment becomes a flag.
-train_flags = $(if $(GPU),--gpu $(GPU)) $(if $(RESUME),--resume) $(if $(REPLACE),--replace) $(if $(EPOCHS),--epochs $(EPOCHS)) \
-              $(if $(BATCH),--batch $(BATCH)) $(if $(SOLVER),--solver $(SOLVER)) $(if $(WEIGHTS),--weights $(WEIGHTS)) $(TRAIN_FLAGS)
-one_gpu     = $(if $(GPU),--gpu $(firstword $(subst $(comma), ,$(GPU))))
 comma       := ,
+# Only what was set on the command line or in the environment becomes an option.
+given        = $(filter command environment,$(firstword $(origin $(1))))
+one_gpu      = $(if $(GPU),--gpu $(firstword $(subst $(comma), ,$(GPU))))
+run          = $(if $(and $(RUN),$(call given,RUN)$(call given,VARIANT)),--run $(RUN))
+start_flags  = --lmdb $(LMDB) $(if $(REPLACE),--replace) $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(BATCH),--batch $(BATCH)) \
+               $(if $(SOLVER),--solver $(SOLVER)) $(if $(WEIGHTS),--weights $(WEIGHTS)) $(TRAIN_FLAGS)
+# A run that is resumed knows its variant.
+variant      = $(if $(and $(RESUME),$(call given,RUN)),,--variant $(VARIANT))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup system caffe caffe-test weights label faces lmdb train eval report score compare ablation \
-        reach demo figures-run prototxt test bench bench-gpu gpu-bundle lint clean distclean
+.PHONY: help setup system caffe caffe-test ready ready-python weights faces label lmdb train eval report compare ablation \
+        score demo figures-run reach prototxt test lint bench bench-gpu gpu-bundle clean distclean
 
-help: ## list the targets
-	@echo "The selfie experiment of 2015 on real Caffe. On a fresh Debian 12:  make demo"
+help: ## list the targets and the variables
+	@echo "Karpathy's selfie experiment of 2015 on real Caffe. On a fresh Debian 12:  make demo"
 	@echo
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-20s %s\n", $$1, $$2}'
 	@echo
-	@echo "Variables (now): VARIANT=$(VARIANT) MANIFEST=$(MANIFEST) IMAGES=$(IMAGES) LABELS=$(LABELS)"
-	@echo "  LMDB=$(LMDB) RUN=$(RUN) SEED=$(SEED) JOBS=$(JOBS) PYTHON=$(PYTHON)"
-	@echo "  GPU=0            train and score on that GPU (0,1: train on both); makes Caffe a GPU build if it is none"
-	@echo "  CUDA=13          caffe: build for GPUs, with that toolkit; 11.8 for the K40 and its time; 0: for CPUs again"
-	@echo "  ARCH='80 90'     caffe: for GPUs of these architectures (without: this machine's, or else 90; CUDA=11.8: 35)"
-	@echo "  CUDNN=0 NCCL=1   caffe: without cuDNN; with NCCL, for several GPUs. These four hold until asked for otherwise"
-	@echo "  BATCH=16         train: pictures per pass on each GPU (GPU=0,1 reads two batches for a step)"
-	@echo "  RESUME=1         train: go on from the newest snapshot"
-	@echo "  REPLACE=1        train: remove an older run of that name first"
-	@echo "  EPOCHS=3         train: passes over the training selfies (sets max_iter)"
-	@echo "  WEIGHTS=file     train: another caffemodel to start from ('none': from scratch)"
-	@echo "  SOLVER=file      train: another solver"
-	@echo "  CROPS='a.jpg b'  report: pictures to find the best crops of"
-	@echo "  LABEL_FLAGS, FACE_FLAGS, LMDB_FLAGS, TRAIN_FLAGS, GRID_FLAGS, MAP_FLAGS    more flags for the command behind a target"
-	@echo "  SELFIE_MIRROR=dir      look for downloads (weights, published figures) here first"
-	@echo "  CAFFE_TARBALL=file     Caffe's source, where it cannot be downloaded"
+	@echo "Variables, after the target (make train EPOCHS=3):"
+	@sed -n 's/^#: //p' Makefile
+
+# --- set-up -------------------------------------------------------------------------------------------------------
 
 # In the images of docker/ all is there, and nobody could install more.
-setup: $(if $(PREBUILT),,system $(VENV)/.installed caffe) ## install system packages, .venv and Caffe (does only what is missing)
+setup: $(if $(PREBUILT),,caffe) ## install Debian packages (root or sudo), .venv and Caffe: what is missing
 
-system:
+what_setup_takes = "Setting up: about 6 minutes on two cores, and 3 GB of disk (Debian packages 1.9, .venv 0.9, Caffe 0.1)"
+
+have_python = $(or $(PREBUILT),$(wildcard $(PY)))
+have_caffe  = $(or $(PREBUILT),$(wildcard $(CAFFE)))
+
+system: ## the first part of setup: Debian packages that are missing (root or sudo)
+	@$(if $(and $(have_python),$(have_caffe)),,echo $(what_setup_takes))
 	@docker/setup_system.sh
 
-$(VENV)/.installed: requirements.txt requirements-map.txt requirements-dev.txt pyproject.toml | system
+# Made anew for another release of Debian, whose Python is another one.
+installed := $(VENV)/.installed-$(notdir $(realpath $(PYTHON)))
+
+$(installed): requirements.txt requirements-map.txt requirements-dev.txt pyproject.toml | system
+	@echo "Installing Python packages into $(VENV)"
 	@$(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
-	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
-	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
-caffe: $(VENV)/.installed ## build Caffe from its pinned source with our patches into build/
+caffe: $(installed) ## build Caffe from its pinned source with our patches into build/, for CPUs or (CUDA=13) GPUs
 	@docker/build_caffe.sh caffe
 
 caffe-test: caffe ## build and run upstream's own tests of Caffe and pycaffe
 	@docker/build_caffe.sh test
 
-weights: setup ## fetch pretrained weights: VARIANT=vgg16, vgg_face, squeezenet or mtcnn
+# What every target asks for that only uses the set-up. The error is make's own, so that it is the only line.
+ready: ready-python
+	@$(if $(have_caffe),,$(error Caffe is not built here: run 'make setup'))
+
+ready-python:
+	@$(if $(have_python),,$(error $(VENV) is not set up here: run 'make setup'))
+
+# --- the experiment -----------------------------------------------------------------------------------------------
+
+weights: | ready ## fetch the pretrained weights of VARIANT: vgg16, vgg_face, squeezenet, or mtcnn (which finds faces)
 	$(PY) tools/fetch_weights.py $(VARIANT)
 
-faces: setup ## keep the selfies with a face: MANIFEST -> data/with_faces.csv
+faces: | ready ## keep the selfies with a face: MANIFEST -> data/with_faces.csv
 	$(PY) tools/filter_faces.py --manifest $(MANIFEST) --images $(IMAGES) --out data/with_faces.csv --jobs $(JOBS) \
 	      $(FACE_FLAGS)
 
-label: setup ## label good and bad by likes, normalised by audience: MANIFEST -> LABELS
+label: | ready ## label good and bad by likes, normalised by audience: MANIFEST -> LABELS
 	$(PY) tools/label.py --manifest $(MANIFEST) --images $(IMAGES) --out $(LABELS) --seed $(SEED) $(LABEL_FLAGS)
 
-lmdb: setup ## build the train, val and test databases: LABELS, IMAGES -> LMDB
+lmdb: | ready ## build the train, val and test databases: LABELS, IMAGES -> LMDB
 	$(PY) tools/make_lmdb.py --labels $(LABELS) --images $(IMAGES) --out $(LMDB) --seed $(SEED) --jobs $(JOBS) \
 	      $(LMDB_FLAGS)
 
-train: setup ## finetune VARIANT on LMDB in RUN (GPU=0 RESUME=1 REPLACE=1 EPOCHS=n)
-	$(PY) tools/train.py --variant $(VARIANT) $(if $(RESUME),,--lmdb $(LMDB)) --run $(RUN) $(train_flags)
+train: | ready ## finetune VARIANT on LMDB in RUN; RESUME=1 goes on where it stopped
+	$(PY) tools/train.py $(variant) --run $(RUN) $(if $(GPU),--gpu $(GPU)) $(if $(RESUME),--resume,$(start_flags))
 
-eval: setup ## accuracy, AUC and plots of RUN on its test selfies
-	$(PY) tools/evaluate.py --run $(RUN) $(one_gpu)
+eval: | ready ## accuracy, AUC and plots of RUN on its test selfies
+	$(PY) tools/evaluate.py $(run) $(one_gpu)
 
-report: setup ## everything the post shows, as a page: grids, findings, crops, map, filters of RUN
-	$(PY) tools/evaluate.py --run $(RUN) $(one_gpu)
-	$(PY) tools/grids.py continuum --run $(RUN) $(GRID_FLAGS)
-	$(PY) tools/grids.py best --run $(RUN) $(GRID_FLAGS)
-	$(PY) tools/grids.py worst --run $(RUN) $(GRID_FLAGS)
-	$(PY) tools/grids.py posneg --run $(RUN)
-	$(PY) tools/findings.py --run $(RUN) $(if $(wildcard $(MANIFEST)),--manifest $(MANIFEST)) --jobs $(JOBS)
-	$(if $(CROPS),$(PY) pycaffe_scripts/crops.py --run $(RUN) $(one_gpu) $(CROPS))
-	$(PY) tools/tsne_map.py --run $(RUN) $(one_gpu) $(MAP_FLAGS)
-	$(PY) pycaffe_scripts/filters.py --run $(RUN) $(one_gpu)
-	$(PY) tools/report.py --run $(RUN)
+report: | ready ## evaluate RUN and show what the post shows, as one page: grids, findings, crops (CROPS), map, filters
+	$(PY) tools/evaluate.py $(run) $(one_gpu)
+	$(PY) tools/grids.py continuum $(run) $(GRID_FLAGS)
+	$(PY) tools/grids.py best $(run) $(GRID_FLAGS)
+	$(PY) tools/grids.py worst $(run) $(GRID_FLAGS)
+	$(PY) tools/grids.py posneg $(run)
+	$(PY) tools/findings.py $(run) $(if $(wildcard $(MANIFEST)),--manifest $(MANIFEST)) --jobs $(JOBS)
+	$(if $(CROPS),$(PY) pycaffe_scripts/crops.py $(run) $(one_gpu) $(CROPS))
+	$(PY) tools/tsne_map.py $(run) $(one_gpu) $(MAP_FLAGS)
+	$(PY) pycaffe_scripts/filters.py $(run) $(one_gpu)
+	$(PY) tools/report.py $(run)
 
-compare: setup ## hold RUN against the original: the published figures as a test set, the protocol
+compare: | ready ## hold RUN against the original: the published figures as a test set, the protocol
 	$(PY) tools/fetch_weights.py squeezenet
-	$(PY) tools/compare_paper.py --run $(RUN) --download $(one_gpu)
+	$(PY) tools/compare_paper.py $(run) --download $(one_gpu)
 
-ablation: setup ## the post's ablations of ABLATION=demo, squeezenet or vgg16: dropout, start weights, several seeds
+ablation: | ready ## the post's ablations of ABLATION: dropout, start weights, several seeds (EPOCHS, GPU)
 	$(PY) tools/ablations.py --net $(ABLATION) $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(GPU),--gpu $(GPU))
 
-score: setup ## score IMAGES (a file or a folder) with RUN, best first
-	$(PY) tools/score.py --run $(RUN) $(one_gpu) --sort $(IMAGES)
+score: | ready ## score IMAGES (a file or a folder) with RUN, best first
+	$(PY) tools/score.py $(run) $(one_gpu) --sort --lenient $(IMAGES)
 
-# --- the two real runs of the README ------------------------------------------------------------------------------
+# --- whole runs -----------------------------------------------------------------------------------------------------
 
 DEMO := data/demo
 
-demo: setup ## the whole job on a generated corpus: corpus, faces, labels, LMDB, training, evaluation, picture
+demo: setup ## set up, then the whole job on generated pictures, from faces and labels to the report (3 minutes)
 	$(PY) tools/demo_corpus.py --out $(DEMO)/pretraining --pretraining
 	$(PY) tools/make_lmdb.py --labels $(DEMO)/pretraining/labels.csv --images $(DEMO)/pretraining/images \
 	      --out $(DEMO)/pretraining-lmdb --raw --force
@@ -129,8 +185,9 @@ demo: setup ## the whole job on a generated corpus: corpus, faces, labels, LMDB,
 	$(MAKE) --no-print-directory report RUN=runs/demo MANIFEST=$(DEMO)/with_faces.csv \
 	      CROPS="$$(ls $(DEMO)/corpus/images/s*.jpg | head -6 | tr '\n' ' ')"
 	$(PY) tools/demo_corpus.py --out $(DEMO)/corpus --best $(DEMO)/labels.csv
+	@echo "Now open runs/demo/report/index.html"
 
-figures-run: setup ## SqueezeNet on the post's own published tiles (found in SELFIE_MIRROR, or downloaded)
+figures-run: | ready ## SqueezeNet on the post's own published tiles, from SELFIE_MIRROR or downloaded (5 minutes)
 	$(PY) tools/fetch_weights.py squeezenet
 	$(PY) tools/cut_figures.py --out data/figures
 	$(PY) tools/make_lmdb.py --labels data/figures/labels.csv --images data/figures/tiles --out data/figures/lmdb --raw \
@@ -141,34 +198,38 @@ figures-run: setup ## SqueezeNet on the post's own published tiles (found in SEL
 	$(MAKE) --no-print-directory report RUN=runs/figures MANIFEST= GRID_FLAGS="--rows 4 --columns 5" \
 	      MAP_FLAGS="--perplexity 15" CROPS="$$(ls $(VENV)/lib/python3*/site-packages/skimage/data/astronaut.png)"
 
-reach: setup ## order the published continuum by nets that saw only its best and worst: half an hour
+reach: | ready ## order the published continuum by nets that saw only its best and worst: half an hour
 	$(PY) tools/reach.py
 
 # --- for developers ------------------------------------------------------------------------------------------------
 
-prototxt: setup ## write the generated files of prototxt/ anew
+prototxt: | ready-python ## write the generated files of prototxt/ anew
 	$(PY) tools/make_prototxt.py
 
-test: setup ## run the tests (after all set-up)
-	$(PY) -m pytest
+# The tests call the commands by themselves, and expect their own words.
+test: setup ## set up, then run the tests
+	env --unset=SELFIE_MAKE $(PY) -m pytest
 
-bench: setup ## measure everything beside its peers: table, build/bench/bench.json (QUICK=1: minutes)
+lint: | ready-python ## ruff, mypy, the prototxts against their generator, the layers of the library (without Caffe)
+	$(PY) -m ruff check
+	$(PY) -m ruff format --check
+	$(PY) -m mypy
+	$(PY) tools/make_prototxt.py --check
+	$(PY) -m pytest -q tests/test_layers.py
+
+bench: | ready ## measure everything beside its peers: table, build/bench/bench.json (QUICK=1: minutes)
 	$(PY) tools/bench.py $(if $(QUICK),--quick)
 
-bench-gpu: setup ## measure a GPU build beside PyTorch on the same card (GPU=0, TORCH=a Python that has it)
+bench-gpu: | ready ## measure a GPU build beside PyTorch on the same card (GPU, TORCH, QUICK)
 	$(PY) tools/bench_gpu.py $(if $(GPU),--device $(firstword $(subst $(comma), ,$(GPU)))) $(if $(QUICK),--quick) \
 	      $(if $(TORCH),--torch $(TORCH))
 
-gpu-bundle: setup ## pack a GPU build for a machine that has CUDA and PyTorch, in parts of 60 MiB: build/gpu-bundle
+gpu-bundle: | ready ## pack a GPU build for a machine that has CUDA and PyTorch, in parts of 60 MiB: build/gpu-bundle
 	$(PY) tools/gpu_bundle.py
-
-lint: $(VENV)/.installed ## ruff, and the generated prototxts against their generator
-	$(VENV)/bin/ruff check
-	$(PY) tools/make_prototxt.py --check
 
 clean: ## remove caches; keep .venv, build, data, weights and runs
 	find . -name __pycache__ -not -path './.venv/*' -not -path './build/*' -prune -exec rm -r {} +
-	rm -rf .pytest_cache .ruff_cache
+	rm -rf .pytest_cache .ruff_cache .mypy_cache
 
 distclean: clean ## remove .venv and build as well; data, weights and runs are yours and stay
 	rm -rf .venv build tools/*.egg-info

@@ -3,54 +3,63 @@
 #
 #   setup_system.sh          what it takes to build and use: packages.txt, with CUDA=11.8 also packages-cuda-11.8.txt
 #   setup_system.sh run      what it takes to use a finished build: packages-run.txt
+#   setup_system.sh test     what the tests can use beside: packages-test.txt
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-case ${1:-build} in
+kind=${1:-build}
+case $kind in
     build) lists=("$here/packages.txt") ;;
-    run) lists=("$here/packages-run.txt") ;;
-    *) echo "usage: setup_system.sh [build|run]" >&2 && exit 1 ;;
+    run | test) lists=("$here/packages-$kind.txt") ;;
+    *) echo "usage: setup_system.sh [build|run|test]" >&2 && exit 1 ;;
 esac
 more=$here/packages-cuda-${CUDA:-none}.txt
-if [ "${1:-build}" = build ] && [ -f "$more" ]; then lists+=("$more"); fi
+if [ "$kind" = build ] && [ -f "$more" ]; then lists+=("$more"); fi
 
 die() {
     echo "setup_system.sh: $*" >&2
     exit 1
 }
 
-# Names in the lists that dpkg does not report as installed.
-missing_packages() {
+# Set missing to the names in the lists that dpkg does not report as installed.
+find_missing() {
     local wanted installed
-    wanted=$(sed 's/#.*//' "${lists[@]}" | tr -s ' \t' '\n' | sed '/^$/d' | sort -u)
+    mapfile -t wanted < <(sed 's/#.*//' "${lists[@]}" | tr -s ' \t' '\n' | sed '/^$/d' | sort -u)
     # dpkg-query fails when it knows nothing of a package: exactly what is asked here.
-    installed=$(dpkg-query -W -f '${db:Status-Status} ${Package}\n' $wanted 2>/dev/null |
+    installed=$(dpkg-query -W -f '${db:Status-Status} ${Package}\n' "${wanted[@]}" 2>/dev/null |
         sed -n 's/^installed //p' | sort -u || true)
-    comm -23 <(echo "$wanted") <(echo "$installed")
+    mapfile -t missing < <(comm -23 <(printf '%s\n' "${wanted[@]}") <(echo "$installed"))
 }
 
-command -v dpkg-query >/dev/null && command -v apt-get >/dev/null ||
-    die "no apt here: install the equivalents of ${lists[*]} yourself (this is made for Debian 12)"
+# Run apt-get $@ as root, without a word unless it fails.
+apt() {
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -o Dpkg::Use-Pty=0 "$@" >"$log" 2>&1 ||
+        { tail -n 30 "$log" >&2 && return 1; }
+}
 
-missing=$(missing_packages | tr '\n' ' ')
-[ -n "$missing" ] || exit 0
+if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
+    die "no apt here: install the equivalents of ${lists[*]} yourself (this is made for Debian 12)"
+fi
+find_missing
+[ ${#missing[@]} -gt 0 ] || exit 0
 
 as_root=()
 if [ "$(id -u)" != 0 ]; then
-    command -v sudo >/dev/null || die "no root and no sudo; ask an administrator for: apt-get install $missing"
+    command -v sudo >/dev/null || die "no root and no sudo; ask an administrator for: apt-get install ${missing[*]}"
     as_root=(sudo)
 fi
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+
 # A certificate bundle that is there without its package was put there by hand (for a company's proxy, say). The package
 # would replace it; from here the package takes it over.
 bundle=/etc/ssl/certs/ca-certificates.crt
-if [ -s $bundle ] && [[ " $missing" == *" ca-certificates "* ]]; then
+if [ -s $bundle ] && [[ " ${missing[*]} " == *" ca-certificates "* ]]; then
     "${as_root[@]}" install -D -m 644 $bundle /usr/local/share/ca-certificates/present-before-setup.crt
 fi
-apt=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -o Dpkg::Use-Pty=0)
 
-echo "Installing Debian packages: $missing"
-"${apt[@]}" update || die "apt-get update failed (see above): is the package archive reachable?"
-"${apt[@]}" install -y --no-install-recommends $missing ||
-    die "apt-get could not install (see above): $missing"
-still=$(missing_packages | tr '\n' ' ')
-[ -z "$still" ] || die "still missing after apt-get install: $still"
+echo "Installing Debian packages: ${missing[*]}"
+apt update || die "apt-get update failed (see above): is the package archive reachable?"
+apt install -y --no-install-recommends "${missing[@]}" || die "apt-get could not install (see above): ${missing[*]}"
+find_missing
+[ ${#missing[@]} = 0 ] || die "still missing after apt-get install: ${missing[*]}"

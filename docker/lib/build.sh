@@ -1,0 +1,89 @@
+# shellcheck shell=bash
+# Configure, compile, install.
+
+cmake_options=(
+    -DBLAS=Open
+    -DUSE_LEVELDB=OFF
+    -DBUILD_docs=OFF
+    -Dpython_version=3
+)
+
+build_caffe() {
+    local wanted problem
+    wanted=$(fingerprint)
+    problem=$(load_problem)
+    if [ -n "$problem" ]; then
+        # Whatever was compiled against the libraries of before is of no use beside those of now.
+        echo "The Caffe in $binary does not work here any more ($problem): building it anew"
+        rm -rf "$binary"
+    elif up_to_date "$wanted"; then
+        echo "Caffe is up to date"
+        return
+    fi
+    check_tools
+    rm -f "$stamp"
+    if [ -n "$cuda" ]; then
+        fetch_cuda
+        cuda_options
+    else
+        cmake_options+=(-DCPU_ONLY=ON)
+    fi
+    fetch_source
+    prepare_source
+    configure
+    echo "Building Caffe ($flavour) with $jobs jobs: some minutes"
+    compile build.log || die "the build failed (see above)"
+    remember_build
+    install_caffe
+    echo "$wanted" >"$stamp"
+    echo "Caffe is in $build/caffe"
+}
+
+configure() {
+    # A build folder that was moved, or made for another source tree, cannot be used.
+    if [ -f "$binary/CMakeCache.txt" ] && ! grep -qxF "CMAKE_HOME_DIRECTORY:INTERNAL=$source" "$binary/CMakeCache.txt"; then
+        rm -rf "$binary"
+    fi
+    mkdir -p "$binary"
+    local include library
+    include=$(python_value 'sysconfig.get_path("include")')
+    library=$(python_value 'sysconfig.get_config_var("LIBDIR") + "/" + sysconfig.get_config_var("LDLIBRARY")')
+    [ -f "$include/Python.h" ] || die "no Python.h in $include: run docker/setup_system.sh (python3-dev)"
+    # Python is named outright: another one may come first on PATH, and Boost.Python is made for Debian's.
+    cmake -S "$source" -B "$binary" -G Ninja -DCMAKE_BUILD_TYPE=Release -DCMAKE_INSTALL_PREFIX="$prefix" \
+        -DPYTHON_EXECUTABLE="$venv/bin/python" -DPYTHON_INCLUDE_DIR="$include" -DPYTHON_LIBRARY="$library" \
+        "${cmake_options[@]}" >"$binary/configure.log" 2>&1 ||
+        { rm -rf "$binary"/CMake{Cache.txt,Files} && die "cmake failed: $binary/configure.log"; }
+    # CMake only mentions it when it leaves pycaffe out.
+    if grep -q 'Python interface is disabled' "$binary/configure.log"; then
+        die "no Boost.Python or numpy for $venv/bin/python: $binary/configure.log"
+    fi
+}
+
+python_value() {
+    "$venv/bin/python" -c "import sysconfig; print($1)"
+}
+
+# Let ninja make the targets $2...: progress in one line of a terminal; elsewhere silence, a log ($1) and, when it failed,
+# that log's end.
+compile() {
+    local log=$binary/$1
+    if [ -t 1 ]; then
+        ninja -C "$binary" -j "$jobs" "${@:2}"
+    else
+        ninja -C "$binary" -j "$jobs" "${@:2}" >"$log" 2>&1 || { tail -n 30 "$log" && return 1; }
+    fi
+}
+
+# Install beside, then swap: a Caffe that is running keeps its files, and nothing stale stays.
+install_caffe() {
+    local stage=$binary/stage
+    rm -rf "$stage"
+    DESTDIR=$stage cmake --install "$binary" >"$binary/install.log" 2>&1 || die "install failed: $binary/install.log"
+    rm -rf "$prefix"
+    mv "$stage$prefix" "$prefix"
+    rm -rf "$stage"
+    ln -sfn "caffe-$flavour/install" "$build/caffe"
+    echo "$build/caffe/python" >"$(pth_file)"
+    "$venv/bin/python" -c 'import caffe' || die "built, but 'import caffe' fails in $venv (see above)"
+}

