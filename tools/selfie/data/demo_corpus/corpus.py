@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Callable
 
 import cv2
 import numpy as np
@@ -14,36 +15,18 @@ from tqdm import tqdm
 from selfie.common import parallel, paths
 from selfie.common.errors import SelfieError
 from selfie.data.demo_corpus.plan import TROUBLE, draw_plan
-from selfie.data.demo_corpus.render import random_crop, render, scene
+from selfie.data.demo_corpus.render import bundled, random_crop, render
 from selfie.data.demo_corpus.rules import AS_OF, BORDER, FILTER, GROUP, HEAD, LIGHT, NOISE
 
-CLASSES = (
-    "brick.png",
-    "cell.png",
-    "chelsea.png",
-    "clock_motion.png",
-    "coffee.png",
-    "coins.png",
-    "color.png",
-    "grass.png",
-    "gravel.png",
-    "horse.png",
-    "hubble_deep_field.jpg",
-    "ihc.png",
-    "logo.png",
-    "microaneurysms.png",
-    "moon.png",
-    "motorcycle_left.png",
-    "page.png",
-    "phantom.png",
-    "retina.jpg",
-    "rocket.jpg",
-    "text.png",
-)  # all but people: pretraining must not have seen the face
+# All pictures of the wheel but people: pretraining must not see the face.
+_CLASSES = """
+    brick.png cell.png chelsea.png clock_motion.png coffee.png coins.png color.png grass.png gravel.png horse.png
+    hubble_deep_field.jpg ihc.png logo.png microaneurysms.png moon.png motorcycle_left.png page.png phantom.png
+    retina.jpg rocket.jpg text.png
+"""
+CLASSES = tuple(_CLASSES.split())
 
-MARKER = "planted.json"  # what was planted; its presence says that a folder is an earlier output of this module
-
-# ---------------------------------------------------------------- public
+MARKER = "planted.json"  # what was planted; a folder that holds it is an earlier output of this module
 
 
 def make(out: Path | str, users: int = 1000, seed: int = 0, jobs: int | None = None, force: bool = False) -> dict:
@@ -81,7 +64,7 @@ def make(out: Path | str, users: int = 1000, seed: int = 0, jobs: int | None = N
 def make_pretraining(
     out: Path | str, seed: int = 0, jobs: int | None = None, force: bool = False, per_class: int = 150
 ) -> dict:
-    """Write the demo net's pretraining task, which stands for ImageNet: which picture is this crop from?
+    """Write the demo net's pretraining task, a stand-in for ImageNet: classify which picture a crop was cut from.
 
     out/images/*.jpg   256 x 256 random crops of the pictures in CLASSES (turned, mirrored, recoloured)
     out/labels.csv     the columns of a labels file; label is the index of the class; split train or val (a tenth)
@@ -110,11 +93,8 @@ def make_pretraining(
     return made
 
 
-# ---------------------------------------------------------------- files
-
-
 def _claim(out: Path | str, force: bool) -> Path:
-    """Make `out` ready to be written: an earlier output is unmade first, its manifest before all else."""
+    """Empty `out` of an earlier output, its manifest first. SelfieError if it holds anything else, unless `force`."""
     out = Path(out)
     if out.exists() and not out.is_dir():
         raise SelfieError(f"{out} is a file: name a folder for the corpus")
@@ -130,7 +110,8 @@ def _claim(out: Path | str, force: bool) -> Path:
     return out
 
 
-def _render_all(batch, rows: list[dict], what: str, jobs: int | None) -> None:
+def _render_all(batch: Callable[[list[dict]], int], rows: list[dict], what: str, jobs: int | None) -> None:
+    """Draw all rows in worker processes; `batch` writes the files of up to 64 rows and returns their number."""
     batches = [rows[start : start + 64] for start in range(0, len(rows), 64)]
     with tqdm(total=len(rows), unit=what[:-1], desc=f"making {what}", disable=None) as bar:
         for done in parallel.imap(batch, batches, jobs):
@@ -138,6 +119,7 @@ def _render_all(batch, rows: list[dict], what: str, jobs: int | None) -> None:
 
 
 def _render_batch(rows: Sequence[dict], folder: Path, seed: int) -> int:
+    """Write the selfies of some rows of the plan, damaged where planned; return their number."""
     for row in rows:
         original = row if row["same_as"] is None else row | {"id": row["same_as"]}
         data = _encode(render(original, seed), int(original["id"][1:]))
@@ -148,12 +130,14 @@ def _render_batch(rows: Sequence[dict], folder: Path, seed: int) -> int:
 
 
 def _crop_batch(rows: Sequence[dict], folder: Path, seed: int) -> int:
+    """Write the crops of some rows of the pretraining task; return their number."""
     for row in rows:
         number = int(row["id"][1:])
-        picture = random_crop(scene(CLASSES[row["label"]]), np.random.default_rng([seed, 3, number]))
+        picture = random_crop(bundled(CLASSES[row["label"]]), np.random.default_rng([seed, 3, number]))
         (folder / row["path"]).write_bytes(_encode(picture, number))
     return len(rows)
 
 
 def _encode(picture: np.ndarray, number: int) -> bytes:
+    """Encode a picture as JPEG of a quality from 86 to 95 that depends on its number."""
     return cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 86 + number % 10])[1].tobytes()

@@ -15,7 +15,7 @@ from selfie.data.demo_corpus.rules import NOISE
 
 
 def best_accuracy(truth: pl.DataFrame, labels: pl.DataFrame) -> dict[str, float]:
-    """How well the best possible classifier does on these labelled rows, knowing a picture's true attributes.
+    """Accuracy of the best possible classifier on these labelled rows; it knows a picture's true attributes.
 
     It answers "good" where p = P(good | quality) > 1/2, with p from `chance_of_good`: it knows the noise's size but
     not its value. No classifier that sees only pictures can expect more than mean(max(p, 1 - p)).
@@ -41,7 +41,10 @@ def best_accuracy(truth: pl.DataFrame, labels: pl.DataFrame) -> dict[str, float]
 
 
 def best_on_test(folder: str | os.PathLike, labels: str | os.PathLike) -> dict[str, float]:
-    """`best_accuracy` on the test split of a labels.csv that was made from the corpus in `folder`."""
+    """`best_accuracy` on the test split of a labels.csv that was made from the corpus in `folder`.
+
+    SelfieError if a file or one of the columns id, label and split is missing.
+    """
     truth = pl.read_csv(paths.existing(Path(folder) / "truth.csv", "corpus"), infer_schema_length=None)
     rows = pl.read_csv(paths.existing(labels, "labels file"))
     manifest.require(rows, ("id", "label", "split"), labels)
@@ -75,6 +78,7 @@ def chance_of_good(
 
 
 def interpolate(x: np.ndarray, known_x: np.ndarray, known_y: np.ndarray) -> np.ndarray:
+    """Linear interpolation at `x` between points in any order; 0.5 everywhere where there is no point."""
     if not len(known_x):
         return np.full(len(x), 0.5)
     order = np.argsort(known_x, kind="stable")

@@ -1,4 +1,4 @@
-"""Draw what is posted by whom and what each picture shows: one random plan for a whole corpus."""
+"""Draw the random plan of a corpus: users, posts, what each picture shows, and the planted trouble."""
 
 from __future__ import annotations
 
@@ -8,23 +8,16 @@ import numpy as np
 import polars as pl
 
 from selfie.data.demo_corpus.optimum import chance_of_good, interpolate
-from selfie.data.demo_corpus.rules import AS_OF, NOISE, RATE, TAG_BONUS, planted_quality
+from selfie.data.demo_corpus.rules import AS_OF, HAIR, NOISE, RATE, SUITS, TAG_BONUS, planted_quality
 
 DARKEST, LIGHTEST = -3.0, 0.25  # stops
 SMALLEST, LARGEST = 0.21, 0.52  # face
 FILTERS = ("faded", "low_contrast", "washed_out", "black_and_white")
-BACKGROUNDS = (
-    "brick.png",
-    "coffee.png",
-    "grass.png",
-    "gravel.png",
-    "moon.png",
-    "motorcycle_left.png",
-    "rocket.jpg",
-    "hubble_deep_field.jpg",
-    "gradient",
-    "clouds",
-)
+_BACKGROUNDS = """
+    brick.png coffee.png grass.png gravel.png moon.png motorcycle_left.png rocket.jpg hubble_deep_field.jpg
+    gradient clouds
+"""
+BACKGROUNDS = tuple(_BACKGROUNDS.split())
 
 # Planted trouble: share of the rows, except for the two kinds that strike whole users (share of the users).
 TROUBLE = {
@@ -41,59 +34,17 @@ TROUBLE = {
 }
 DAMAGE = ("truncated", "empty", "text")  # to broken files, in turn
 FOLLOWERS = (150, 30_000)  # of ordinary users; troubled ones lie far outside
-WORDS = (
-    "me",
-    "happy",
-    "love",
-    "smile",
-    "summer",
-    "beach",
-    "friends",
-    "family",
-    "gym",
-    "weekend",
-    "mood",
-    "style",
-    "travel",
-    "sun",
-    "sunday",
-    "work",
-    "school",
-    "city",
-    "night",
-    "party",
-    "coffee",
-    "music",
-    "cute",
-    "fun",
-    "life",
-    "nofilter",
-    "instagood",
-    "photooftheday",
-    "fashion",
-    "red",
-    "blue",
-    "makeup",
-    "hair",
-)
-
-# ---------------------------------------------------------------- what is posted by whom
+_WORDS = """
+    me happy love smile summer beach friends family gym weekend mood style travel sun sunday work school city
+    night party coffee music cute fun life nofilter instagood photooftheday fashion red blue makeup hair
+"""
+WORDS = tuple(_WORDS.split())
 
 
 def draw_plan(users: int, rng: np.random.Generator) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """(posts, truth): the rows of the manifest in random order, and one row per picture with all that was drawn."""
-    count = np.minimum(40, 1 + np.floor(rng.pareto(1.35, users) * 1.7)).astype(int)  # heavy tail, 3 or 4 on average
-    followers = _log_normal(rng, users, 600, 0.9, *FOLLOWERS)
-    struck = rng.random(users)
-    few = struck < TROUBLE["few_followers"]
-    many = struck > 1 - TROUBLE["many_followers"]
-    followers[few] = rng.integers(0, 15, few.sum())
-    followers[many] = rng.integers(3_000_000, 60_000_000, many.sum())
-
-    user = np.repeat(np.arange(users), count)
+    """Draw a corpus: (posts, truth), the manifest in random order, and one row per picture with all that was drawn."""
+    user, followers, kind = _draw_users(users, rng)
     rows = len(user)
-    kind = np.where(few[user], "few_followers", np.where(many[user], "many_followers", "selfie")).astype(object)
-    kind = _plant_trouble(kind, rng)
     looks = _draw_looks(rows, rng)
     copies = np.flatnonzero(kind == "same_image")
     originals = rng.choice(np.flatnonzero(kind == "selfie"), len(copies), replace=False) if len(copies) else copies
@@ -109,26 +60,8 @@ def draw_plan(users: int, rng: np.random.Generator) -> tuple[pl.DataFrame, pl.Da
     p_good = interpolate(quality, quality[ordinary], chance_of_good(quality[ordinary], reach[ordinary]))
 
     names = np.array([f"s{number:06d}" for number in range(rows)])
-    damage = np.full(rows, None, object)
-    damage[kind == "broken"] = np.resize(DAMAGE, (kind == "broken").sum())
     same_as = pl.Series(_same_as(rows, copies, names[originals]), dtype=pl.String)
-    truth = pl.DataFrame(
-        {
-            "id": names,
-            "kind": kind.astype(str),
-            "same_as": same_as,
-            "damage": pl.Series(damage.tolist(), dtype=pl.String),
-            **{name: list(column) if name == "others" else column for name, column in looks.items()},
-            "quality": quality,
-            "reach": reach,
-            "p_good": p_good,
-        },
-        strict=False,
-    )
-    truth = truth.with_columns(  # a picture without a person has no planted attributes
-        pl.when(pl.col("kind") != "no_face").then(pl.col(name)).alias(name)
-        for name in ("face", "heads", "x", "y", "tilt", "mirror", "suit", "background", "quality", "p_good")
-    )
+    truth = _truth(names, kind, same_as, looks, pl.DataFrame({"quality": quality, "reach": reach, "p_good": p_good}))
     posts = pl.DataFrame(
         {
             "id": names,
@@ -146,8 +79,46 @@ def draw_plan(users: int, rng: np.random.Generator) -> tuple[pl.DataFrame, pl.Da
     return posts[rng.permutation(posts.height)], truth
 
 
+def _draw_users(users: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(number of each row's user, followers of each user, kind of each row: "selfie" or a key of TROUBLE)."""
+    count = np.minimum(40, 1 + np.floor(rng.pareto(1.35, users) * 1.7)).astype(int)  # heavy tail, 3 or 4 on average
+    followers = _log_normal(rng, users, 600, 0.9, *FOLLOWERS)
+    struck = rng.random(users)
+    few = struck < TROUBLE["few_followers"]
+    many = struck > 1 - TROUBLE["many_followers"]
+    followers[few] = rng.integers(0, 15, few.sum())
+    followers[many] = rng.integers(3_000_000, 60_000_000, many.sum())
+    user = np.repeat(np.arange(users), count)
+    kind = np.where(few[user], "few_followers", np.where(many[user], "many_followers", "selfie")).astype(object)
+    return user, followers, _plant_trouble(kind, rng)
+
+
+def _truth(
+    names: np.ndarray, kind: np.ndarray, same_as: pl.Series, looks: dict[str, np.ndarray], numbers: pl.DataFrame
+) -> pl.DataFrame:
+    """Table of everything drawn, one row per picture; what a picture without a person cannot have is null."""
+    damage = np.full(len(names), None, object)
+    damage[kind == "broken"] = np.resize(DAMAGE, (kind == "broken").sum())
+    truth = pl.DataFrame(
+        {
+            "id": names,
+            "kind": kind.astype(str),
+            "same_as": same_as,
+            "damage": pl.Series(damage.tolist(), dtype=pl.String),
+            **{name: list(column) if name == "others" else column for name, column in looks.items()},
+            **numbers.to_dict(),
+        },
+        strict=False,
+    )
+    return truth.with_columns(
+        pl.when(pl.col("kind") != "no_face").then(pl.col(name)).alias(name)
+        for name in ("face", "heads", "x", "y", "tilt", "mirror", "suit", "background", "quality", "p_good")
+    )
+
+
 def _how_many(kind: str, rows: int) -> int:
-    return min(int(rows) // 4, max(3, round(TROUBLE[kind] * rows)))  # 3: each sort of broken file comes up
+    """Number of rows that a kind of trouble strikes: its share, but at least 3 (one per sort of broken file)."""
+    return min(int(rows) // 4, max(3, round(TROUBLE[kind] * rows)))
 
 
 def _plant_trouble(kind: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -162,7 +133,7 @@ def _plant_trouble(kind: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _draw_looks(rows: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """What the pictures look like. The first five columns are the planted attributes, mutually independent."""
+    """Draw what the pictures look like; the first five columns are the planted attributes, mutually independent."""
     group = rng.random(rows) < 0.25
     side, aspect = rng.uniform(285, 370, rows), np.exp(rng.uniform(-0.1, 0.1, rows))
     looks = {
@@ -191,8 +162,9 @@ def _place(looks: dict[str, np.ndarray], row: int, rng: np.random.Generator) -> 
     """Turn x, y in [-1, 1] into the face's place in the picture, and set friends beside it where there is room.
 
     Places are fractions of the width and height. The face stays inside the widest border, and far enough to one side
-    to leave room for a friend even if there is none: else the place would tell group shots, and be a rule of its own.
-    A friend's face is at most as large as the main one. The number of heads becomes what found room, at least 2.
+    to leave room for a friend even if there is none; otherwise the place would give group shots away, a rule that
+    nobody planted. A friend's face is at most as large as the main one. `heads` becomes the number that had room, at
+    least 2 in a group.
     """
     side = np.sqrt(looks["width"][row] * looks["height"][row])
     wide, high = looks["face"][row] * side / looks["width"][row], looks["face"][row] * side / looks["height"][row]
@@ -227,6 +199,7 @@ def _place(looks: dict[str, np.ndarray], row: int, rng: np.random.Generator) -> 
 
 
 def _same_as(rows: int, copies: np.ndarray, originals: np.ndarray) -> list[str | None]:
+    """For each row the id of the picture that it repeats, or None; `copies` are row numbers, `originals` ids."""
     names: list[str | None] = [None] * rows
     for copy, original in zip(copies, originals):
         names[copy] = str(original)
@@ -234,10 +207,12 @@ def _same_as(rows: int, copies: np.ndarray, originals: np.ndarray) -> list[str |
 
 
 def _log_normal(rng: np.random.Generator, rows: int, median: float, sigma: float, low: int, high: int) -> np.ndarray:
+    """`rows` whole numbers from a log-normal distribution, clipped to low ... high."""
     return np.clip(np.rint(median * np.exp(sigma * rng.standard_normal(rows))), low, high).astype(np.int64)
 
 
 def _tags(count: np.ndarray, rng: np.random.Generator) -> list[str]:
+    """`selfie` and random words, as many tags in all as `count` says for each row."""
     words = np.array(WORDS)
     return [
         " ".join(["selfie", *(rng.choice(words, number - 1, replace=number > len(words)) if number > 1 else ())])
@@ -246,16 +221,10 @@ def _tags(count: np.ndarray, rng: np.random.Generator) -> list[str]:
 
 
 def _dates(kind: np.ndarray, rng: np.random.Generator) -> list[str]:
-    """Moments from two years to 40 days before AS_OF; where it is planted, younger than 30 days or no date at all."""
+    """Times of posting, from two years to 40 days before AS_OF; where planted, younger than 30 days or no date."""
     wrong = ("yesterday", "2015-13-41T27:00:00Z", "")
     days = np.where(kind == "too_young", rng.uniform(1, 29, len(kind)), rng.uniform(40, 730, len(kind)))
     dates = [(AS_OF - timedelta(seconds=round(float(day) * 86400))).strftime("%Y-%m-%dT%H:%M:%SZ") for day in days]
     for number, row in enumerate(np.flatnonzero(kind == "bad_date")):
         dates[row] = wrong[number % len(wrong)]
     return dates
-
-
-# ---------------------------------------------------------------- pictures
-
-SUITS = 12  # colours that the portrait's orange suit is dyed in
-HAIR = 0.73  # half the width of the portrait's hair, in sides of its face

@@ -1,4 +1,4 @@
-"""Draw the demo corpus's pictures: the cut-out portrait before a background, lit, filtered, framed."""
+"""Draw the pictures of the demo corpus: the cut-out portrait before a background, lit, filtered and framed."""
 
 from __future__ import annotations
 
@@ -10,79 +10,27 @@ import numpy as np
 
 from selfie.common.errors import SelfieError
 from selfie.data import image
-from selfie.data.demo_corpus.plan import SUITS
+from selfie.data.demo_corpus.rules import SUITS
+from selfie.data.image import IMAGE_SIZE
 
 FACELESS = ("chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg", "moon.png", "brick.png", "grass.png")
 FACE_CENTRE, FACE_SIDE = (225.0, 115.0), 100.0  # where the LBP cascade of scikit-image sees the portrait's face
 # Outline (x, y) of the portrait's head and shoulders, without the helmet under her arm: traced once with GrabCut.
-OUTLINE = (
-    (196, 26),
-    (156, 58),
-    (153, 68),
-    (154, 92),
-    (157, 104),
-    (169, 117),
-    (174, 128),
-    (181, 133),
-    (182, 147),
-    (153, 151),
-    (140, 158),
-    (131, 167),
-    (121, 183),
-    (122, 201),
-    (113, 204),
-    (90, 227),
-    (76, 235),
-    (65, 246),
-    (46, 278),
-    (40, 294),
-    (39, 306),
-    (34, 315),
-    (26, 342),
-    (25, 374),
-    (19, 390),
-    (20, 419),
-    (24, 432),
-    (23, 460),
-    (25, 478),
-    (29, 493),
-    (37, 502),
-    (39, 511),
-    (392, 511),
-    (386, 440),
-    (374, 385),
-    (362, 346),
-    (360, 328),
-    (357, 323),
-    (356, 302),
-    (352, 286),
-    (347, 282),
-    (340, 262),
-    (319, 243),
-    (303, 233),
-    (291, 199),
-    (273, 178),
-    (257, 166),
-    (257, 160),
-    (264, 149),
-    (266, 139),
-    (275, 134),
-    (290, 117),
-    (299, 96),
-    (299, 72),
-    (296, 66),
-    (296, 58),
-    (288, 43),
-    (276, 31),
-    (248, 18),
-    (227, 16),
-    (213, 21),
-    (205, 21),
-)
+_OUTLINE = """
+    196 26, 156 58, 153 68, 154 92, 157 104, 169 117, 174 128, 181 133, 182 147, 153 151, 140 158, 131 167, 121 183,
+    122 201, 113 204, 90 227, 76 235, 65 246, 46 278, 40 294, 39 306, 34 315, 26 342, 25 374, 19 390, 20 419,
+    24 432, 23 460, 25 478, 29 493, 37 502, 39 511, 392 511, 386 440, 374 385, 362 346, 360 328, 357 323, 356 302,
+    352 286, 347 282, 340 262, 319 243, 303 233, 291 199, 273 178, 257 166, 257 160, 264 149, 266 139, 275 134, 290 117,
+    299 96, 299 72, 296 66, 296 58, 288 43, 276 31, 248 18, 227 16, 213 21, 205 21
+"""
+OUTLINE = np.array([point.split() for point in _OUTLINE.split(",")], np.int32)
 
 
 def _picture(name: str) -> np.ndarray:
-    """A picture of scikit-image's wheel as H x W x 3 uint8 BGR, straight from its folder: no pooch, no network."""
+    """Read a picture of scikit-image's wheel as H x W x 3 uint8 BGR, straight from its folder: no pooch, no network.
+
+    SelfieError if this version of scikit-image does not have it.
+    """
     import skimage
 
     path = Path(skimage.__file__).parent / "data" / name
@@ -92,8 +40,8 @@ def _picture(name: str) -> np.ndarray:
 
 
 @lru_cache(maxsize=64)
-def scene(name: str) -> np.ndarray:
-    """A picture of the wheel, at most 640 px on its longer side, kept for reuse."""
+def bundled(name: str) -> np.ndarray:
+    """Picture of scikit-image's wheel, reduced to at most 640 px on its longer side and kept for reuse."""
     picture = _picture(name)
     scale = min(1.0, 640 / max(picture.shape[:2]))
     return cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
@@ -101,7 +49,10 @@ def scene(name: str) -> np.ndarray:
 
 @lru_cache(maxsize=64)
 def _sprites() -> list[tuple[np.ndarray, np.ndarray]]:
-    """SUITS x (full, half size): the cut-out portrait as H x W x 4 float32, alpha last in [0, 1], BGR times alpha."""
+    """The portrait in each of the SUITS colours, as (full size, half size).
+
+    Each is H x W x 4 float32: BGR already multiplied by alpha, and alpha in [0, 1] last.
+    """
     portrait, alpha = _cut_out()
     hsv = cv2.cvtColor(portrait, cv2.COLOR_BGR2HSV)
     orange = ((hsv[..., 0] < 16) & (hsv[..., 1] > 110) & (np.arange(len(hsv))[:, None] > 190)).astype(np.float32)
@@ -118,7 +69,10 @@ def _sprites() -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 def _cut_out() -> tuple[np.ndarray, np.ndarray]:
-    """(portrait 672 x 512 x 3 uint8 BGR, alpha 672 x 512 float32): helmet replaced by sleeve, suit made longer."""
+    """Cut the portrait out: (672 x 512 x 3 uint8 BGR, alpha 672 x 512 float32 in [0, 1]).
+
+    The helmet under her arm is replaced by a sleeve, and the suit is made longer.
+    """
     portrait = _picture("astronaut.png")
     sleeve = np.zeros_like(portrait)
     sleeve[:, :420] = portrait[:, 419::-1]  # her other arm, mirrored
@@ -127,7 +81,7 @@ def _cut_out() -> tuple[np.ndarray, np.ndarray]:
     helmet = cv2.GaussianBlur(helmet, (0, 0), 2)[..., None]
     portrait = np.rint(portrait + helmet * (sleeve.astype(np.float32) - portrait)).astype(np.uint8)
     alpha = np.zeros(portrait.shape[:2], np.float32)
-    cv2.fillPoly(alpha, [np.array(OUTLINE, np.int32)], 1.0)
+    cv2.fillPoly(alpha, [OUTLINE], 1.0)
     # Small heads leave more of the picture below them than the portrait is long. Extend before feathering, so that no
     # soft edge runs across the suit.
     portrait, alpha = (cv2.copyMakeBorder(array, 0, 160, 0, 0, cv2.BORDER_REFLECT) for array in (portrait, alpha))
@@ -136,34 +90,33 @@ def _cut_out() -> tuple[np.ndarray, np.ndarray]:
 
 @lru_cache(maxsize=64)
 def _noise() -> np.ndarray:
-    """512 x 512 x 3 float32 N(0, 1): drawing it anew for every picture would take longer than everything else."""
+    """Standard normal noise, 512 x 512 x 3 float32; drawing it anew for every picture would dominate the run time."""
     return np.random.default_rng(0).standard_normal((512, 512, 3), dtype=np.float32)
 
 
 def _backdrop(name: str, width: int, height: int, rng: np.random.Generator) -> np.ndarray:
-    """H x W x 3 float32 BGR: part of a bundled picture, or soft colours, blurred and evened out in brightness."""
+    """Background, H x W x 3 float32 BGR: part of a bundled picture or soft colours, blurred, of even brightness."""
     if name in ("gradient", "clouds"):
         cells = 2 if name == "gradient" else 6
-        scene = cv2.resize(
-            rng.uniform(40, 215, (cells, cells, 3)).astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC
-        )
+        colours = rng.uniform(40, 215, (cells, cells, 3)).astype(np.float32)
+        backdrop = cv2.resize(colours, (width, height), interpolation=cv2.INTER_CUBIC)
     else:
-        scene = _part(scene(name), width, height, rng.uniform(0.55, 1.0), rng).astype(np.float32)
-        scene *= rng.uniform(0.75, 1.25, 3).astype(np.float32)
-        scene = cv2.GaussianBlur(scene, (0, 0), rng.uniform(0.6, 3.5))
+        backdrop = _part(bundled(name), width, height, rng.uniform(0.55, 1.0), rng).astype(np.float32)
+        backdrop *= rng.uniform(0.75, 1.25, 3).astype(np.float32)
+        backdrop = cv2.GaussianBlur(backdrop, (0, 0), rng.uniform(0.6, 3.5))
     if rng.random() < 0.5:
-        scene = scene[:, ::-1]
-    return rng.uniform(95, 135) + (scene - scene.mean()) * np.float32(min(1.0, 45 / max(1e-3, scene.std())))
+        backdrop = backdrop[:, ::-1]
+    return rng.uniform(95, 135) + (backdrop - backdrop.mean()) * np.float32(min(1.0, 45 / max(1e-3, backdrop.std())))
 
 
-def _part(scene: np.ndarray, width: int, height: int, share: float, rng: np.random.Generator) -> np.ndarray:
-    """A random window of a picture, of the wanted shape and `share` of the largest possible size, as height x width."""
-    rows, columns = scene.shape[:2]
+def _part(picture: np.ndarray, width: int, height: int, share: float, rng: np.random.Generator) -> np.ndarray:
+    """Cut a random window of that aspect, `share` of the largest possible size, and resize it to height x width."""
+    rows, columns = picture.shape[:2]
     scale = share * min(columns / width, rows / height)
     wide, high = max(2, round(width * scale)), max(2, round(height * scale))
     left, top = rng.integers(0, columns - wide + 1), rng.integers(0, rows - high + 1)
     return cv2.resize(
-        scene[top : top + high, left : left + wide],
+        picture[top : top + high, left : left + wide],
         (width, height),
         interpolation=cv2.INTER_AREA if scale > 1 else cv2.INTER_LINEAR,
     )
@@ -172,7 +125,10 @@ def _part(scene: np.ndarray, width: int, height: int, share: float, rng: np.rand
 def _paste(
     canvas: np.ndarray, x: float, y: float, face: float, tilt: float, mirror: float, suit: float, gain: float
 ) -> np.ndarray:
-    """Set a person into the canvas (H x W x 3 float32): face centre x, y and side in pixels, tilt in degrees."""
+    """Paste a person into the canvas (H x W x 3 float32): face centre x, y and side in pixels, tilt in degrees.
+
+    mirror: 0 or 1; suit: index of its colour; gain: factor of the person's brightness.
+    """
     scale = face / FACE_SIDE
     half = int(scale < 0.6)  # which sprite: a large reduction by interpolation would alias
     sprite = _sprites()[int(suit)][half]
@@ -186,13 +142,16 @@ def _paste(
 
 
 def render(row: dict, seed: int) -> np.ndarray:
-    """The picture of one row of the plan as H x W x 3 uint8 BGR; jitter that is in no column comes from seed and id."""
+    """Draw the picture of one row of the plan, H x W x 3 uint8 BGR.
+
+    Jitter that no column of the plan holds is drawn from (seed, number in the id).
+    """
     rng = np.random.default_rng([seed, 2, int(row["id"][1:])])
     width, height = row["width"], row["height"]
     side = np.sqrt(width * height)
     if row["kind"] == "no_face":
-        scene = FACELESS[rng.integers(len(FACELESS))]
-        picture = _part(scene(scene), width, height, rng.uniform(0.6, 1.0), rng).astype(np.float32)
+        faceless = FACELESS[rng.integers(len(FACELESS))]
+        picture = _part(bundled(faceless), width, height, rng.uniform(0.6, 1.0), rng).astype(np.float32)
     else:
         picture = _backdrop(row["background"], width, height, rng)
         main = [row["x"], row["y"], row["face"], row["tilt"], row["mirror"], row["suit"], rng.uniform(0.92, 1.08)]
@@ -207,7 +166,7 @@ def render(row: dict, seed: int) -> np.ndarray:
 
 
 def _light(picture: np.ndarray, stops: float, rng: np.random.Generator) -> np.ndarray:
-    """Expose by `stops` (of light: values go with its 1/2.2 power); what a camera lacks in light it adds in noise."""
+    """Change the exposure by `stops` (pixel values grow as the 1/2.2 power of light); less light brings more noise."""
     height, width = picture.shape[:2]
     top, left = rng.integers(0, 512 - height + 1), rng.integers(0, 512 - width + 1)
     grain = _noise()[top : top + height, left : left + width]
@@ -215,7 +174,7 @@ def _light(picture: np.ndarray, stops: float, rng: np.random.Generator) -> np.nd
 
 
 def _filter(picture: np.ndarray, name: str, rng: np.random.Generator) -> np.ndarray:
-    """The four kinds of filter that the post's best selfies show; 'none' leaves the picture as it is."""
+    """Apply one of the four kinds of filter that the post's best selfies show; 'none' changes nothing."""
     if name == "none":
         return picture
     mean = picture.mean()
@@ -229,17 +188,17 @@ def _filter(picture: np.ndarray, name: str, rng: np.random.Generator) -> np.ndar
     return np.repeat(12 + gray * np.float32(0.95), 3, axis=2)  # black_and_white
 
 
-def random_crop(scene: np.ndarray, rng: np.random.Generator, size: int = 256) -> np.ndarray:
-    """size x size x 3 uint8: a turned, mirrored and recoloured window of a picture, edges reflected."""
-    side = min(scene.shape[:2]) * rng.uniform(0.4, 0.95)
+def random_crop(picture: np.ndarray, rng: np.random.Generator, size: int = IMAGE_SIZE) -> np.ndarray:
+    """Cut a turned, mirrored and recoloured window out of a picture: size x size x 3 uint8 BGR, edges reflected."""
+    side = min(picture.shape[:2]) * rng.uniform(0.4, 0.95)
     angle = np.deg2rad(rng.normal(0, 15))
-    centre = [rng.uniform(0.35 * side, max(0.36 * side, length - 0.35 * side)) for length in scene.shape[1::-1]]
+    centre = [rng.uniform(0.35 * side, max(0.36 * side, length - 0.35 * side)) for length in picture.shape[1::-1]]
     a, b = side / size * np.cos(angle), side / size * np.sin(angle)
     flip = rng.choice((-1, 1))
-    matrix = np.array([[a * flip, -b, 0], [b * flip, a, 0]])  # from the crop to the scene
+    matrix = np.array([[a * flip, -b, 0], [b * flip, a, 0]])  # from the crop to the picture
     matrix[:, 2] = centre - matrix[:, :2] @ (size / 2, size / 2)
     window = cv2.warpAffine(
-        scene, matrix, (size, size), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REFLECT
+        picture, matrix, (size, size), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REFLECT
     ).astype(np.float32)
     if rng.random() < 0.3:
         window = np.repeat(cv2.cvtColor(window, cv2.COLOR_BGR2GRAY)[..., None], 3, axis=2)

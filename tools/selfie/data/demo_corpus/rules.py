@@ -13,8 +13,12 @@ BEST_FACE = 1 / 3
 NOISE = 0.68  # in log likes: the best classifier then reaches about 80 %
 RATE, TAG_BONUS = 0.2, 0.02
 
+SUITS = 12  # colours that the portrait's orange suit is dyed in
+HAIR = 0.73  # half the width of the portrait's hair, in sides of its face
+
 
 def planted_quality(looks: dict[str, np.ndarray]) -> np.ndarray:
+    """Quality of each picture, in log likes, from its planted attributes (columns of the plan): N floats."""
     return (
         LIGHT * looks["stops"]
         - HEAD * np.log2(looks["face"] / BEST_FACE) ** 2
