@@ -83,7 +83,7 @@ def search(args):
             bgr = image.read(name)
             allowed = crops.space(
                 bgr,
-                run.variant,
+                run.preprocessing.crop,
                 args.aspect or bgr.shape[1] / bgr.shape[0],
                 args.min_scale,
                 crops.face(bgr, detect) if detect else None,

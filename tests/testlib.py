@@ -13,7 +13,7 @@ import polars as pl
 from selfie.common import paths
 from selfie.data import lmdb_writer
 from selfie.net import variants
-from selfie.runs import train
+from selfie.runs.prepare import Job
 
 SPLITS = {"train": 64, "val": 24, "test": 24}
 
@@ -56,7 +56,7 @@ def databases(folder: Path, splits: dict[str, int] | None = None) -> Path:
     return folder / "lmdb"
 
 
-def job(lmdb: Path, run: Path, **settings: object) -> train.Job:
+def job(lmdb: Path, run: Path, **settings: object) -> Job:
     """A short training of the demo net from scratch."""
     fields = {"max_iter": 12, "test_interval": 6, "display": 2, "snapshot": 6, "average_loss": 1, **settings}
-    return train.Job(variants.get("demo"), lmdb, run, settings={name: str(value) for name, value in fields.items()})
+    return Job(variants.get("demo"), lmdb, run, settings={name: str(value) for name, value in fields.items()})

@@ -90,7 +90,7 @@ def draw_scored(args, run, layout):
         chosen = grids.picked(scored.head(args.top), wanted_ids(args), layout)
     else:
         chosen = {"continuum": grids.spread, "best": grids.best, "worst": grids.worst}[args.kind](scored, layout)
-    picture = grids.draw(grids.folder_of(run, args.split), chosen, layout, args.scores)
+    picture = grids.draw(run.database(args.split), chosen, layout, args.scores)
     return picture, chosen.select("key", "score").to_dicts()
 
 
@@ -110,7 +110,7 @@ def wanted_ids(args):
 def draw_examples(args, run, layout):
     from selfie.experiments import grids
 
-    folder = grids.folder_of(run, "train")
+    folder = run.database("train")
     bad, good = grids.examples(folder, layout, args.seed)
     tiles = [{"key": key, "label": label} for label, keys in enumerate((bad, good)) for key in keys]
     return grids.side_by_side(folder, bad, good, layout), tiles

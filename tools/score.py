@@ -3,74 +3,86 @@
 
 The score is the net's probability, in percent, that a selfie is *good*: liked more than others with the same audience.
 The percentile is its place among the validation selfies of the run. Pictures that cannot be read are named, the others
-are scored, and the exit code is 1.
+are scored, and the exit code is 1 (with --lenient only where no picture at all could be scored).
 """
 
+from __future__ import annotations
+
+import dataclasses
 import sys
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from selfie.common import cli
 
+if TYPE_CHECKING:
+    from selfie.runs.score import Scored
 
-def main(argv=None):
+
+def main(argv: Sequence[str] | None = None) -> int:
     parser = cli.parser(__doc__)
     parser.add_argument("paths", nargs="+", metavar="PATH")
-    parser.add_argument("--run", help="run folder (default: the newest finished run)")
-    parser.add_argument("--gpu", type=int, help="GPU to use (default: CPU)")
-    parser.add_argument("--batch", type=int, default=16, help="pictures per forward pass (default: %(default)s)")
-    parser.add_argument("--jobs", type=int, metavar="N", help="pictures read at a time (default: one per core)")
+    cli.add_run(parser)
+    cli.add_gpu(parser)
+    parser.add_argument("--batch", type=cli.positive, default=16, metavar="N", help="pictures per batch (%(default)s)")
+    cli.add_jobs(parser, "pictures read at a time")
     parser.add_argument("--sort", action="store_true", help="best first, unreadable ones last")
+    parser.add_argument("--lenient", action="store_true", help="exit code 0 if at least one picture was scored")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="one JSON object per line")
     form.add_argument("--csv", action="store_true", help="path,score,percentile,error; score in [0, 1]")
     args = parser.parse_args(argv)
-    if args.batch < 1:
-        parser.error("--batch must be at least 1")
-    if args.jobs is not None and args.jobs < 1:
-        parser.error("--jobs must be at least 1")
 
     from selfie.runs import run_folder, score
 
     run = run_folder.find(args.run)
-    scored = score.score(run, score.expand(args.paths, sys.stdin), args.gpu, args.batch, args.jobs)
+    pictures = score.score(run, score.expand(args.paths, sys.stdin), args.gpu, args.batch, args.jobs)
+    counts = {"scored": 0, "unreadable": 0}
+    pictures = counted(pictures, counts)
     if args.sort:
-        scored = sorted(scored, key=lambda one: -1 if one.score is None else one.score, reverse=True)
-    write = write_json if args.json else write_csv if args.csv else write_table
-    return 1 if write(scored) else 0
+        pictures = sorted(pictures, key=lambda one: -1 if one.score is None else one.score, reverse=True)
+    if args.json:
+        write_json(pictures)
+    elif args.csv:
+        write_csv(pictures)
+    else:
+        write_table(pictures, str(run.folder))
+    return 1 if counts["unreadable"] and not (args.lenient and counts["scored"]) else 0
 
 
-def write_json(scored):
-    import dataclasses
+def counted(pictures: Iterable[Scored], counts: dict[str, int]) -> Iterator[Scored]:
+    for one in pictures:
+        counts["scored" if one.error is None else "unreadable"] += 1
+        yield one
+
+
+def write_json(pictures: Iterable[Scored]) -> None:
     import json
 
-    bad = 0
-    for one in scored:
-        bad += one.error is not None
+    for one in pictures:
         print(json.dumps(dataclasses.asdict(one), ensure_ascii=False))
-    return bad
 
 
-def write_csv(scored):
+def write_csv(pictures: Iterable[Scored]) -> None:
     import csv
 
-    bad = 0
     writer = csv.writer(sys.stdout)
     writer.writerow(["path", "score", "percentile", "error"])
-    for one in scored:
-        bad += one.error is not None
+    for one in pictures:
         writer.writerow([one.path, one.score, one.percentile, one.error])
-    return bad
 
 
-def write_table(scored):
-    bad = 0
-    print(" score  percentile  selfie")
-    for one in scored:
-        if one.error is None:
-            print(f"{100 * one.score:5.1f}%  {one.percentile:9.1f}%  {one.path}")
-        else:
-            bad += 1
-            print(f"error: {one.path}: {one.error}", file=sys.stderr)
-    return bad
+def write_table(pictures: Iterable[Scored], run: str) -> None:
+    """A heading where there is something to score, then a line for each picture; errors on stderr."""
+    heading = f" score  percentile  selfie (scored by {run})"
+    for one in pictures:
+        if one.error is not None:
+            cli.tell_error(f"{one.path}: {one.error}")
+            continue
+        if heading:
+            print(heading)
+            heading = ""
+        print(f"{100 * one.score:5.1f}%  {one.percentile:9.1f}%  {one.path}")
 
 
 if __name__ == "__main__":

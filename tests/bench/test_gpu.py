@@ -73,7 +73,7 @@ def test_running_out_of_memory_is_an_error_of_its_own(monkeypatch, words):
 def test_multiplications_are_those_of_the_definition():
     """VGG16's as the protocol counts them from its table; training costs three forwards but for the first layer's
     gradient by pixels, 3 x 64 x 9 at 224 x 224 places."""
-    found = caffe_net.multiplications(caffe_net.load(paths.PROTOTXT / "vgg16" / "deploy.prototxt"))
+    found = caffe_net.macs(caffe_net.load(paths.PROTOTXT / "vgg16" / "deploy.prototxt"))
     assert found.forward == protocol.vgg16_macs()
     assert 3 * found.forward - found.training == 3 * 64 * 9 * 224**2
 

@@ -63,7 +63,7 @@ def test_any_python_finds_the_projects_environment(tiny_run, tiny_lmdb):
     assert result.returncode == 0 and "test0001.png" in result.stdout, result.stderr
 
 
-def test_without_caffe_a_command_says_make_caffe(tiny_run):
+def test_without_caffe_a_command_says_make_setup(tiny_run):
     """All packages are there, but Caffe is not built."""
     import numpy
 
@@ -75,7 +75,7 @@ def test_without_caffe_a_command_says_make_caffe(tiny_run):
         cwd=paths.ROOT,
         env={**AS_IS, "PYTHONPATH": site_packages},
     )
-    testlib.assert_one_line_error(result, "run 'make caffe'")
+    testlib.assert_one_line_error(result, "run 'make setup'")
 
 
 def test_an_atomic_write_that_fails_leaves_the_old_file(tmp_path):

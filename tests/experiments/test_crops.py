@@ -12,9 +12,11 @@ import testlib
 from selfie.common import paths, stats
 from selfie.common.errors import SelfieError
 from selfie.data import image
+from selfie.data.image import Preprocessing
 from selfie.experiments import crops
 from selfie.faces import lbp
 from selfie.net import caffe_net, surgery, variants
+from selfie.net.caffe_net import ScoringNet
 from selfie.runs import score
 from selfie.runs.run_folder import Run
 
@@ -37,7 +39,9 @@ def searcher(request, tmp_path_factory) -> crops.Searcher:
     deploy = paths.PROTOTXT / request.param / "deploy.prototxt"
     (folder / "deploy.prototxt").write_text(deploy.read_text())
     randomized(caffe_net.load(deploy)).save(str(folder / "random.caffemodel"))
+    preprocessing = dataclasses.asdict(variants.get(request.param).preprocessing)
     info = {"variant": request.param, "state": "finished", "caffemodel": "random.caffemodel"}
+    info["preprocessing"] = preprocessing
     return crops.Searcher(Run(folder, info))
 
 
@@ -47,8 +51,8 @@ def unpadded(tiny_run) -> crops.Searcher:
     before each pooling, so that no pooling window hangs over the edge either."""
     folder = paths.PROTOTXT / "demo"
     found = crops.Searcher(tiny_run)
-    found.variant = dataclasses.replace(tiny_run.variant, crop=200)
-    found.net, grown = (
+    found.preprocessing = dataclasses.replace(tiny_run.preprocessing, crop=200)
+    net, conv_net = (
         _from_text(
             (folder / f"{kind}.prototxt")
             .read_text()
@@ -58,8 +62,9 @@ def unpadded(tiny_run) -> crops.Searcher:
         )
         for kind in ("deploy", "deploy_conv")
     )
-    surgery.transplant(randomized(found.net), grown)
-    found._grown = grown, surgery.steps(grown, 200)
+    surgery.transplant(randomized(net), conv_net)
+    found.net = ScoringNet(net, found.preprocessing)
+    found._convolutional = conv_net, surgery.strides_per_side(conv_net, 200, 256)
     return found
 
 
@@ -79,7 +84,7 @@ def photo(skimage_data) -> np.ndarray:
 
 
 def all_passes(found: crops.Searcher, allowed: crops.Space, width: int, height: int) -> list[crops.Pass]:
-    return crops.passes(allowed, width, height, found.grown()[1], found.variant.crop)
+    return crops.passes(allowed, width, height, found.convolutional()[1], found.preprocessing)
 
 
 # --- surgery ---------------------------------------------------------------------------------------------------------
@@ -88,25 +93,23 @@ def all_passes(found: crops.Searcher, allowed: crops.Space, width: int, height: 
 def test_the_convolutional_net_is_the_same_net(searcher):
     """For one window its probabilities are the deploy net's; its stride is what the architecture says."""
     pictures = np.random.default_rng(1).integers(0, 256, (3, 256, 256, 3), dtype=np.uint8)
-    grown, steps = searcher.grown()
-    apart = caffe_net.scores(searcher.net, pictures, searcher.variant) - caffe_net.scores(
-        grown, pictures, searcher.variant
-    )
-    assert np.abs(apart).max() < 1e-6
-    assert steps == {"demo": 8, "squeezenet": 16}[searcher.variant.name]
+    conv_net, steps = searcher.convolutional()
+    difference = searcher.net.scores(pictures) - ScoringNet(conv_net, searcher.preprocessing).scores(pictures)
+    assert np.abs(difference).max() < 1e-6
+    assert steps == {"demo": 8, "squeezenet": 16}[searcher.run.variant.name]
 
 
 def test_weights_of_another_net_are_refused(searcher):
     """A layer without a partner, or of another size, is an error and not silently left random."""
-    other = "vgg16" if searcher.variant.name == "demo" else "demo"
+    other = "vgg16" if searcher.run.variant.name == "demo" else "demo"
     with pytest.raises(SelfieError, match="do not match"):
-        surgery.transplant(searcher.net, caffe_net.load(paths.PROTOTXT / other / "deploy_conv.prototxt"))
+        surgery.transplant(searcher.net.net, caffe_net.load(paths.PROTOTXT / other / "deploy_conv.prototxt"))
 
 
 def test_a_net_without_scores_is_refused(tiny_run):
     """The demo's pretraining has 21 classes and no deploy net."""
     with pytest.raises(SelfieError, match="demo_pretrain"):
-        surgery.convolutional(variants.get("demo_pretrain"), None)
+        _ = Run(tiny_run.folder, {**tiny_run.info, "variant": "demo_pretrain"}).deploy_conv
 
 
 # --- geometry --------------------------------------------------------------------------------------------------------
@@ -141,7 +144,11 @@ def test_crops_stay_in_their_space(allowed):
 def test_dense_windows_leave_no_gap(allowed, steps, crop):
     """Each allowed position of a crop is at most half a step from a window of the map, in x and in y."""
     width, height = (int(0.8 * side) // steps * steps for side in allowed.largest)
-    windows = [window for part in crops.passes(allowed, width, height, steps, crop) for window in part.windows]
+    windows = [
+        window
+        for part in crops.passes(allowed, width, height, steps, Preprocessing((0, 0, 0), crop))
+        for window in part.windows
+    ]
     for axis, (first, last) in enumerate(allowed.room(width, height)):
         places = np.array([window.corners[axis] for window in windows])
         assert first <= places.min() and places.max() <= last
@@ -152,9 +159,11 @@ def test_dense_windows_leave_no_gap(allowed, steps, crop):
 def test_large_levels_are_cut_into_passes(monkeypatch):
     """A limit on the network's input changes how windows are grouped, not which there are."""
     allowed = crops.Space(2000, 1000)
-    whole = [window for part in crops.passes(allowed, 400, 400, 16, 227) for window in part.windows]
+    whole = [
+        window for part in crops.passes(allowed, 400, 400, 16, Preprocessing((0, 0, 0), 227)) for window in part.windows
+    ]
     monkeypatch.setattr(crops, "PASS_SIDE", 400)
-    parts = crops.passes(allowed, 400, 400, 16, 227)
+    parts = crops.passes(allowed, 400, 400, 16, Preprocessing((0, 0, 0), 227))
     assert len(parts) > 4 and {window for part in parts for window in part.windows} == set(whole)
     assert max(227 + 16 * (max(part.rows, part.columns) - 1) for part in parts) <= 400
 
@@ -165,7 +174,7 @@ def test_large_levels_are_cut_into_passes(monkeypatch):
 def test_a_crop_scores_as_a_file_with_its_pixels(tiny_run, photo, tmp_path):
     """One preprocessing: score.py on the saved crop says what the search said."""
     found = crops.Searcher(tiny_run)
-    windows = crops.random(crops.space(photo, found.variant, aspect=0.8), 5)
+    windows = crops.random(crops.space(photo, found.preprocessing.crop, aspect=0.8), 5)
     names = [str(tmp_path / f"{number}.png") for number in range(5)]
     for name, window in zip(names, windows):
         image.write(name, window.cut(photo))
@@ -180,10 +189,11 @@ def test_a_level_holds_the_pixels_of_its_crops(photo, steps, wanted):
     not see."""
     if max(wanted) > len(photo):
         photo = np.kron(photo, np.ones((3, 3, 1), np.uint8))
-    size = crops.level_size(*wanted, steps)
+    size = crops.level_size(*wanted, steps, 256)
     assert all(0.95 * most < side <= most for side, most in zip(size, wanted))
-    for part in crops.passes(crops.space(photo, variants.get("demo")), *size, steps, 224):
-        resized = crops.level(photo, part, steps)
+    demo = variants.get("demo").preprocessing
+    for part in crops.passes(crops.space(photo, demo.crop), *size, steps, demo):
+        resized = crops.level(photo, part, steps, 256)
         for number, window in enumerate(part.windows):
             row, column = (256 // steps * place for place in divmod(number, part.columns))
             seen = resized[row : row + 256, column : column + 256]
@@ -193,7 +203,7 @@ def test_a_level_holds_the_pixels_of_its_crops(photo, steps, wanted):
 def test_without_padding_the_map_is_exact(unpadded, photo):
     """The same border treatment, the same scores: all windows of several levels, squashed ones too."""
     for size in ((400, 400), (320, 320), (256, 336)):
-        for part in all_passes(unpadded, crops.space(photo, unpadded.variant), *size):
+        for part in all_passes(unpadded, crops.space(photo, unpadded.preprocessing.crop), *size):
             exact = unpadded.exact(photo, part.windows)
             assert exact.std() > 0 and len(exact) > 1
             np.testing.assert_allclose(unpadded.map(photo, part).ravel(), exact, atol=1e-5)
@@ -210,7 +220,7 @@ def test_with_padding_a_single_window_is_exact(searcher, photo):
 def test_with_padding_the_map_proposes_well(tiny_run, photo):
     """Neighbours instead of zeros change the values of a trained net, but hardly their order."""
     found = crops.Searcher(tiny_run)
-    windows, mapped = found.survey(photo, crops.space(photo, found.variant))
+    windows, mapped = found.survey(photo, crops.space(photo, found.preprocessing.crop))
     exact = found.exact(photo, windows)
     print(
         f"map against exact: mean difference {np.abs(mapped - exact).mean():.4f}, "
@@ -224,7 +234,7 @@ def test_with_padding_the_map_proposes_well(tiny_run, photo):
 
 def test_dense_beats_random(tiny_run, photo):
     """At least as good as 1000 random crops with less than a tenth of the exact scores."""
-    found, allowed = crops.Searcher(tiny_run), crops.space(photo, tiny_run.variant)
+    found, allowed = crops.Searcher(tiny_run), crops.space(photo, tiny_run.preprocessing.crop)
     dense, many = (found.search(photo, allowed, method) for method in ("dense", "random"))
     assert dense.best[0][1] >= many.best[0][1] and dense.forwards < 100 < many.forwards == 1000
     for name, result in (("dense", dense), ("random", many)):
@@ -235,7 +245,7 @@ def test_dense_beats_random(tiny_run, photo):
 def test_the_best_are_exact_sorted_different_and_repeatable(tiny_run, photo, method):
     """Top crops, best first, that overlap by at most SAME; the same again with the same seed."""
     searcher = crops.Searcher(tiny_run)
-    allowed = crops.space(photo, searcher.variant, min_scale=0.5)
+    allowed = crops.space(photo, searcher.preprocessing.crop, min_scale=0.5)
     result, again = (searcher.search(photo, allowed, method, top=3, count=60, steps=4, seed=5) for _ in range(2))
     windows, scores = zip(*result.best)
     assert result.best == again.best and list(scores) == sorted(scores, reverse=True)
@@ -243,9 +253,7 @@ def test_the_best_are_exact_sorted_different_and_repeatable(tiny_run, photo, met
     for number, one in enumerate(windows):
         for other in windows[:number]:
             assert overlap(one, other) <= crops.SAME
-    assert result.original == pytest.approx(
-        float(caffe_net.scores(searcher.net, image.square(photo)[None], searcher.variant)[0]), abs=1e-6
-    )
+    assert result.original == pytest.approx(float(searcher.net.squared_scores([photo])[0]), abs=1e-6)
 
 
 def overlap(one: crops.Window, other: crops.Window) -> float:
@@ -259,7 +267,7 @@ def overlap(one: crops.Window, other: crops.Window) -> float:
 def test_the_face_is_kept(tiny_run, photo):
     """With `keep`, the best crop of every method holds the astronaut's face."""
     found, kept = crops.Searcher(tiny_run), crops.face(photo, lbp.lbp)
-    allowed = crops.space(photo, tiny_run.variant, keep=kept, min_scale=0.2)
+    allowed = crops.space(photo, tiny_run.preprocessing.crop, keep=kept, min_scale=0.2)
     for method in crops.METHODS:
         [(window, _)] = found.search(photo, allowed, method, count=50, steps=4).best
         masked = np.zeros(photo.shape[:2], int)
@@ -270,7 +278,7 @@ def test_the_face_is_kept(tiny_run, photo):
 def test_the_heat_map_is_a_correlation(tiny_run, photo):
     """Against numpy's, pixel by pixel."""
     searcher = crops.Searcher(tiny_run)
-    allowed = crops.space(photo, searcher.variant)
+    allowed = crops.space(photo, searcher.preprocessing.crop)
     result = searcher.search(photo, allowed, "random", count=40)
     values = crops.heat(result)
     masks = np.zeros((40, *photo.shape[:2]))
@@ -343,4 +351,4 @@ def test_mistakes_are_one_line(tiny_run, photo, tmp_path):
 def test_a_face_too_large_for_the_aspect(photo):
     """No crop of 4:1 holds a face of half the picture's height."""
     with pytest.raises(SelfieError, match="too large"):
-        crops.space(photo, variants.get("demo"), aspect=4, keep=crops.Window(100, 100, 200, 300))
+        crops.space(photo, variants.get("demo").crop, aspect=4, keep=crops.Window(100, 100, 200, 300))

@@ -19,7 +19,6 @@ from selfie.common import paths
 from selfie.common.errors import SelfieError
 from selfie.data import image
 from selfie.experiments.features import Features, Files, Records, export, load
-from selfie.net import caffe_net
 from selfie.runs import evaluate
 from selfie.runs.run_folder import Run
 
@@ -43,7 +42,7 @@ def test_a_row_is_what_the_net_says_of_that_picture(tiny_run, tiny_lmdb, feature
         assert told == pytest.approx(scored[name], abs=1e-6)
     name = features.table["name"][7]
     picture = image.square(image.read(tiny_lmdb.parent / "images" / f"{name[9:]}.png"))
-    (expected,) = caffe_net.forward(tiny_run.net(), picture[None], tiny_run.variant, ("fc7",))
+    (expected,) = tiny_run.net().forward(picture[None], ("fc7",))
     np.testing.assert_allclose(features[name], expected[0], atol=1e-5)
 
 
@@ -72,7 +71,7 @@ def test_a_blob_with_space_is_averaged_over_it(tiny_run, tiny_lmdb, tmp_path):
     """conv3_2 is a map per channel: one number per channel is exported."""
     found = export(tiny_run, Records(tiny_lmdb / "val"), tmp_path / "out", "conv3_2")
     pictures = np.stack(list(found.pictures()))
-    (expected,) = caffe_net.forward(tiny_run.net(), pictures, tiny_run.variant, ("conv3_2",))
+    (expected,) = tiny_run.net().forward(pictures, ("conv3_2",))
     assert expected.ndim == 4
     np.testing.assert_allclose(found.matrix, expected.mean(axis=(2, 3)), rtol=1e-4, atol=1e-5)
 

@@ -12,8 +12,9 @@ from google.protobuf import text_format
 import testlib
 from selfie.common import paths
 from selfie.experiments import filters, grids
-from selfie.net import caffe_net, gradient, pycaffe, receptive_field, variants
-from selfie.net.builder import Net
+from selfie.net import gradient, pycaffe, receptive_field, variants
+from selfie.net.builder import NetBuilder
+from selfie.net.caffe_net import ScoringNet
 from selfie.net.prototxt import dump
 from selfie.net.receptive_field import Box
 from selfie.runs import evaluate, run_folder
@@ -24,12 +25,12 @@ STEP = 0.002  # of pixels, in finite differences: small, because a ReLU or a max
 
 def deploy(name, blob):
     """A variant's deploy net up to `blob`."""
-    return gradient.up_to(gradient.parse(paths.PROTOTXT / name / "deploy.prototxt"), blob)
+    return gradient.up_to(pycaffe.read_net(paths.PROTOTXT / name / "deploy.prototxt"), blob)
 
 
 def small(build, side, channels=3):
     """A net of layers that `build` adds to a nets.Net, as NetParameter."""
-    made = Net("small", trained=False)
+    made = NetBuilder("small", trained=False)
     made.message["layer"].append(
         {"name": "data", "type": "Input", "top": "data", "input_param": {"shape": {"dim": [1, channels, side, side]}}}
     )
@@ -177,8 +178,9 @@ def test_the_strongest_answers_are_those_of_looking_at_everything_at_once():
     """More pictures than a batch: the kept ones equal a sort of all, at most one per selfie."""
     scorer = random_weights(gradient.load(deploy("demo", "conv3_2")))
     pictures = np.random.default_rng(6).integers(0, 256, (2 * evaluate.BATCH + 3, 256, 256, 3), np.uint8)
-    peaks = filters.strongest(scorer, variants.get("demo"), "conv3_2", iter(pictures), 5)
-    maps = caffe_net.forward(scorer, pictures, variants.get("demo"), ("conv3_2",))[0]
+    net = ScoringNet(scorer, variants.get("demo").preprocessing)
+    peaks = filters.strongest(net, "conv3_2", iter(pictures), 5)
+    maps = net.forward(pictures, ("conv3_2",))[0]
     highest = maps.max(axis=(2, 3)).T
     np.testing.assert_allclose(peaks.activations, -np.sort(-highest, axis=1)[:, :5], rtol=1e-5)
     for number in range(len(highest)):
@@ -211,11 +213,11 @@ def test_the_command_shows_patches_that_alone_make_the_activation(tiny_run, tiny
     scorer = tiny_run.net()
     for patch in (patch for patches in told["filters"] for patch in patches):
         picture = grids.pictures_of(tiny_lmdb / "test", [patch["key"]])[0]
-        data = filters.inputs(picture[None], tiny_run.variant)[0]
+        data = filters.inputs(picture[None], tiny_run.preprocessing.crop)[0]
         top, left, bottom, right = Box(*patch["box"]).within(*data.shape[:2])
         blank = np.zeros_like(picture)
         blank[16 + top : 16 + bottom, 16 + left : 16 + right] = data[top:bottom, left:right]
-        answer = caffe_net.forward(scorer, blank[None], tiny_run.variant, ("conv2_2",))[0]
+        answer = scorer.forward(blank[None], ("conv2_2",))[0]
         row, column = patch["unit"]
         assert answer[0, patch["filter"], row, column] == pytest.approx(patch["activation"], rel=1e-4)
     shapes = {cv2.imread(str(tmp_path / f"{name}.png")).shape for name in ("patches", "guided", "deconvolution")}
@@ -227,7 +229,7 @@ def test_patches_of_bad_selfies_stay_small(tiny_run, tiny_lmdb, tmp_path):
     blob, found = filters.find(tiny_run, count=4, top=4)
     files = filters.draw(tiny_run, blob, found, tmp_path)
     selfies = grids.pictures_of(tiny_lmdb / "test", [patch.key for patches in found for patch in patches])
-    bad = caffe_net.scores(tiny_run.net(), np.stack(selfies), tiny_run.variant) < 0.5
+    bad = tiny_run.net().scores(np.stack(selfies)) < 0.5
     assert 0 < bad.sum() < len(bad)
     for file in files:
         sheet, filled = cv2.imread(str(file)), []
@@ -255,7 +257,7 @@ def test_chosen_filters_and_the_seed(tiny_run):
 @pytest.mark.parametrize("name, blob", [("vgg16", "conv3_3"), ("squeezenet", "fire8/concat"), ("demo", "conv3_2")])
 def test_the_third_stage_of_each_variant(name, blob):
     """What the third max pooling reads."""
-    assert filters.third_stage(gradient.parse(paths.PROTOTXT / name / "deploy.prototxt")) == blob
+    assert filters.third_stage(pycaffe.read_net(paths.PROTOTXT / name / "deploy.prototxt")) == blob
 
 
 def test_feature_maps_of_a_file(tiny_run, skimage_data, tmp_path):
@@ -279,7 +281,7 @@ def test_maps_are_the_nets_own_numbers(tiny_run, skimage_data):
     """Nothing between the net and the picture but a stretch from black to white."""
     picture = cv2.resize(cv2.imread(str(skimage_data / "astronaut.png")), (256, 256))
     maps = filters.feature_maps(tiny_run, picture)
-    expected = caffe_net.forward(tiny_run.net(), picture[None], tiny_run.variant, ("pool2",))[0][0]
+    expected = tiny_run.net().forward(picture[None], ("pool2",))[0][0]
     np.testing.assert_array_equal(maps["pool2"], expected)
     shown = filters.as_picture(np.array([[-1.0, 0], [1, 3]]))
     assert shown[..., 0].tolist() == [[0, 63], [127, 255]]

@@ -24,7 +24,7 @@ def test_the_continuum_has_the_geometry_of_the_original():
     assert (picture[128::129] == 0).all() and (picture[:, 128::129] == 0).all(), "separator lines"
 
 
-def test_a_grid_cut_by_the_papers_geometry_gives_the_pictures_back():
+def test_a_grid_cut_by_the_posts_geometry_gives_the_pictures_back():
     """What we draw can be cut with the code that cuts the published figures."""
     pictures = [np.full((128, 128, 3), value, np.uint8) for value in range(10, 250)]
     tiles = figures.cut("continuum", figures.FIGURES["continuum"], grids.grid(pictures, 12))
@@ -32,13 +32,12 @@ def test_a_grid_cut_by_the_papers_geometry_gives_the_pictures_back():
 
 
 def test_the_continuum_goes_from_best_to_worst():
-    """First the best of all, last the worst, evenly spread between; the order of the scores' rows is irrelevant."""
+    """First the best of all, last the worst, evenly spread between."""
     scored = pl.DataFrame({"key": [f"k{number:03}" for number in range(100)], "score": np.arange(100) / 100})
-    keys = grids.continuum_order(scored, 5, 4)
+    keys = grids.spread(scored.reverse(), grids.Layout(5, 4))["key"].to_list()
     assert keys == sorted(keys, reverse=True) and keys[0] == "k099" and keys[-1] == "k000"
-    assert grids.continuum_order(scored.sample(fraction=1, shuffle=True, seed=1), 5, 4) == keys
     with pytest.raises(SelfieError, match="only 100 are scored"):
-        grids.continuum_order(scored, 20, 12)
+        grids.spread(scored.reverse(), grids.Layout(20, 12))
 
 
 def test_the_command_draws_bright_selfies_on_top(tiny_run, tmp_path):

@@ -11,7 +11,6 @@ import pytest
 import testlib
 from selfie.data import image
 from selfie.experiments import crops, spatial_transformer
-from selfie.net import caffe_net
 
 STEP = 1e-4  # of theta, in finite differences: a few hundredths of a pixel
 
@@ -45,7 +44,7 @@ def test_a_glimpse_at_a_crop_is_the_crop(glimpses, tiny_run, astronaut, window):
     picture = image.square(window.cut(astronaut))[None]
     expected = image.prepare(picture, tiny_run.variant.crop, tiny_run.variant.mean)
     assert np.abs(glimpses.net.blobs["data"].data - expected).max() < 1
-    bad, good = caffe_net.forward(tiny_run.net(), picture, tiny_run.variant, (glimpses.odds,))[0].reshape(2)
+    bad, good = tiny_run.net().forward(picture, (glimpses.odds,))[0].reshape(2)
     assert found == pytest.approx(good - bad, rel=0.01, abs=0.05)
 
 

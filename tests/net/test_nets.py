@@ -137,7 +137,7 @@ def test_deploy_scores_are_probabilities(tiny_run):
     loaded = tiny_run.net()
     for count in (1, 3):
         pictures = np.random.default_rng(0).integers(0, 256, (count, 256, 256, 3), dtype=np.uint8)
-        [prob] = caffe_net.forward(loaded, pictures, tiny_run.variant)
+        [prob] = loaded.forward(pictures)
         assert prob.shape == (count, 2)
         np.testing.assert_allclose(prob.sum(1), 1, rtol=1e-5)
 

@@ -16,6 +16,7 @@ from selfie.common.download import Source, _fetch, download
 from selfie.common.errors import SelfieError
 from selfie.data import image
 from selfie.net import caffe_net, variants, weights
+from selfie.net.caffe_net import ScoringNet
 
 PICTURES = {"chelsea.png": 285, "coffee.png": 967}  # ImageNet: Egyptian cat, espresso
 
@@ -33,7 +34,7 @@ def test_squeezenet_decodes_into_a_net_that_sees(mirror, tmp_path, skimage_data)
     weights.decode_squeezenet(mirror("compressed_SqueezeNet.net"), tmp_path / "squeezenet.caffemodel")
     loaded = caffe_net.load(paths.PROTOTXT / "squeezenet" / "imagenet.prototxt", tmp_path / "squeezenet.caffemodel")
     pictures = np.stack([image.square(image.read(skimage_data / name)) for name in PICTURES])
-    [prob] = caffe_net.forward(loaded, pictures, variants.get("squeezenet"))
+    [prob] = ScoringNet(loaded, variants.get("squeezenet").preprocessing).forward(pictures)
     assert list(prob.reshape(2, 1000).argmax(1)) == list(PICTURES.values())
 
 

@@ -292,7 +292,7 @@ def test_a_recipe_is_trained_on_tiles_of_no_test(published, tmp_path):
     from selfie.net import caffe_net
 
     original = caffe_net.load(paths.PROTOTXT / "squeezenet" / "imagenet.prototxt", weights.caffemodel("squeezenet"))
-    loaded = run.net()
+    loaded = run.net().net
     for name, (kernel, _) in loaded.params.items():
         assert name == "conv10_selfie" or (kernel.data == original.params[name][0].data).all()
     tiles, values = reach.order(recipe, [1], where)

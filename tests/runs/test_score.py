@@ -195,19 +195,19 @@ def test_auc_against_counting_all_pairs():
 
 def test_spearman_and_percentiles_against_scipy():
     """Against an independent implementation."""
-    from scipy import stats
+    import scipy.stats
 
     generator = np.random.default_rng(4)
     first, second = generator.normal(size=50), generator.integers(0, 5, 50)
-    assert stats.spearman(first, second) == pytest.approx(stats.spearmanr(first, second).statistic)
-    expected = [stats.percentileofscore(second, value, "mean") for value in range(5)]
+    assert stats.spearman(first, second) == pytest.approx(scipy.stats.spearmanr(first, second).statistic)
+    expected = [scipy.stats.percentileofscore(second, value, "mean") for value in range(5)]
     np.testing.assert_allclose(stats.percentiles(np.arange(5), second), expected)
 
 
 def test_wilson_interval():
     """Against scipy's, at a round place and at the edge."""
-    from scipy import stats
+    import scipy.stats
 
     for hits, trials in ((60, 100), (0, 10), (10, 10)):
-        expected = stats.binomtest(hits, trials).proportion_ci(method="wilson")
+        expected = scipy.stats.binomtest(hits, trials).proportion_ci(method="wilson")
         np.testing.assert_allclose(stats.wilson(hits, trials), (expected.low, expected.high), atol=1e-4)

@@ -16,7 +16,7 @@ from selfie.common import paths
 from selfie.common.errors import SelfieError
 from selfie.data import lmdb_writer
 from selfie.net import caffe_net, solver, variants
-from selfie.runs import evaluate, run_folder, train
+from selfie.runs import evaluate, prepare, run_folder, snapshots, train
 
 
 def test_a_run_folder_tells_everything(tiny_run):
@@ -80,7 +80,7 @@ def test_a_signal_snapshots_and_resume_goes_on(tiny_lmdb, tmp_path, number):
     process.send_signal(number)
     assert "go on with --resume" in process.communicate(timeout=60)[1]
     assert process.returncode == 1
-    [(iteration, _)] = run_folder.snapshots(tmp_path / "run")
+    [(iteration, _)] = snapshots.snapshots(tmp_path / "run")
     assert iteration >= 3
     text = (tmp_path / "run" / "solver.prototxt").read_text()
     (tmp_path / "run" / "solver.prototxt").write_text(solver.change(text, {"max_iter": iteration + 4}))
@@ -133,7 +133,7 @@ def test_caffe_does_not_outlive_a_killed_train_py(tiny_lmdb, tmp_path):
     process.kill()
     process.wait()
     deadline = time.monotonic() + 30
-    while not run_folder.snapshots(tmp_path / "run"):
+    while not snapshots.snapshots(tmp_path / "run"):
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
@@ -142,12 +142,12 @@ def test_resume_passes_over_a_damaged_snapshot(tiny_lmdb, tmp_path, caplog):
     """A truncated newest snapshot is named and the one before it is used."""
     train.train(testlib.job(tiny_lmdb, tmp_path / "run"))
     run = run_folder.load(tmp_path / "run").save(state="started")
-    newest = run_folder.snapshots(run.folder)[0][1]
+    newest = snapshots.snapshots(run.folder)[0][1]
     os.truncate(newest, newest.stat().st_size // 2)
-    assert train.newest_intact_snapshot(run)[0] == 6
+    assert snapshots.newest_intact(run)[0] == 6
     assert newest.name in caplog.text
     newest.with_suffix(".caffemodel").write_bytes(b"nonsense")
-    assert train.resume(run.folder, run.variant).info["iterations"] == 12
+    assert train.resume(run.folder, run.variant.name).info["iterations"] == 12
 
 
 def test_a_resumed_run_equals_an_uninterrupted_one(tiny_lmdb, tmp_path):
@@ -158,7 +158,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tiny_lmdb, tmp_path):
     for iteration in (10, 12):
         for path in (run.folder / "snapshots").glob(f"*_iter_{iteration}.*"):
             path.unlink()
-    resumed = train.resume(run.save(state="started").folder, run.variant)
+    resumed = train.resume(run.save(state="started").folder, run.variant.name)
     assert resumed.caffemodel.read_bytes() == whole
 
 
@@ -169,9 +169,9 @@ def test_a_refused_gpu_leaves_the_run_as_it_is(tiny_lmdb, tmp_path):
     before = (run.folder / "run.json").read_bytes()
     for gpu in (None, "9"):
         with pytest.raises(SelfieError, match="GPU"):
-            train.resume(run.folder, run.variant, gpu)
+            train.resume(run.folder, run.variant.name, gpu)
         assert (run.folder / "run.json").read_bytes() == before
-    assert train.resume(run.folder, run.variant, "cpu").info["gpu"] is None
+    assert train.resume(run.folder, run.variant.name, "cpu").info["gpu"] is None
 
 
 def test_resume_tells_that_another_number_of_gpus_reads_other_batches(tiny_lmdb, tmp_path, caplog):
@@ -179,7 +179,7 @@ def test_resume_tells_that_another_number_of_gpus_reads_other_batches(tiny_lmdb,
     run = train.train(testlib.job(tiny_lmdb, tmp_path / "run", max_iter="8"))
     for gpu, told in (("0,1", True), ("0", False)):
         caplog.clear()
-        train.resume(run.save(state="started", gpu=gpu).folder, run.variant, "cpu")
+        train.resume(run.save(state="started", gpu=gpu).folder, run.variant.name, "cpu")
         assert (f"reads {run.info['batch']} selfies, not {2 * run.info['batch']}" in caplog.text) == told
 
 
@@ -192,7 +192,7 @@ def test_resume_notices_another_database(tiny_lmdb, tmp_path):
         testlib.pictures(tmp_path / "new", seed=9), tmp_path / "new" / "images", tmp_path / "lmdb", jobs=1, force=True
     )
     with pytest.raises(SelfieError, match="another database"):
-        train.resume(run.folder, run.variant)
+        train.resume(run.folder, run.variant.name)
 
 
 def test_evaluation_refuses_a_test_split_of_other_labels(tiny_lmdb, tmp_path):
@@ -236,7 +236,7 @@ def test_weights_of_another_net_are_refused_before_anything_is_written(tiny_run,
 
 def test_the_head_may_be_new_and_nothing_else(tiny_run):
     """Of the demo net's weights only the head may be missing in the caffemodel that training starts from."""
-    wanted = train.learned_layers(variants.get("demo_pretrain"))
+    wanted = snapshots.learned_layers(variants.get("demo_pretrain"))
     caffe_net.check_weights(wanted, tiny_run.caffemodel, fresh=("fc8",))
     with pytest.raises(SelfieError, match="no weights for fc8"):
         caffe_net.check_weights(wanted, tiny_run.caffemodel)
@@ -298,4 +298,4 @@ def test_epochs_set_the_length_of_the_run(tiny_lmdb, tmp_path):
     job = testlib.job(tiny_lmdb, tmp_path / "run")
     del job.settings["max_iter"]
     job.epochs = 3
-    assert train.prepare(job).info["max_iter"] == 6  # 3 x 64 selfies in batches of 32
+    assert prepare.prepare(job).info["max_iter"] == 6  # 3 x 64 selfies in batches of 32

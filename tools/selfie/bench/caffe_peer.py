@@ -29,8 +29,10 @@ class Ours:
         return {"caffe": pycaffe.caffe().__version__}
 
     def prepare(self, variant: str, batch: int, training: bool) -> dict:
-        """A variant's net with random weights, and random pictures; the numbers of parameters and of multiplications
-        per picture: forward, and forward and backward."""
+        """Make a variant's net with random weights, and random pictures.
+
+        Answers with the number of parameters and the multiply-accumulates per picture, forward and in training.
+        """
         self.release()
         described, rng = variants.get(variant), np.random.default_rng(2015)
         with tempfile.TemporaryDirectory() as folder:
@@ -47,7 +49,7 @@ class Ours:
             scale = (2 * weights.shape[0] / weights.count) ** 0.5
             weights.data[...] = scale * rng.standard_normal(weights.data.shape, np.float32)
         self.net.blobs["data"].data[...] = rng.standard_normal(self.net.blobs["data"].data.shape, np.float32)
-        macs = caffe_net.multiplications(self.net)
+        macs = caffe_net.macs(self.net)
         return {
             "parameters": caffe_net.parameter_count(self.net),
             "forward_macs": macs.forward,

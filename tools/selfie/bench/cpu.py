@@ -28,7 +28,6 @@ from selfie.data import datum, image
 from selfie.data.lmdb_reader import Database
 from selfie.experiments.crops import Searcher, space
 from selfie.faces import mtcnn
-from selfie.net import caffe_net
 from selfie.runs import score
 
 CONVERT_IMAGESET = paths.BUILD / "caffe" / "bin" / "convert_imageset"
@@ -146,7 +145,7 @@ def scoring(setting: Setting) -> Iterable[Row]:
         share, rounds = short if setting.quick else 1000, 2
         run = make_run(setting.folder, variant)
         names = sorted(map(str, (setting.pictures(2000, 1080).parent / "images").iterdir()))
-        scorer, busy, size = run.net(), [], min(16, share // 4)
+        net, busy, size = run.net(), [], min(16, share // 4)
 
         def ours(number: int, run=run, share=share, busy=busy, names=names, size=size) -> float:
             """Pictures per second, from the call on: with the first batch, for which Caffe packs the weights."""
@@ -157,11 +156,11 @@ def scoring(setting: Setting) -> Iterable[Row]:
             busy.append((time.process_time() - used) / seconds)
             return share / seconds
 
-        def bare(_: int, run=run, share=share, scorer=scorer, size=size) -> float:
+        def bare(_: int, share=share, net=net, size=size) -> float:
             batch = np.random.default_rng(0).integers(0, 256, (size, 256, 256, 3), dtype=np.uint8)
             begin = time.perf_counter()
             for _ in range(share // size):
-                caffe_net.scores(scorer, batch, run.variant)
+                net.scores(batch)
             return share // size * size / (time.perf_counter() - begin)
 
         def reading(number: int, share=share, names=names, size=size) -> float:
@@ -197,7 +196,7 @@ def nets(setting: Setting) -> Iterable[Row]:
         peers.prepare(
             run.deploy,
             run.folder / "random.caffemodel",
-            image.prepare(photos, run.variant.crop, run.variant.mean),
+            run.preprocessing.prepare(photos),
             folder,
         )
         for work in ("forward", "training"):
@@ -325,7 +324,7 @@ def crops(setting: Setting) -> Iterable[Row]:
     found = {"dense": [], "random": []}
     for photo in photos:
         for method, results in found.items():
-            results.append(searcher.search(photo, space(photo, run.variant), method))
+            results.append(searcher.search(photo, space(photo, run.preprocessing.crop), method))
     seconds = {method: [result.seconds for result in results] for method, results in found.items()}
     scores = {method: [result.best[0][1] for result in results] for method, results in found.items()}
     yield Row(

@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -19,7 +19,7 @@ import polars as pl
 from selfie.common import parallel, paths
 from selfie.common.errors import SelfieError
 from selfie.data import image
-from selfie.net import caffe_net
+from selfie.net import caffe_net, variants
 from selfie.runs.run_folder import Run
 
 PHOTOS = ("astronaut.png", "brick.png", "chelsea.png", "coffee.png", "grass.png", "motorcycle_left.png", "rocket.jpg")
@@ -136,19 +136,20 @@ def make_run(folder: Path, variant: str) -> Run:
             "variant": variant,
             "state": "finished",
             "caffemodel": "random.caffemodel",
+            "preprocessing": asdict(variants.get(variant).preprocessing),
             "lmdb": {"train": {"inputs": {"preprocessing": image.PREPROCESSING}}},
         },
     )
     if not (run.folder / "run.json").exists():
         run.folder.mkdir(parents=True, exist_ok=True)
         shutil.copy(paths.PROTOTXT / variant / "deploy.prototxt", run.folder / "deploy.prototxt")
-        scorer, rng = caffe_net.load(run.folder / "deploy.prototxt"), np.random.default_rng(2015)
-        for weights, *_ in scorer.params.values():
+        net, rng = caffe_net.load(run.folder / "deploy.prototxt"), np.random.default_rng(2015)
+        for weights, *_ in net.params.values():
             weights.data[...] = (
                 rng.standard_normal(weights.data.shape, np.float32) * (2 * weights.shape[0] / weights.count) ** 0.5
             )
-        next(iter(scorer.params.values()))[0].data[...] /= 64
-        scorer.save(str(run.folder / "random.caffemodel"))
+        next(iter(net.params.values()))[0].data[...] /= 64
+        net.save(str(run.folder / "random.caffemodel"))
         paths.write_csv(
             run.folder / "val_scores.csv",
             pl.DataFrame({"key": list("abcd"), "label": [0, 0, 1, 1], "score": [0.1, 0.4, 0.6, 0.9]}),

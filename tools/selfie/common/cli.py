@@ -1,4 +1,4 @@
-"""What every command shares: a parser made from its docstring, and errors as one line with exit code 1.
+"""What every command shares: a parser made from its docstring, common options, and errors as one line with exit code 1.
 
 Only the standard library is imported here, so that ``--help`` is instant and a missing package is a clear message.
 """
@@ -9,22 +9,89 @@ import argparse
 import errno
 import logging
 import os
+import re
 import signal
 import sys
 from pathlib import Path
-from typing import Callable, NoReturn
+from typing import Any, Callable, NoReturn
 
 from selfie.common.errors import SelfieError
+from selfie.common.splits import SPLITS
 
 GUARD = "SELFIE_OWN_ENVIRONMENT"
+UNDER_MAKE = "SELFIE_MAKE"  # set by the Makefile: its user knows its variables, not the commands' options
+MAKE_VARIABLES = {
+    "resume": "RESUME=1",
+    "replace": "REPLACE=1",
+    **{name: name.upper() for name in ("batch", "epochs", "gpu", "images", "jobs", "labels", "lmdb", "manifest")},
+    **{name: name.upper() for name in ("run", "seed", "solver", "variant", "weights")},
+}
+FLAG_VARIABLES = {  # a command's other options go into a variable of its own
+    "filter_faces": "FACE_FLAGS",
+    "grids": "GRID_FLAGS",
+    "label": "LABEL_FLAGS",
+    "make_lmdb": "LMDB_FLAGS",
+    "train": "TRAIN_FLAGS",
+    "tsne_map": "MAP_FLAGS",
+}
+
+# --- parsers ---------------------------------------------------------------------------------------------------------
 
 
-def parser(doc: str) -> argparse.ArgumentParser:
-    """ArgumentParser whose description is a command's docstring: first paragraph as it is, the rest as the epilog."""
-    summary, _, details = doc.strip().partition("\n\n")
+def parser(doc: str | None) -> argparse.ArgumentParser:
+    """Make a parser whose description is a command's docstring: first paragraph as it is, the rest as the epilog."""
+    summary, _, details = (doc or "").strip().partition("\n\n")
     return argparse.ArgumentParser(
         description=summary, epilog=details, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+
+
+def add_run(to: argparse.ArgumentParser) -> None:
+    """Add --run: which run to use."""
+    to.add_argument("--run", type=Path, metavar="DIR", help="run folder (default: the newest finished run)")
+
+
+def add_gpu(to: argparse.ArgumentParser) -> None:
+    """Add --gpu: one GPU to compute on."""
+    to.add_argument("--gpu", type=int, metavar="N", help="GPU to use (default: CPU)")
+
+
+def add_jobs(to: argparse.ArgumentParser, what: str = "worker processes") -> None:
+    """Add --jobs: how many of `what` work at a time."""
+    to.add_argument("--jobs", type=positive, metavar="N", help=f"{what} (default: one per core)")
+
+
+def add_split(to: argparse.ArgumentParser, what: str = "selfies to use") -> None:
+    """Add --split: which part of the run's database."""
+    to.add_argument("--split", choices=SPLITS, default="test", help=f"{what} (default: %(default)s)")
+
+
+def add_seed(to: argparse.ArgumentParser, default: int = 2015, of: str = "everything random") -> None:
+    """Add --seed: what random numbers begin with."""
+    to.add_argument("--seed", type=natural, default=default, metavar="S", help=f"of {of} (default: %(default)s)")
+
+
+def positive(text: str) -> int:
+    """Read a whole number from 1 on."""
+    return _at_least(1, text)
+
+
+def natural(text: str) -> int:
+    """Read a whole number from 0 on."""
+    return _at_least(0, text)
+
+
+def _at_least(least: int, text: str) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        number = least - 1
+    if number < least:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of at least {least}")
+    return number
+
+
+# --- running ---------------------------------------------------------------------------------------------------------
 
 
 def run(main: Callable[[], int | None]) -> NoReturn:
@@ -36,7 +103,7 @@ def run(main: Callable[[], int | None]) -> NoReturn:
     _use_own_environment()
     # Messages get a descriptor of their own: while pictures are decoded, image.py keeps the codecs' off the common one.
     sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
-    logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
+    logging.basicConfig(format="%(message)s", level=logging.INFO, handlers=[_Handler()])
     try:
         code = main() or 0
         sys.stdout.flush()
@@ -58,6 +125,53 @@ def run(main: Callable[[], int | None]) -> NoReturn:
     sys.exit(code)
 
 
+def tell_error(message: str) -> None:
+    """Tell an error that does not end the command: a line of its own on stderr, above any progress bar."""
+    _write("error: " + _one_line(message))
+
+
+def in_makes_words(message: str, command: str | None = None) -> str:
+    """Spell the options in a message as make's variables: --resume is RESUME=1, --force LMDB_FLAGS=--force."""
+    variable = FLAG_VARIABLES.get(command or Path(sys.argv[0]).stem)
+
+    def spelled(match: re.Match) -> str:
+        name = match[1]
+        return MAKE_VARIABLES.get(name) or (f"{variable}=--{name}" if variable else match[0])
+
+    return re.sub(r"(?<![\w-])--([a-z][a-z-]*[a-z])", spelled, message)
+
+
+class _Handler(logging.Handler):
+    """Log messages as lines of their own, above any progress bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        _write(_one_line(self.format(record)))
+
+
+def _one_line(message: str) -> str:
+    """Join a message's lines; under make, speak of its variables."""
+    line = " ".join(message.split())
+    return in_makes_words(line) if os.environ.get(UNDER_MAKE) else line
+
+
+def _write(line: str) -> None:
+    """Write a line to stderr, past the progress bars that are being drawn."""
+    tqdm: Any = sys.modules.get("tqdm")  # who has not imported it draws no bar
+    if tqdm is None:
+        print(line, file=sys.stderr)
+    else:
+        tqdm.tqdm.write(line, file=sys.stderr)
+
+
+def _die(message: str, code: int = 1) -> int:
+    """End progress bars where they are and tell the error; returns the exit code."""
+    tqdm: Any = sys.modules.get("tqdm")
+    for bar in list(getattr(tqdm and tqdm.tqdm, "_instances", ())):
+        bar.close()
+    print("error: " + _one_line(message), file=sys.stderr)
+    return code
+
+
 def _use_own_environment() -> None:
     """Start again with the project's .venv where there is one and no environment is in use.
 
@@ -67,8 +181,3 @@ def _use_own_environment() -> None:
     if sys.prefix == sys.base_prefix and not os.environ.get(GUARD) and python.exists():
         os.environ[GUARD] = "1"  # once is enough, whatever that Python turns out to be
         os.execv(python, [str(python), *sys.argv])
-
-
-def _die(message: str, code: int = 1) -> int:
-    print("error: " + " ".join(message.split()), file=sys.stderr)
-    return code

@@ -15,7 +15,9 @@ from selfie.common import paths
 from selfie.common.errors import SelfieError
 from selfie.net import variants
 from selfie.runs import evaluate, run_folder, train
+from selfie.runs.prepare import Job, starting_weights
 from selfie.runs.run_folder import Run
+from selfie.runs.snapshots import snapshots
 
 BASE = "base"
 FINDINGS = {  # arm -> what the post says of it, and the sign that its difference from the base should then have
@@ -69,11 +71,11 @@ def trained(plan: Plan, arm: Arm, seed: int) -> Run:
     """The finished run of one arm and seed: as it is, resumed, or trained."""
     variant = variants.get(arm.variant)
     folder = plan.folder / f"{plan.net}-{arm.name}-seed{seed}"
-    job = train.Job(
+    job = Job(
         variant,
         plan.lmdb,
         folder,
-        train.starting_weights(variant, arm.weights),
+        starting_weights(variant, arm.weights),
         paths.SOLVER / f"{plan.net}.prototxt",
         plan.gpu,
         seed,
@@ -85,7 +87,7 @@ def trained(plan: Plan, arm: Arm, seed: int) -> Run:
     run = run_folder.load(folder)
     if run.finished:
         return run
-    return train.resume(folder, variant, plan.gpu) if run_folder.snapshots(folder) else train.train(job)
+    return train.resume(folder, arm.variant, plan.gpu) if snapshots(folder) else train.train(job)
 
 
 def agree(plan: Plan) -> None:

@@ -35,10 +35,10 @@ from selfie.common import parallel, plots
 from selfie.common.boxes import suppress
 from selfie.common.errors import SelfieError
 from selfie.data import image
-from selfie.data.image import IMAGE_SIZE
+from selfie.data.image import Preprocessing
 from selfie.faces.face import Detector
-from selfie.net import caffe_net, surgery
-from selfie.net.variants import Variant
+from selfie.net import surgery
+from selfie.net.pycaffe import Net
 from selfie.runs import evaluate
 from selfie.runs.run_folder import Run
 
@@ -148,14 +148,14 @@ class Result:
 
 
 def space(
-    bgr: np.ndarray, variant: Variant, aspect: float = 1.0, min_scale: float = MIN_SCALE, keep: Window | None = None
+    bgr: np.ndarray, crop: int, aspect: float = 1.0, min_scale: float = MIN_SCALE, keep: Window | None = None
 ) -> Space:
     """The allowed crops of a picture. SelfieError if it is smaller than the net's input or nothing can be cut off."""
     height, width = bgr.shape[:2]
-    if min(width, height) < variant.crop:
+    if min(width, height) < crop:
         raise SelfieError(
-            f"the picture has {width} x {height} pixels, less than the net's input of {variant.crop} x "
-            f"{variant.crop}: take a larger one"
+            f"the picture has {width} x {height} pixels, less than the net's input of {crop} x "
+            f"{crop}: take a larger one"
         )
     allowed = Space(width, height, aspect, min_scale, keep)
     if allowed.smallest > 1:
@@ -227,14 +227,14 @@ class Pass:
         )
 
 
-def passes(allowed: Space, width: int, height: int, steps: int, crop: int) -> list[Pass]:
+def passes(allowed: Space, width: int, height: int, steps: int, preprocessing: Preprocessing) -> list[Pass]:
     """The windows of one size (see level_size), `steps` to a side, spread over the room; none where it is empty.
 
     What the last step leaves over is left free on both sides: every allowed position is at most half a step away. Large
     levels are cut into several passes, so that memory does not depend on the picture.
     """
     step = width // steps, height // steps
-    most = 1 + (PASS_SIDE - crop) * steps // IMAGE_SIZE
+    most = 1 + (PASS_SIDE - preprocessing.crop) * steps // preprocessing.size
     lefts, tops = (
         [first + (last - first) % stride // 2 + number * stride for number in range((last - first) // stride + 1)]
         for (first, last), stride in zip(allowed.room(width, height), step)
@@ -250,9 +250,10 @@ class Searcher:
     """A run's nets, loaded once, and the searches over them. SelfieError where the run cannot score."""
 
     def __init__(self, run: Run, gpu: int | None = None) -> None:
-        self.run, self.variant, self.gpu = run, run.variant, gpu
+        self.run, self.gpu = run, gpu
+        self.preprocessing = run.preprocessing
         self.net = run.net(gpu)
-        self._grown = None
+        self._convolutional: tuple[Net, int] | None = None
 
     def search(
         self,
@@ -271,9 +272,9 @@ class Searcher:
         """
         if method not in METHODS:
             raise SelfieError(f"unknown method '{method}': choose one of {', '.join(METHODS)}")
-        original = float(caffe_net.scores(self.net, image.square(bgr)[None], self.variant)[0])
+        original = float(self.net.squared_scores([bgr])[0])
         if method == "dense":
-            self.grown()  # loading is not searching
+            self.convolutional()  # loading is not searching
         start = time.perf_counter()
         if method == "dense":
             windows, scores = self.survey(bgr, allowed)
@@ -298,29 +299,29 @@ class Searcher:
         found = []
         with tqdm(total=len(windows), unit="crop", leave=False, disable=None) as bar:
             for batch in parallel.batches(windows, evaluate.BATCH):
-                squares = np.stack([image.square(window.cut(bgr)) for window in batch])
-                found.append(caffe_net.scores(self.net, squares, self.variant))
+                found.append(self.net.squared_scores([window.cut(bgr) for window in batch]))
                 bar.update(len(batch))
         return np.concatenate(found)
 
-    def grown(self):
-        """(the convolutional net, strides per 256 pixels), made when first needed."""
-        if self._grown is None:
-            grown = surgery.convolutional(self.variant, self.net, self.gpu)
-            self._grown = grown, surgery.steps(grown, self.variant.crop)
-        return self._grown
+    def convolutional(self) -> tuple[Net, int]:
+        """Return the convolutional net and how many of its strides make a picture's side; loaded when first needed."""
+        if self._convolutional is None:
+            conv_net = surgery.convolutional(self.run.deploy_conv, self.net.net, self.gpu)
+            strides = surgery.strides_per_side(conv_net, self.preprocessing.crop, self.preprocessing.size)
+            self._convolutional = conv_net, strides
+        return self._convolutional
 
     def survey(self, bgr: np.ndarray, allowed: Space) -> tuple[list[Window], np.ndarray]:
         """All windows of an image pyramid and their scores on the net's maps, level by level, row by row."""
-        _, steps = self.grown()
+        _, steps = self.convolutional()
         count = 1 + int(np.ceil(LEVELS_PER_OCTAVE * np.log2(1 / allowed.smallest)))
         sizes = {
-            level_size(*(scale * side for side in allowed.largest), steps)
+            level_size(*(scale * side for side in allowed.largest), steps, self.preprocessing.size)
             for scale in np.geomspace(1, allowed.smallest, count)
         }
         windows, scores = [], []
         for width, height in tqdm(sorted(sizes, reverse=True), unit="level", leave=False, disable=None):
-            for part in passes(allowed, width, height, steps, self.variant.crop):
+            for part in passes(allowed, width, height, steps, self.preprocessing):
                 windows += part.windows
                 scores.append(self.map(bgr, part).reshape(-1))
         if not windows:
@@ -329,16 +330,17 @@ class Searcher:
 
     def map(self, bgr: np.ndarray, part: Pass) -> np.ndarray:
         """Scores of the windows of one pass, rows x columns, from one forward of the convolutional net."""
-        grown, steps = self.grown()
-        margin = (IMAGE_SIZE - self.variant.crop) // 2  # as in image.prepare
-        seen = level(bgr, part, steps)[margin:, margin:]
-        height, width = (side - IMAGE_SIZE + self.variant.crop + margin for side in seen.shape[:2])
-        data = seen[:height, :width].transpose(2, 0, 1) - np.asarray(self.variant.mean, np.float32)[:, None, None]
-        grown.blobs["data"].reshape(1, *data.shape)
-        grown.reshape()
-        grown.blobs["data"].data[...] = data
-        grown.forward()
-        return grown.blobs["prob"].data[0, 1].copy()
+        conv_net, steps = self.convolutional()
+        size, crop, margin = self.preprocessing.size, self.preprocessing.crop, self.preprocessing.margin
+        pixels = level(bgr, part, steps, size)[margin:, margin:]
+        height, width = (side - size + crop + margin for side in pixels.shape[:2])
+        mean = np.asarray(self.preprocessing.mean, np.float32)[:, None, None]
+        data = pixels[:height, :width].transpose(2, 0, 1) - mean
+        conv_net.blobs["data"].reshape(1, *data.shape)
+        conv_net.reshape()
+        conv_net.blobs["data"].data[...] = data
+        conv_net.forward()
+        return conv_net.blobs["prob"].data[0, 1].copy()
 
     def refine(
         self, bgr: np.ndarray, allowed: Space, windows: list[Window], scores: np.ndarray, seed: int
@@ -363,17 +365,17 @@ class Searcher:
         return tried, exact
 
 
-def level_size(width: float, height: float, steps: int) -> tuple[int, int]:
+def level_size(width: float, height: float, steps: int, size: int) -> tuple[int, int]:
     """The largest windows of at most that size whose steps are whole pixels, also after image.square's halving."""
-    unit = steps * image.halving(int(min(width, height)))
+    unit = steps * image.halving(int(min(width, height)), size)
     return max(1, int(width) // unit) * unit, max(1, int(height) // unit) * unit
 
 
-def level(bgr: np.ndarray, part: Pass, steps: int) -> np.ndarray:
-    """The picture resized so that each window of a pass has 256 x 256 pixels; they are 256 / steps pixels apart."""
-    size = [IMAGE_SIZE + IMAGE_SIZE // steps * (count - 1) for count in (part.columns, part.rows)]
-    halved = image.reduced(part.region.cut(bgr), image.halving(min(part.first.width, part.first.height)))
-    return cv2.resize(halved, size, interpolation=cv2.INTER_LINEAR)
+def level(bgr: np.ndarray, part: Pass, steps: int, size: int) -> np.ndarray:
+    """Resize the picture so that each window of a pass has size x size pixels; they are size / steps pixels apart."""
+    sides = [size + size // steps * (count - 1) for count in (part.columns, part.rows)]
+    halved = image.reduced(part.region.cut(bgr), image.halving(min(part.first.width, part.first.height), size))
+    return cv2.resize(halved, sides, interpolation=cv2.INTER_LINEAR)
 
 
 def distinct(windows: list[Window], scores: np.ndarray, count: int, overlap: float) -> np.ndarray:

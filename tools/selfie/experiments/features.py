@@ -7,8 +7,8 @@
 
 A blob with an extent in space is averaged over it (SqueezeNet's fire9/concat, 512 x 13 x 13, gives 512 numbers).
 
-How a killed export goes on. After each batch its rows are appended to features.npy and synced; then its lines are
-appended to OUT/journal.jsonl and synced. So the journal is never ahead of the rows: an export that starts again cuts
+How a killed export resumes. After each batch its rows are appended to features.npy and synced; then its names are
+appended to the journal, OUT/journal.jsonl. So the journal is never ahead of the rows: an export that starts again cuts
 rows without a line off and goes on with the first name that has none. Batches are the same as without the interruption,
 so the numbers are, too. The header of features.npy holds the number of rows, so it is filled in at the end.
 """
@@ -16,7 +16,6 @@ so the numbers are, too. The header of features.npy holds the number of rows, so
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import os
 from collections import Counter
@@ -24,6 +23,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import polars as pl
@@ -31,9 +31,11 @@ from tqdm import tqdm
 
 from selfie.common import parallel, paths
 from selfie.common.errors import SelfieError
+from selfie.common.journal import Journal
 from selfie.data import datum, image
+from selfie.data.image import IMAGE_SIZE
 from selfie.data.lmdb_reader import Database
-from selfie.net import caffe_net
+from selfie.net.caffe_net import ScoringNet
 from selfie.runs import evaluate, score
 from selfie.runs.run_folder import Run
 from selfie.runs.score import Scored
@@ -57,9 +59,9 @@ class Files:
     def names(self) -> list[str]:
         return list(dict.fromkeys(self.listed))
 
-    def read(self, names: list[str]) -> Iterator[tuple[str, np.ndarray | str]]:
-        """(name, 256 x 256 x 3 picture, or the reason why there is none), in the order of `names`."""
-        read_ahead = score.read_ahead([str(self.folder / name) for name in names], evaluate.BATCH)
+    def read(self, names: list[str], size: int = IMAGE_SIZE) -> Iterator[tuple[str, np.ndarray | str]]:
+        """Yield (name, size x size x 3 picture, or the reason why there is none), in the order of `names`."""
+        read_ahead = score.read_ahead([str(self.folder / name) for name in names], evaluate.BATCH, size=size)
         for name, (_, picture) in zip(names, read_ahead):
             yield name, picture if isinstance(picture, np.ndarray) else picture.error
 
@@ -78,13 +80,13 @@ class Records:
         with Database(self.folder) as records:
             return records.keys()
 
-    def read(self, names: list[str]) -> Iterator[tuple[str, np.ndarray]]:
-        """(key, 256 x 256 x 3 picture) of those keys that are in `names`, in the database's order."""
+    def read(self, names: list[str], size: int = IMAGE_SIZE) -> Iterator[tuple[str, np.ndarray]]:
+        """Yield (key, size x size x 3 picture) of those keys that are in `names`, in the database's order."""
         wanted = set(names)
         with Database(self.folder) as records:
             for key, value in records.items():
                 if key in wanted:
-                    yield key, image.square(datum.decode(value)[0])
+                    yield key, image.square(datum.decode(value)[0], size)
 
     def record(self) -> dict:
         return {"database": str(self.folder)}
@@ -172,25 +174,27 @@ def export(
     inputs = _inputs(run, source, blob)
     if _same(out / "meta.json", inputs, force):
         return load(out)
-    scorer = run.net(gpu)
-    if blob not in scorer.blobs:
-        raise SelfieError(f"the net has no blob '{blob}': choose one of {', '.join(scorer.blobs)}")
+    net = run.net(gpu)
+    net.require(blob)
     with paths.locked(out):
         if not _same(out / "inputs.json", {**inputs, "batch": batch}, force):
             _begin(out, {**inputs, "batch": batch})
-        width = scorer.blobs[blob].shape[1]  # channels: space is averaged over
-        done = _recover(out, width)
+        width = net.blobs[blob].shape[1]  # channels: space is averaged over
         with (
-            open(out / "features.npy", "ab") as rows,
-            open(out / "journal.jsonl", "ab") as journal,
-            tqdm(total=len(source.names), initial=done, unit="selfie", disable=None) as bar,
+            Journal(out / "journal.jsonl") as journal,
+            open(out / "features.npy", "ab") as matrix,
+            tqdm(total=len(source.names), initial=len(journal), unit="selfie", disable=None) as bar,
         ):
-            for group in parallel.batches(source.read(source.names[done:]), batch):
-                features, lines = _forward(scorer, run, blob, group)
-                _append(rows, features.tobytes())
-                _append(journal, "".join(json.dumps(line) + "\n" for line in lines).encode())
+            _recover(matrix, journal, width)
+            todo = source.names[len(journal) :]
+            for group in parallel.batches(source.read(todo, net.preprocessing.size), batch):
+                features, lines = _forward(net, blob, group)
+                matrix.write(features.tobytes())
+                matrix.flush()
+                os.fsync(matrix.fileno())
+                journal.append(*lines)
                 bar.update(len(group))
-        return _finish(out, width, {"run": str(run.folder), "variant": run.variant.name, "inputs": inputs})
+        return _finish(out, journal, width, {"run": str(run.folder), "variant": run.variant.name, "inputs": inputs})
 
 
 def _inputs(run: Run, source: Files | Records, blob: str) -> dict:
@@ -229,12 +233,12 @@ def _begin(out: Path, inputs: dict) -> None:
     paths.write_json(out / "inputs.json", inputs)
 
 
-def _forward(scorer, run: Run, blob: str, group: list[tuple[str, np.ndarray | str]]) -> tuple[np.ndarray, list[list]]:
+def _forward(net: ScoringNet, blob: str, group: list[tuple[str, np.ndarray | str]]) -> tuple[np.ndarray, list[list]]:
     """Features of the readable pictures of a batch, and for each of its names [name, score] or [name, null, reason]."""
     pictures = [picture for _, picture in group if isinstance(picture, np.ndarray)]
     if not pictures:
         return np.empty(0, np.float32), [[name, None, reason] for name, reason in group]
-    data, prob = caffe_net.forward(scorer, np.stack(pictures), run.variant, (blob, "prob"))
+    data, prob = net.forward(np.stack(pictures), (blob, "prob"))
     features = data.reshape(*data.shape[:2], -1).mean(axis=2, dtype=np.float64).astype(np.float32)
     scores = iter(prob.reshape(len(prob), -1)[:, 1].tolist())
     return features, [
@@ -242,46 +246,22 @@ def _forward(scorer, run: Run, blob: str, group: list[tuple[str, np.ndarray | st
     ]
 
 
-def _append(file, data: bytes) -> None:
-    file.write(data)
-    file.flush()
-    os.fsync(file.fileno())
+def _recover(matrix: BinaryIO, journal: Journal, width: int) -> None:
+    """Cut off the rows of features.npy that the journal does not know; a new export gets room for the header."""
+    matrix.truncate(HEADER + 4 * width * sum(line[1] is not None for line in journal))
+    if len(journal):
+        log.info("going on after %d pictures", len(journal))
 
 
-def _recover(out: Path, width: int) -> int:
-    """Cut what a kill left half written; the number of names that are done. A new export gets its empty header."""
-    journal, matrix = out / "journal.jsonl", out / "features.npy"
-    journal.touch()
-    matrix.touch()
-    whole, done, rows = 0, 0, 0
-    with open(journal, "rb+") as file:
-        for line in file:
-            if not line.endswith(b"\n"):
-                break
-            whole += len(line)
-            done += 1
-            rows += json.loads(line)[1] is not None
-        file.truncate(whole)
-    os.truncate(matrix, HEADER + 4 * width * rows)
-    if done:
-        log.info("going on after %d pictures", done)
-    return done
-
-
-def _lines(out: Path) -> Iterable[list]:
-    with open(out / "journal.jsonl", "rb") as file:
-        yield from map(json.loads, file)
-
-
-def _finish(out: Path, width: int, meta: dict) -> Features:
-    """Tables, the header of features.npy, then meta.json; the journal goes last."""
+def _finish(out: Path, journal: Journal, width: int, meta: dict) -> Features:
+    """Write the tables, the header of features.npy, then meta.json; the journal goes last."""
     done = pl.DataFrame(
-        [(line[0], line[1]) for line in _lines(out) if line[1] is not None],
+        [(line[0], line[1]) for line in journal if line[1] is not None],
         schema={"name": pl.String, "score": pl.Float64},
         orient="row",
     )
     rejects = pl.DataFrame(
-        [(line[0], line[2]) for line in _lines(out) if line[1] is None],
+        [(line[0], line[2]) for line in journal if line[1] is None],
         schema={"name": pl.String, "reason": pl.String},
         orient="row",
     )

@@ -10,20 +10,21 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from selfie.common import parallel, paths
+from selfie.common import parallel
 from selfie.common.errors import SelfieError
 from selfie.data import image
 from selfie.data.lmdb_reader import Database
 from selfie.experiments import grids
-from selfie.net import caffe_net, gradient, receptive_field
+from selfie.experiments.grids import WORST_CELL
+from selfie.net import gradient, pycaffe, receptive_field
+from selfie.net.caffe_net import ScoringNet
+from selfie.net.pycaffe import Net
 from selfie.net.receptive_field import Box
-from selfie.net.variants import Variant
 from selfie.runs import evaluate
 from selfie.runs.run_folder import Run
 
 GRAY = 128
 CELL = 96  # pixels of a patch in the sheets
-BAD_CELL = 48  # where its selfie scores below 50 %: late filters see whole faces, and nobody should be recognised
 MAP_CELL = 80
 LABEL = 20  # pixels of height for a line of text
 FONT = cv2.FONT_HERSHEY_SIMPLEX
@@ -64,12 +65,12 @@ class Peaks(NamedTuple):
     columns: np.ndarray
 
 
-def strongest(scorer, variant: Variant, blob: str, pictures: Iterable[np.ndarray], count: int) -> Peaks:
+def strongest(net: ScoringNet, blob: str, pictures: Iterable[np.ndarray], count: int) -> Peaks:
     """Each filter's `count` strongest answers to 256 x 256 x 3 pictures, in constant memory."""
     best: Peaks | None = None
     seen = 0
     for batch in parallel.batches(pictures, evaluate.BATCH):
-        maps = _maps(caffe_net.forward(scorer, np.stack(batch), variant, (blob,))[0])
+        maps = _maps(net.forward(np.stack(batch), (blob,))[0])
         flat = maps.reshape(*maps.shape[:2], -1)
         places = flat.argmax(axis=2).T
         numbers = np.broadcast_to(np.arange(seen, seen + len(batch)), places.shape)
@@ -112,17 +113,17 @@ def find(
 
     The blob is by default the last of the third stage, the filters `count` of it at random.
     """
-    message = gradient.parse(run.deploy)
+    message = pycaffe.read_net(run.deploy)
     blob = blob or third_stage(message)
-    scorer = gradient.load(gradient.up_to(message, blob), run.caffemodel, gpu)
-    filters = scorer.blobs[blob].shape[1]
+    net = _net_up_to(run, blob, gpu)
+    filters = net.blobs[blob].shape[1]
     if chosen and not 0 <= min(chosen) <= max(chosen) < filters:
         raise SelfieError(f"{blob} has {filters} filters: choose from 0 to {filters - 1}")
-    with Database(paths.ROOT / run.info["lmdb"]["path"] / split) as records:
+    with Database(run.database(split)) as records:
         keys = records.keys()[:limit]
         pictures = (picture for _, (_, picture, _) in zip(keys, records))
-        peaks = strongest(scorer, run.variant, blob, tqdm(pictures, total=len(keys), unit="selfie", desc=blob), top)
-    sizes = blob_sizes(scorer)
+        peaks = strongest(net, blob, tqdm(pictures, total=len(keys), unit="selfie", desc=blob), top)
+    sizes = blob_sizes(net.net)
     return blob, [
         [
             Patch(
@@ -138,23 +139,30 @@ def find(
     ]
 
 
-def blob_sizes(scorer) -> dict[str, tuple[int, int]]:
-    """(height, width) of each blob of a net; (1, 1) without these axes."""
-    return {name: tuple(blob.shape[2:4]) if len(blob.shape) == 4 else (1, 1) for name, blob in scorer.blobs.items()}
+def _net_up_to(run: Run, blob: str, gpu: int | None) -> ScoringNet:
+    """Load the part of the run's net that makes `blob`; its backward pass goes down to the picture."""
+    part = gradient.up_to(pycaffe.read_net(run.deploy), blob)
+    return ScoringNet(gradient.load(part, run.caffemodel, gpu), run.preprocessing, gpu)
 
 
-def gradients(scorer, variant: Variant, blob: str, patches: list[Patch], pictures: np.ndarray, rule: str) -> np.ndarray:
+def blob_sizes(net: Net) -> dict[str, tuple[int, int]]:
+    """Return (height, width) of each blob of a net; (1, 1) without these axes."""
+    shapes = {name: tuple(blob.shape) for name, blob in net.blobs.items()}
+    return {name: (shape[2], shape[3]) if len(shape) == 4 else (1, 1) for name, shape in shapes.items()}
+
+
+def gradients(net: ScoringNet, blob: str, patches: list[Patch], pictures: np.ndarray, rule: str) -> np.ndarray:
     """What each patch's activation in its picture (N x 256 x 256 x 3) comes from: N x crop x crop x 3, BGR."""
-    answer = caffe_net.forward(scorer, pictures, variant, (blob,))[0]
+    answer = net.forward(pictures, (blob,))[0]
     diff = np.zeros_like(answer)
     for number, patch in enumerate(patches):
         _maps(diff)[(number, patch.filter, *patch.unit)] = 1
-    return gradient.backward(scorer, blob, diff, rule).transpose(0, 2, 3, 1)
+    return gradient.backward(net.net, blob, diff, rule).transpose(0, 2, 3, 1)
 
 
-def inputs(pictures: np.ndarray, variant: Variant) -> np.ndarray:
+def inputs(pictures: np.ndarray, crop: int) -> np.ndarray:
     """The part of N x 256 x 256 x 3 pictures that the net sees, N x crop x crop x 3."""
-    return image.prepare(pictures, variant.crop, (0, 0, 0)).transpose(0, 2, 3, 1).astype(np.uint8)
+    return image.prepare(pictures, crop, (0, 0, 0)).transpose(0, 2, 3, 1).astype(np.uint8)
 
 
 def cut(picture: np.ndarray, box: Box) -> np.ndarray:
@@ -176,16 +184,16 @@ def draw(
 ) -> list[Path]:
     """Write patches.png, guided.png and deconvolution.png, block for block the same, into `folder`; their paths."""
     keys = list(dict.fromkeys(patch.key for patches in found for patch in patches))
-    selfies = dict(zip(keys, grids.pictures_of(paths.ROOT / run.info["lmdb"]["path"] / split, keys)))
+    selfies = dict(zip(keys, grids.pictures_of(run.database(split), keys)))
     sides = _cell_sides(run, selfies, gpu)
-    scorer = gradient.load(gradient.up_to(gradient.parse(run.deploy), blob), run.caffemodel, gpu)
+    net = _net_up_to(run, blob, gpu)
     names = ["patches", "guided", "deconvolution"]
     blocks: dict[str, list[np.ndarray]] = {name: [] for name in names}
     for patches in tqdm(found, unit="filter", desc="gradients"):
         pictures = np.stack([selfies[patch.key] for patch in patches])
-        shown = {"patches": inputs(pictures, run.variant)}
+        shown = {"patches": inputs(pictures, run.preprocessing.crop)}
         for rule in names[1:]:
-            values = gradients(scorer, run.variant, blob, patches, pictures, rule)
+            values = gradients(net, blob, patches, pictures, rule)
             shown[rule] = [visible_part(value, patch.box) for value, patch in zip(values, patches)]
         for name in names:
             cells = [cell(cut(picture, patch.box), sides[patch.key]) for picture, patch in zip(shown[name], patches)]
@@ -199,12 +207,11 @@ def draw(
 
 def _cell_sides(run: Run, selfies: dict[str, np.ndarray], gpu: int | None) -> dict[str, int]:
     """Key -> pixels that a patch of this selfie may have, by the run's own score of it."""
-    scorer = run.net(gpu)
-    told = [
-        caffe_net.scores(scorer, np.stack(batch), run.variant)
-        for batch in parallel.batches(selfies.values(), evaluate.BATCH)
-    ]
-    return {key: CELL if score >= 0.5 else BAD_CELL for key, score in zip(selfies, np.concatenate(told))}
+    net = run.net(gpu)
+    scores = np.concatenate(
+        [net.scores(np.stack(batch)) for batch in parallel.batches(selfies.values(), evaluate.BATCH)]
+    )
+    return {key: CELL if score >= 0.5 else WORST_CELL for key, score in zip(selfies, scores)}
 
 
 def cell(patch: np.ndarray, side: int) -> np.ndarray:
@@ -241,15 +248,13 @@ def feature_maps(run: Run, picture: np.ndarray, gpu: int | None = None) -> dict[
 
     Blobs that are a part of another one (concatenated) are left out.
     """
-    message, scorer = gradient.parse(run.deploy), run.net(gpu)
+    message, net = pycaffe.read_net(run.deploy), run.net(gpu)
     parts = {bottom for layer in message.layer if layer.type == "Concat" for bottom in layer.bottom}
-    sizes = blob_sizes(scorer)
+    sizes = blob_sizes(net.net)
     names = dict.fromkeys(
         top for layer in message.layer for top in layer.top if top not in parts and sizes[top] > (1, 1)
     )
-    return {
-        name: maps[0] for name, maps in zip(names, caffe_net.forward(scorer, picture[None], run.variant, tuple(names)))
-    }
+    return {name: maps[0] for name, maps in zip(names, net.forward(picture[None], tuple(names)))}
 
 
 def draw_maps(maps: dict[str, np.ndarray], folder: Path, shown: int = 12) -> list[Path]:

@@ -26,7 +26,6 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-import cv2
 import numpy as np
 import polars as pl
 from tqdm import tqdm
@@ -60,7 +59,7 @@ def measure(
     rows: list[dict] = []
     with Database(folder) as records, tqdm(total=len(records), desc="measuring", unit="selfie", disable=None) as bar:
         batches = (
-            (name, [(key, bgr, known.get(key[9:])) for key, bgr, _ in batch])
+            (name, [(key, bgr, known.get(lmdb_reader.id_of(key))) for key, bgr, _ in batch])
             for batch in parallel.batches(records, BATCH)
         )
         for done in parallel.imap(_measure_batch, batches, min(jobs or parallel.cores(), -(-len(records) // BATCH))):
@@ -92,8 +91,7 @@ def _detected_face(name: str, bgr: np.ndarray) -> tuple[Face | None, int]:
 
 @cache
 def _detector(name: str) -> Detector:
-    """Loaded once per process, each of which has a core of its own."""
-    cv2.setNumThreads(1)
+    """The detector, loaded once per process."""
     return detectors.load(name)
 
 
@@ -138,12 +136,12 @@ def find(
         if detector is None and set(annotate.COLUMNS[:-1]) <= set(table.columns):
             boxes = table.select("id", "face_count", pl.col(*annotate.BOX).cast(pl.Float64))
     detector = "manifest" if boxes is not None else detectors.choose(detector or "auto")
-    measured = measure(grids.folder_of(run, split), boxes, detector, jobs)
+    measured = measure(run.database(split), boxes, detector, jobs)
     extra: list[str] = []
     if table is not None:
         own = attributes(table).rename({name: f"{name}_" for name in measured.columns if name in table.columns})
         extra = own.columns[1:]
-        measured = measured.with_columns(id=lmdb_reader.id_of("key")).join(own, on="id", how="left").drop("id")
+        measured = measured.with_columns(id=lmdb_reader.id_column("key")).join(own, on="id", how="left").drop("id")
     joined = scored.join(measured, on="key", how="left", validate="1:1").sort("key")
     with paths.atomic_path(run.folder / f"{split}_properties.csv") as temporary:
         joined.write_csv(temporary)

@@ -65,16 +65,6 @@ def scored(run: Run, split: str = "test") -> pl.DataFrame:
     return pl.read_csv(file).sort(["score", "key"], descending=[True, False])
 
 
-def folder_of(run: Run, split: str) -> Path:
-    """The database of a split that the run was made for."""
-    return paths.ROOT / run.info["lmdb"]["path"] / split
-
-
-def continuum_order(scored: pl.DataFrame, rows: int, columns: int) -> list[str]:
-    """Keys of rows x columns selfies from best to worst, evenly spread over all of `scored` (columns key, score)."""
-    return spread(scored.sort(["score", "key"], descending=[True, False]), Layout(rows, columns))["key"].to_list()
-
-
 def spread(ordered: pl.DataFrame, layout: Layout) -> pl.DataFrame:
     """As many rows of `ordered` as the layout holds, evenly spread from the first to the last."""
     _check_enough(ordered, layout)
@@ -100,7 +90,7 @@ def worst(ordered: pl.DataFrame, layout: Layout) -> pl.DataFrame:
 
 def picked(ordered: pl.DataFrame, ids: set[str], layout: Layout) -> pl.DataFrame:
     """Those of `ordered` with one of these ids, best first, at most as many as the layout holds."""
-    found = ordered.filter(lmdb_reader.id_of("key").is_in(list(ids)))
+    found = ordered.filter(lmdb_reader.id_column("key").is_in(list(ids)))
     if found.is_empty():
         raise SelfieError(f"none of the {len(ids)} selfies asked for is among the {len(ordered)} best scored")
     return found.head(layout.count)
@@ -193,15 +183,6 @@ def draw(folder: Path, chosen: pl.DataFrame, layout: Layout, with_scores: bool =
     """The grid of `chosen` (columns key, score) from the database in `folder`."""
     pictures = pictures_of(folder, chosen["key"].to_list())
     return grid(pictures, layout.columns, layout.cell, chosen["score"].to_list() if with_scores else ())
-
-
-def continuum(run: Run, rows: int = 20, columns: int = 12, split: str = "test") -> np.ndarray:
-    """The run's test selfies from best (top left) to worst (bottom right), as in the post's continuum figure.
-
-    SelfieError if the split was not scored yet.
-    """
-    layout = Layout(rows, columns)
-    return draw(folder_of(run, split), spread(scored(run, split), layout), layout)
 
 
 def side_by_side(folder: Path, bad: list[str], good: list[str], layout: Layout) -> np.ndarray:

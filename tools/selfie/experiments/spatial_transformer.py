@@ -21,9 +21,9 @@ import numpy as np
 from tqdm import trange
 
 from selfie.common import plots
-from selfie.data.image import IMAGE_SIZE
+from selfie.data.image import Preprocessing
 from selfie.experiments import crops
-from selfie.net import gradient
+from selfie.net import gradient, pycaffe
 from selfie.runs.run_folder import Run
 
 FREE = np.eye(6)
@@ -34,14 +34,13 @@ class Glimpses:
     """A run's net that looks at one H x W x 3 uint8 BGR picture through transformations."""
 
     def __init__(self, run: Run, bgr: np.ndarray, gpu: int | None = None) -> None:
-        message = gradient.parse(run.deploy)
+        message = pycaffe.read_net(run.deploy)
         self.odds = next(layer for layer in message.layer if layer.type == "Softmax").bottom[0]
-        self.net = gradient.load(
-            _with_transformer(gradient.up_to(message, self.odds), bgr.shape, run.variant.crop), run.caffemodel, gpu
-        )
-        mean = np.asarray(run.variant.mean, np.float32)
+        part = _with_transformer(gradient.up_to(message, self.odds), bgr.shape, run.preprocessing.crop)
+        self.net = gradient.load(part, run.caffemodel, gpu)
+        mean = np.asarray(run.preprocessing.mean, np.float32)
         self.net.blobs["image"].data[...] = (bgr - mean).transpose(2, 0, 1)
-        self._centre = centre(run.variant.crop)
+        self._centre = centre(run.preprocessing)
 
     def look(self, theta: np.ndarray) -> np.ndarray:
         """Log-odds of *good* for N x 6 transformations: N numbers; the score is their logistic function."""
@@ -73,10 +72,10 @@ def _with_transformer(message, shape: tuple[int, ...], crop: int):
     return part
 
 
-def centre(crop: int) -> np.ndarray:
-    """3 x 3: from coordinates of the net's input to those of the 256 x 256 picture that it is cut out of."""
-    start = (IMAGE_SIZE - crop) // 2  # as in image.prepare
-    share, shift = crop / IMAGE_SIZE, (2 * start + crop) / IMAGE_SIZE - 1
+def centre(preprocessing: Preprocessing) -> np.ndarray:
+    """Return the 3 x 3 map from coordinates of the net's input to those of the square picture that it is cut out of."""
+    crop, size = preprocessing.crop, preprocessing.size
+    share, shift = crop / size, (2 * preprocessing.margin + crop) / size - 1
     return np.array([[share, 0, shift], [0, share, shift], [0, 0, 1]])
 
 
@@ -170,7 +169,7 @@ def compare(
     SelfieError if the picture is smaller than the net's input.
     """
     height, width = bgr.shape[:2]
-    allowed = crops.space(bgr, run.variant, width / height, min_scale)
+    allowed = crops.space(bgr, run.preprocessing.crop, width / height, min_scale)
     glimpses, begin = Glimpses(run, bgr, gpu), starts(paths, min_scale, seed)
     ascents = {
         "gradient, 6 parameters": ascend(glimpses, begin, steps, step),

@@ -1,4 +1,4 @@
-"""Layer builders: each variant's nets as prototxt messages.
+"""The architectures: each variant's nets as NetParameter messages made of dicts.
 
 Layer names of the pretrained layers are a contract: Caffe copies weights by name. Only the head is renamed.
 """
@@ -6,23 +6,28 @@ Layer names of the pretrained layers are a contract: Caffe copies weights by nam
 from __future__ import annotations
 
 from selfie.common.errors import SelfieError
-from selfie.net.builder import Net
+from selfie.net.builder import NetBuilder
 from selfie.net.prototxt import Token
 from selfie.net.variants import Variant
 
 VGG16_STAGES = [(2, 64), (2, 128), (3, 256), (3, 512), (3, 512)]  # (convolutions, channels), a max pool after each
 IMAGENET = "squeezenet_imagenet"
 DEMO_STAGES = [(1, 16), (2, 32), (2, 64)]
+SQUEEZES = (16, 16, 32, 32, 48, 48, 64, 64)  # channels that fire2 to fire9 squeeze to; each expands to eight times that
 
 
-def build(variant: Variant, kind: str) -> dict:
-    """The message of one file of a variant; `kind` is one of those in its `files`."""
-    net = Net(
+def build(variant: Variant, kind: str, data: str | None = None) -> dict:
+    """Build a net of a variant.
+
+    kind   train_val, deploy, deploy_conv, or imagenet (SqueezeNet with its 1000 classes)
+    data   the folder of the databases train and val, instead of the variant's
+    """
+    net = NetBuilder(
         IMAGENET if kind == "imagenet" else variant.name, trained=kind == "train_val", learns_from=variant.learns_from
     )
     if kind == "train_val":
-        _data(net, variant, "TRAIN", "train", variant.batch)
-        _data(net, variant, "TEST", "val", variant.test_batch)
+        _data(net, variant, "TRAIN", f"{data or variant.data}/train", variant.batch)
+        _data(net, variant, "TEST", f"{data or variant.data}/val", variant.test_batch)
     else:
         net.message["layer"].append(
             {
@@ -45,9 +50,9 @@ def build(variant: Variant, kind: str) -> dict:
 
 
 def with_input(variant: Variant, batch: int, training: bool) -> dict:
-    """A variant's net without databases, for benchmarks: `batch` pictures and labels that stay where they are put.
+    """Build a variant's net without databases, for benchmarks: `batch` pictures and labels stay where they are put.
 
-    `training`: ends in the loss, else in prob.
+    It ends in the loss if it is for `training`, else in prob.
     """
     message = build(variant, "train_val" if training else "deploy")
     shapes = [{"dim": [batch, 3, variant.crop, variant.crop]}, {"dim": [batch]}][: 2 if training else 1]
@@ -65,12 +70,13 @@ def with_input(variant: Variant, batch: int, training: bool) -> dict:
 
 
 def chain(variant: Variant) -> list[dict]:
-    """A variant's layers from pixels to scores, for another framework to build; SelfieError if they branch.
+    """List a variant's layers from pixels to scores, for another framework to build; SelfieError if they branch.
 
     Each has a type (Convolution, InnerProduct, ReLU, MAX or AVE pooling, Power) and what it needs: outputs, kernel,
     stride, pad, scale.
     """
-    found, top = [], "data"
+    layers: list[dict] = []
+    top = "data"
     for layer in build(variant, "deploy")["layer"][1:-1]:
         if variant.dropout:
             raise SelfieError(f"{variant.name} is no chain of plain layers: it has dropout")
@@ -83,7 +89,7 @@ def chain(variant: Variant) -> list[dict]:
             **layer.get("pooling_param", {}),
             **layer.get("power_param", {}),
         }
-        found.append(
+        layers.append(
             {
                 "type": str(given.get("pool", layer["type"])),
                 "outputs": given.get("num_output"),
@@ -93,11 +99,11 @@ def chain(variant: Variant) -> list[dict]:
                 "scale": given.get("scale"),
             }
         )
-    return found
+    return layers
 
 
-def _data(net: Net, variant: Variant, phase: str, split: str, batch: int) -> None:
-    """A Data layer. Our databases hold BGR pictures only, so no colour conversion is asked for."""
+def _data(net: NetBuilder, variant: Variant, phase: str, source: str, batch: int) -> None:
+    """Append a Data layer. Our databases hold BGR pictures only, so no colour conversion is asked for."""
     transform = {"mirror": phase == "TRAIN", "crop_size": variant.crop, "mean_value": list(variant.mean)}
     net.message["layer"].append(
         {
@@ -106,20 +112,20 @@ def _data(net: Net, variant: Variant, phase: str, split: str, batch: int) -> Non
             "top": ["data", "label"],
             "include": {"phase": Token(phase)},
             "transform_param": transform,
-            "data_param": {"source": f"{variant.data}/{split}", "batch_size": batch, "backend": Token("LMDB")},
+            "data_param": {"source": source, "batch_size": batch, "backend": Token("LMDB")},
         }
     )
 
 
-def _vgg_stages(net: Net, stages: list[tuple[int, int]]) -> None:
+def _vgg_stages(net: NetBuilder, stages: list[tuple[int, int]]) -> None:
     for stage, (convolutions, channels) in enumerate(stages, 1):
         for number in range(1, convolutions + 1):
             net.conv_relu(f"conv{stage}_{number}", channels, 3, f"relu{stage}_{number}", pad=1)
         net.pool(f"pool{stage}", 2, 2)
 
 
-def _classifier(net: Net, variant: Variant, width: int, as_convolution: bool) -> None:
-    """fc6, fc7 (each with ReLU and, in the ablation, dropout) and the head, on top of a 7 x 7 map."""
+def _classifier(net: NetBuilder, variant: Variant, width: int, as_convolution: bool) -> None:
+    """Append fc6, fc7 (each with ReLU and, in the ablation, dropout) and the head, on top of a 7 x 7 map."""
     for name, side in (("fc6", 7), ("fc7", 1)):
         net.fully_connected(name, width, side, as_convolution)
         net.relu(name.replace("fc", "relu"))
@@ -128,32 +134,35 @@ def _classifier(net: Net, variant: Variant, width: int, as_convolution: bool) ->
     net.fully_connected(variant.head, variant.classes, 1, as_convolution, head=True)
 
 
-def _vgg16(net: Net, variant: Variant, as_convolution: bool) -> None:
-    """Configuration D of Simonyan and Zisserman 2014 (arXiv:1409.1556)."""
+def _vgg16(net: NetBuilder, variant: Variant, as_convolution: bool) -> None:
+    """Append configuration D of Simonyan and Zisserman 2014 (arXiv:1409.1556)."""
     _vgg_stages(net, VGG16_STAGES)
     _classifier(net, variant, 4096, as_convolution)
 
 
-def _demo(net: Net, variant: Variant, as_convolution: bool) -> None:
-    """A VGG in miniature. The picture is first averaged over 4 x 4 pixels, so the rest runs on 56 x 56, and scaled to
-    about unit variance, so that it trains from scratch at ordinary rates."""
+def _demo(net: NetBuilder, variant: Variant, as_convolution: bool) -> None:
+    """Append a VGG in miniature.
+
+    The picture is first averaged over 4 x 4 pixels, so the rest runs on 56 x 56, and scaled to about unit variance, so
+    that it trains from scratch at ordinary rates.
+    """
     net.pool("pool0", variant.shrink, variant.shrink, "AVE")
     net.layer("scale0", "Power", top=net.top, power_param={"scale": 0.015625})
     _vgg_stages(net, DEMO_STAGES)
     _classifier(net, variant, 128, as_convolution)
 
 
-def _squeezenet(net: Net, variant: Variant, as_convolution: bool) -> None:
-    """SqueezeNet v1.0 of Iandola et al. 2016 (arXiv:1602.07360), layer names of the deep-compressed release.
+def _squeezenet(net: NetBuilder, variant: Variant, as_convolution: bool) -> None:
+    """Append SqueezeNet v1.0 of Iandola et al. 2016 (arXiv:1602.07360), layer names of the deep-compressed release.
 
-    Its dropout is removed, as in the paper's net. The head keeps the original's form, a 1 x 1 convolution whose map is
+    Its dropout is removed, as in the post's net. The head keeps the original's form, a 1 x 1 convolution whose map is
     averaged, but not its ReLU, which would cut off half of a two-way head's gradient, nor its padding.
     """
     if variant.shrink > 1:
         net.pool("pool0", variant.shrink, variant.shrink, "AVE")
     net.conv_relu("conv1", 96, 7, "relu_conv1", stride=2)
     net.pool("pool1", 3, 2)
-    for number, squeeze in enumerate((16, 16, 32, 32, 48, 48, 64, 64), 2):
+    for number, squeeze in enumerate(SQUEEZES, 2):
         _fire(net, f"fire{number}", squeeze)
         if number in (4, 8):
             net.pool(f"pool{number}", 3, 2)
@@ -168,8 +177,8 @@ def _squeezenet(net: Net, variant: Variant, as_convolution: bool) -> None:
         net.layer("pool10", "Pooling", pooling_param={"pool": Token("AVE"), "global_pooling": True})
 
 
-def _fire(net: Net, name: str, squeeze: int) -> None:
-    """Squeeze to few channels, expand with 1 x 1 and 3 x 3 filters side by side."""
+def _fire(net: NetBuilder, name: str, squeeze: int) -> None:
+    """Append a fire module: squeeze to few channels, expand with 1 x 1 and 3 x 3 filters side by side."""
     squeezed = net.conv_relu(f"{name}/conv1x1_1", squeeze, 1, f"{name}/relu_conv1x1_1")
     one = net.conv_relu(f"{name}/conv1x1_2", 4 * squeeze, 1, f"{name}/relu_conv1x1_2")
     net.top = squeezed

@@ -5,12 +5,16 @@ from __future__ import annotations
 from selfie.net.prototxt import Token
 
 
-class Net:
-    """A net under construction: `top` is the blob that the next layer reads."""
+class NetBuilder:
+    """A net under construction: `top` is the blob that the next layer reads, `message` the NetParameter so far."""
 
     def __init__(self, name: str, trained: bool, learns_from: str = "") -> None:
-        """`trained`: write what only training needs (fillers, learning-rate multipliers). Layers before the first one
-        whose name begins with `learns_from` keep their weights: Caffe does not even propagate back to them."""
+        """Begin a net.
+
+        trained       write what only training needs (fillers, learning-rate multipliers)
+        learns_from   layers before the first one whose name begins so keep their weights; Caffe does not even propagate
+                      back to them
+        """
         self.message: dict = {"name": name, "layer": []}
         self.trained = trained
         self.learns_from, self.learning = learns_from, False
@@ -25,7 +29,7 @@ class Net:
         top: str | list[str] | None = None,
         **fields: object,
     ) -> str:
-        """Append a layer; reads the current top and writes a blob of its own name unless told otherwise."""
+        """Append a layer that reads the current top and writes a blob of its own name, unless said otherwise."""
         self.message["layer"].append(
             {
                 "name": name,
@@ -35,11 +39,11 @@ class Net:
                 **fields,
             }
         )
-        self.top = name if top is None else top
+        self.top = self.message["layer"][-1]["top"]
         return self.top
 
     def learned(self, name: str, kind: str, settings: dict, head: bool = False) -> str:
-        """A layer with weights and bias. A head is new: it starts small and learns ten times as fast as the rest."""
+        """Append a layer with weights and bias. A head is new: it starts small and learns ten times as fast."""
         fields: dict = {}
         self.learning = self.learning or name.startswith(self.learns_from)
         if self.trained:
@@ -50,14 +54,14 @@ class Net:
         return self.layer(name, kind, **fields, **{key: settings})
 
     def _filler(self, head: bool) -> dict:
-        """Start values for training from scratch: He et al. 2015, but pixels are some sixty times too large for it."""
+        """Return a filler: He et al. 2015, but in the first layer, for which pixels are some sixty times too large."""
         if head:
             return {"type": "gaussian", "std": 0.01}
         pixels = self.message["layer"][-1]["name"] in ("data", "pool0")
         return {"type": "gaussian", "std": 0.003} if pixels else {"type": "msra"}
 
     def conv(self, name: str, outputs: int, kernel: int, *, pad: int = 0, stride: int = 1, head: bool = False) -> str:
-        """A convolution; zero padding and unit stride are not written."""
+        """Append a convolution; zero padding and unit stride are not written."""
         settings = {"num_output": outputs, "pad": pad, "kernel_size": kernel, "stride": stride}
         defaults = {"pad": 0, "stride": 1}
         return self.learned(
@@ -69,16 +73,16 @@ class Net:
         return self.layer(name, "ReLU", top=self.top)
 
     def conv_relu(self, name: str, outputs: int, kernel: int, relu: str, **settings: int) -> str:
-        """Convolution, then a ReLU called `relu`."""
+        """Append a convolution, then a ReLU called `relu`."""
         self.conv(name, outputs, kernel, **settings)
         return self.relu(relu)
 
     def pool(self, name: str, kernel: int, stride: int, kind: str = "MAX") -> str:
-        """Max or average pooling."""
+        """Append max (MAX) or average (AVE) pooling."""
         return self.layer(name, "Pooling", pooling_param={"pool": Token(kind), "kernel_size": kernel, "stride": stride})
 
     def fully_connected(self, name: str, outputs: int, side: int, as_convolution: bool, head: bool = False) -> str:
-        """A fully connected layer over a `side` x `side` map; or the same as a convolution called <name>-conv."""
+        """Append a fully connected layer over a side x side map, or the same as a convolution called <name>-conv."""
         if as_convolution:
             return self.conv(f"{name}-conv", outputs, side, head=head)
         return self.learned(name, "InnerProduct", {"num_output": outputs}, head)

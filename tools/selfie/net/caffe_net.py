@@ -1,10 +1,10 @@
-"""The only module that imports Caffe: nets are loaded, checked against their weights, and run in batches here."""
+"""Nets loaded, checked against their weights, fed as they were trained, and run in batches."""
 
 from __future__ import annotations
 
 import math
 import os
-from pathlib import Path
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -12,44 +12,97 @@ import numpy as np
 from selfie.common import paths
 from selfie.common.errors import SelfieError
 from selfie.data import image
+from selfie.data.image import Preprocessing
 from selfie.net import device, memory, pycaffe
-from selfie.net.variants import Variant
+from selfie.net.pycaffe import Blob, Message, Net
+
+Shapes = dict[str, list[tuple[int, ...]]]  # layer -> shapes of its learned blobs
 
 
-def load(prototxt: str | os.PathLike, caffemodel: str | os.PathLike | None = None, gpu: int | None = None):
-    """A caffe.Net in the TEST phase; its attribute `gpu` is where it computes.
+class ScoringNet:
+    """A net that takes pictures: what a caffe.Net needs to know besides.
+
+    net             the caffe.Net; its input is "data", its answer, where it has one, "prob" = (bad, good)
+    preprocessing   how pictures become its input
+    gpu             where it computes; None: on the CPU
+    """
+
+    def __init__(self, net: Net, preprocessing: Preprocessing, gpu: int | None = None) -> None:
+        self.net, self.preprocessing, self.gpu = net, preprocessing, gpu
+        self._taken = 0  # bytes of the GPU's memory that our largest batch took
+
+    @property
+    def blobs(self) -> Mapping[str, Blob]:
+        """The net's blobs by name."""
+        return self.net.blobs
+
+    def require(self, blob: str) -> None:
+        """Raise SelfieError, with the names that there are, unless the net has this blob."""
+        if blob not in self.blobs:
+            raise SelfieError(f"the net has no blob '{blob}': choose one of {', '.join(self.blobs)}")
+
+    def forward(self, pictures: np.ndarray, blobs: tuple[str, ...] = ("prob",)) -> list[np.ndarray]:
+        """Run N x size x size x 3 uint8 BGR pictures through the net; copies of the named blobs, N first."""
+        for name in blobs:
+            self.require(name)
+        values = self.preprocessing.prepare(pictures)
+        data = self.blobs["data"]
+        if data.shape[0] != len(values):
+            self._check_memory(len(values))
+            data.reshape(*values.shape)
+            self.net.reshape()
+        data.data[...] = values
+        self.net.forward()
+        return [self.blobs[name].data.copy() for name in blobs]
+
+    def scores(self, pictures: np.ndarray) -> np.ndarray:
+        """Return the probability of *good* of N x size x size x 3 uint8 BGR pictures: N float32 in [0, 1]."""
+        return self.forward(pictures)[0].reshape(len(pictures), -1)[:, 1]
+
+    def squared_scores(self, pictures: list[np.ndarray]) -> np.ndarray:
+        """Return the scores of H x W x 3 uint8 BGR pictures of any sizes, each squashed to a square first."""
+        return self.scores(np.stack([image.square(bgr, self.preprocessing.size) for bgr in pictures]))
+
+    def _check_memory(self, batch: int) -> None:
+        """Raise SelfieError if the net's GPU has no room for a larger batch: Caffe itself would abort."""
+        if self.gpu is not None and batch > self.blobs["data"].shape[0]:
+            need = memory.scoring(self.net)
+            free, total = device.memory(self.gpu)
+            memory.check(need, batch, self.gpu, device.Gpu("", free + self._taken, total), "scoring")
+            self._taken = need.total(batch)  # from now on, of what is free
+
+
+def load(prototxt: str | os.PathLike, caffemodel: str | os.PathLike | None = None, gpu: int | None = None) -> Net:
+    """Load a caffe.Net in the TEST phase onto the CPU or a GPU.
 
     SelfieError where the weights are not those of the net: Caffe would abort on a wrong shape, and silently keep random
     weights in a layer that it does not find.
     """
     prototxt = paths.existing(prototxt, "prototxt")
-    check_prototxt(prototxt)
+    pycaffe.read_net(prototxt)
     device.use_device(gpu)
     net = pycaffe.caffe().Net(str(prototxt), pycaffe.caffe().TEST)
     if caffemodel is not None:
         check_weights(parameter_shapes(net), caffemodel)
         net.copy_from(str(caffemodel))
-    net.gpu = gpu
     return net
 
 
-def check_prototxt(path: Path) -> None:
-    """SelfieError if a net's prototxt cannot be parsed: Caffe itself would abort."""
-    from google.protobuf import text_format
-
-    try:
-        text_format.Parse(path.read_text(), pycaffe.caffe_pb2().NetParameter())
-    except (text_format.ParseError, UnicodeDecodeError) as error:
-        raise SelfieError(f"{path} is not a net: {error}") from error
+# --- weights ---------------------------------------------------------------------------------------------------------
 
 
-def parameter_shapes(net) -> dict[str, list[tuple[int, ...]]]:
-    """Learned layers of a caffe.Net: name -> shapes of its blobs."""
+def parameter_shapes(net: Net) -> Shapes:
+    """Return the shapes of a caffe.Net's learned blobs by layer."""
     return {name: [tuple(blob.shape) for blob in blobs] for name, blobs in net.params.items()}
 
 
-def caffemodel_shapes(path: str | os.PathLike) -> dict[str, list[tuple[int, ...]]]:
-    """Learned layers of a caffemodel, the old V1 format included: name -> shapes. SelfieError if it is not one."""
+def parameter_count(net: Net) -> int:
+    """Count the learned numbers of a caffe.Net."""
+    return sum(blob.count for blobs in net.params.values() for blob in blobs)
+
+
+def caffemodel_shapes(path: str | os.PathLike) -> Shapes:
+    """Read the shapes of a caffemodel's blobs by layer, the old V1 format included. SelfieError if it is not one."""
     path = paths.existing(path, "caffemodel")
     message = pycaffe.parse_binary(pycaffe.caffe_pb2().NetParameter(), path)
     shapes = {
@@ -60,28 +113,27 @@ def caffemodel_shapes(path: str | os.PathLike) -> dict[str, list[tuple[int, ...]
     return shapes
 
 
-def _shape(blob) -> tuple[int, ...]:
-    """A blob's shape; old caffemodels pad theirs to four axes with leading ones, which are dropped for comparison."""
-    return tuple(blob.shape.dim) or (blob.num, blob.channels, blob.height, blob.width)
-
-
-def check_weights(
-    wanted: dict[str, list[tuple[int, ...]]], caffemodel: str | os.PathLike, fresh: tuple[str, ...] = ()
-) -> None:
-    """SelfieError unless every learned layer in `wanted`, but those in `fresh`, finds its weights in the caffemodel."""
-    found = caffemodel_shapes(caffemodel)
-    missing = [name for name in wanted if name not in fresh and name not in found]
+def check_weights(wanted: Shapes, caffemodel: str | os.PathLike, fresh: tuple[str, ...] = ()) -> None:
+    """Raise SelfieError unless every layer in `wanted`, but those in `fresh`, finds its weights in the caffemodel."""
+    there = caffemodel_shapes(caffemodel)
+    missing = [name for name in wanted if name not in fresh and name not in there]
     if missing:
         raise SelfieError(f"{caffemodel} is of another net: it has no weights for {_some(missing)}")
     for name, shapes in wanted.items():
-        if name in found and [_bare(shape) for shape in shapes] != [_bare(shape) for shape in found[name]]:
+        if name in there and [_bare(shape) for shape in shapes] != [_bare(shape) for shape in there[name]]:
             raise SelfieError(
-                f"{caffemodel} is of another net: {name} has weights of shape {found[name][0]}, "
+                f"{caffemodel} is of another net: {name} has weights of shape {there[name][0]}, "
                 f"the net wants {shapes[0]}"
             )
 
 
+def _shape(blob: Message) -> tuple[int, ...]:
+    """Return a BlobProto's shape, in the new format or the old one of four numbers."""
+    return tuple(blob.shape.dim) or (blob.num, blob.channels, blob.height, blob.width)
+
+
 def _bare(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Drop the leading ones with which old caffemodels fill up shapes to four axes."""
     while shape and shape[0] == 1:
         shape = shape[1:]
     return shape
@@ -91,57 +143,25 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
-def parameter_count(net) -> int:
-    """Number of learned numbers in a caffe.Net."""
-    return sum(blob.count for blobs in net.params.values() for blob in blobs)
+# --- work ------------------------------------------------------------------------------------------------------------
 
 
-class Multiplications(NamedTuple):
-    """Of one picture: in a forward pass, and in a training step."""
+class Macs(NamedTuple):
+    """Multiply-accumulates for one picture: in a forward pass, and in a training step (forward and backward)."""
 
     forward: int
     training: int
 
 
-def multiplications(net) -> Multiplications:
-    """Multiplications (each with an addition) of a caffe.Net's convolutions and fully connected layers, per picture.
+def macs(net: Net) -> Macs:
+    """Count the multiply-accumulates per picture of a caffe.Net's convolutions and fully connected layers.
 
-    Counted as in the definition, not as an algorithm like Winograd's may save them. Training does as many again by
+    Counted as in the definition, not as an algorithm like Winograd's may save them. Training takes as many again by
     weights and by data, the latter not below the first learned layer, which nobody asks for.
     """
-    found = []
-    for name, layer in zip(net._layer_names, net.layers):
-        if layer.type in ("Convolution", "InnerProduct"):
-            places = math.prod(net.blobs[net.top_names[name][0]].shape[2:])
-            found.append(layer.blobs[0].count * places)
-    return Multiplications(sum(found), 3 * sum(found) - found[0])
-
-
-def forward(net, pictures: np.ndarray, variant: Variant, blobs: tuple[str, ...] = ("prob",)) -> list[np.ndarray]:
-    """Run N x 256 x 256 x 3 uint8 BGR pictures through a deploy net; copies of the named blobs, N first."""
-    for name in blobs:
-        if name not in net.blobs:
-            raise SelfieError(f"the net has no blob '{name}': choose one of {', '.join(net.blobs)}")
-    data = image.prepare(pictures, variant.crop, variant.mean)
-    if net.blobs["data"].shape[0] != len(data):
-        _check_memory(net, len(data))
-        net.blobs["data"].reshape(*data.shape)
-        net.reshape()
-    net.blobs["data"].data[...] = data
-    net.forward()
-    return [net.blobs[name].data.copy() for name in blobs]
-
-
-def _check_memory(net, batch: int) -> None:
-    """SelfieError if the net computes on a GPU that has no room for a larger batch: Caffe itself would abort."""
-    number = getattr(net, "gpu", None)
-    if number is not None and batch > net.blobs["data"].shape[0]:
-        need = memory.scoring(net)
-        free, total = device.memory(number)
-        memory.check(need, batch, number, device.Gpu("", free + getattr(net, "taken", 0), total), "scoring")
-        net.taken = need.total(batch)  # from now on, of what is free
-
-
-def scores(net, pictures: np.ndarray, variant: Variant) -> np.ndarray:
-    """The net's probability of *good* for each of N x 256 x 256 x 3 uint8 BGR pictures: N floats in [0, 1]."""
-    return forward(net, pictures, variant)[0].reshape(len(pictures), -1)[:, 1]
+    layers = [
+        layer.blobs[0].count * math.prod(net.blobs[net.top_names[name][0]].shape[2:])
+        for name, layer in zip(net._layer_names, net.layers)
+        if layer.type in ("Convolution", "InnerProduct")
+    ]
+    return Macs(sum(layers), 3 * sum(layers) - layers[0])

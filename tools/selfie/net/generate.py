@@ -8,17 +8,22 @@ from selfie.net.variants import VARIANTS, Variant
 
 
 def generate() -> dict[str, str]:
-    """Every generated prototxt: path below prototxt/ -> text."""
+    """Generate every checked-in prototxt: path below prototxt/ -> text."""
     files = {
-        f"{variant.name}/{kind}.prototxt": dump(architectures.build(variant, kind), comment(variant, kind))
+        f"{variant.name}/{kind}.prototxt": text(variant, kind)
         for variant in VARIANTS.values()
         for kind in variant.files
     }
     return {**files, **mtcnn_nets.prototxts()}
 
 
+def text(variant: Variant, kind: str) -> str:
+    """Generate one file of a variant."""
+    return dump(architectures.build(variant, kind), comment(variant, kind))
+
+
 def comment(variant: Variant, kind: str) -> str:
-    """What stands on top of a generated file."""
+    """Say what a generated file is: the comment on its top."""
     about = {
         "train_val": "Training and validation.",
         "deploy": f"Scoring: N x 3 x {variant.crop} x {variant.crop}, BGR, mean subtracted; prob = (bad, good).",

@@ -8,23 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from selfie.common.errors import SelfieError
-from selfie.net import caffe_net, pycaffe
+from selfie.net import caffe_net
+from selfie.net.pycaffe import Message, Net
 
 RULES = ("gradient", "guided", "deconvolution")
 
 
-def parse(prototxt: Path):
-    """A prototxt as NetParameter. SelfieError if it is not one."""
-    from google.protobuf import text_format
-
-    try:
-        return text_format.Parse(prototxt.read_text(), pycaffe.caffe_pb2().NetParameter())
-    except text_format.ParseError as error:
-        raise SelfieError(f"{prototxt} is not a prototxt: {error}") from error
-
-
-def up_to(message, blob: str):
-    """The part of a NetParameter that makes `blob`: no later layers. SelfieError if there is no such blob."""
+def up_to(message: Message, blob: str) -> Message:
+    """Return the part of a NetParameter that makes `blob`. SelfieError if there is no such blob."""
     writers = [number for number, layer in enumerate(message.layer) if blob in layer.top]
     if not writers:
         names = dict.fromkeys(top for layer in message.layer for top in layer.top)
@@ -35,8 +26,8 @@ def up_to(message, blob: str):
     return part
 
 
-def load(message, caffemodel: Path | None = None, gpu: int | None = None):
-    """A NetParameter as a caffe.Net with these weights, whose backward pass goes down to its inputs."""
+def load(message: Message, caffemodel: Path | None = None, gpu: int | None = None) -> Net:
+    """Load a NetParameter with these weights as a caffe.Net whose backward pass goes down to its inputs."""
     part = type(message)()
     part.CopyFrom(message)
     part.force_backward = True
@@ -46,33 +37,35 @@ def load(message, caffemodel: Path | None = None, gpu: int | None = None):
         return caffe_net.load(file, caffemodel, gpu)
 
 
-def backward(caffe_net, blob: str, diff: np.ndarray, rule: str = "gradient") -> np.ndarray:
-    """Send `diff` (of the blob's shape) from `blob`, the last of the net, down to the data: N x 3 x H x W.
+def backward(net: Net, blob: str, diff: np.ndarray, rule: str = "gradient") -> np.ndarray:
+    """Propagate `diff` (of the blob's shape) from `blob`, the net's last, down to the data: N x 3 x H x W float32.
 
-    After a forward pass. The rules differ in the ReLUs alone. "gradient": the derivative, which passes where the ReLU
-    was active. "deconvolution": passes where what comes down is positive (Zeiler and Fergus 2013, arXiv:1311.2901; max
-    pooling goes back through its switches under every rule). "guided": where both hold (Springenberg et al. 2014,
-    arXiv:1412.6806).
+    Call it after a forward pass. The rules differ in the ReLUs alone:
+
+    gradient        the derivative, which passes where the ReLU was active
+    deconvolution   passes where what comes down is positive (Zeiler and Fergus 2013, arXiv:1311.2901; max pooling goes
+                    back through its switches under every rule)
+    guided          passes where both hold (Springenberg et al. 2014, arXiv:1412.6806)
     """
-    for each in caffe_net.blobs.values():
+    for each in net.blobs.values():
         each.diff[...] = 0
-    caffe_net.blobs[blob].diff[...] = diff
+    net.blobs[blob].diff[...] = diff
     if rule == "gradient":
-        caffe_net.backward()
+        net.backward()
     else:
-        for number in reversed(range(len(caffe_net.layers))):
-            _layer_backward(caffe_net, number, rule)
-    return caffe_net.blobs["data"].diff.copy()
+        for number in reversed(range(len(net.layers))):
+            _layer_backward(net, number, rule)
+    return net.blobs["data"].diff.copy()
 
 
-def _layer_backward(caffe_net, number: int, rule: str) -> None:
-    """The backward pass of one layer under a rule."""
-    name = caffe_net._layer_names[number]
-    if caffe_net.layers[number].type == "ReLU":
-        bottom, top = (caffe_net.blobs[names[name][0]] for names in (caffe_net.bottom_names, caffe_net.top_names))
+def _layer_backward(net: Net, number: int, rule: str) -> None:
+    """Propagate back through one layer under a rule."""
+    name = net._layer_names[number]
+    if net.layers[number].type == "ReLU":
+        bottom, top = (net.blobs[names[name][0]] for names in (net.bottom_names, net.top_names))
         positive = np.maximum(top.diff, 0)
         if rule == "deconvolution":
             bottom.diff[...] = positive
             return
         top.diff[...] = positive
-    caffe_net._backward(number, number)
+    net._backward(number, number)

@@ -6,7 +6,7 @@ and width swapped.
 
 from __future__ import annotations
 
-from selfie.net.builder import Net
+from selfie.net.builder import NetBuilder
 from selfie.net.prototxt import dump
 
 STRIDE, WINDOW = 2, 12  # of det1
@@ -44,7 +44,7 @@ def build(name: str) -> dict:
         ),
     }[name]
     prelu = "PReLU" if name == "det1" else "prelu"
-    net = Net(name, trained=False)
+    net = NetBuilder(name, trained=False)
     net.message["layer"].append(
         {"name": "data", "type": "Input", "top": "data", "input_param": {"shape": {"dim": [1, 3, size, size]}}}
     )

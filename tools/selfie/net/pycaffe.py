@@ -5,8 +5,12 @@ from __future__ import annotations
 import importlib
 import os
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import Any, Protocol
+
+import numpy as np
 
 from selfie.common import paths
 from selfie.common.errors import SelfieError
@@ -14,56 +18,96 @@ from selfie.common.errors import SelfieError
 CAFFE = paths.BUILD / "caffe" / "bin" / "caffe"
 LOG_LEVEL = "GLOG_minloglevel"  # glog's variable, in glog's spelling
 
+Message = Any  # a protobuf message of caffe.proto
+
+
+class Blob(Protocol):
+    """A caffe.Blob: values and gradients as live views of Caffe's memory."""
+
+    data: np.ndarray
+    diff: np.ndarray
+
+    @property
+    def shape(self) -> Sequence[int]: ...
+    @property
+    def count(self) -> int: ...
+    def reshape(self, *shape: int) -> None: ...
+
+
+class Layer(Protocol):
+    """A caffe.Layer: its type and its learned blobs, weights first."""
+
+    type: str
+    blobs: Sequence[Blob]
+
+
+class Net(Protocol):
+    """A caffe.Net, as far as it is used here."""
+
+    blobs: Mapping[str, Blob]
+    params: Mapping[str, Sequence[Blob]]
+    layers: Sequence[Layer]
+    top_names: Mapping[str, Sequence[str]]
+    bottom_names: Mapping[str, Sequence[str]]
+    _layer_names: Sequence[str]
+
+    def forward(self) -> dict[str, np.ndarray]: ...
+    def backward(self) -> dict[str, np.ndarray]: ...
+    def _backward(self, start: int, end: int) -> None: ...
+    def reshape(self) -> None: ...
+    def copy_from(self, caffemodel: str) -> None: ...
+    def save(self, caffemodel: str) -> None: ...
+
 
 def caffe() -> ModuleType:
-    """pycaffe, with glog silenced below errors; SelfieError where it was not built."""
+    """Import pycaffe, with glog silenced below errors; SelfieError where it was not built."""
     quiet = LOG_LEVEL not in os.environ
     if quiet:
         os.environ[LOG_LEVEL] = "2"
     try:
         return importlib.import_module("caffe")
     except ImportError as error:
-        raise SelfieError(f"Caffe is not built ({error}): run 'make caffe'") from error
+        raise SelfieError(f"Caffe is not built ({error}): run 'make setup'") from error
     finally:
         if quiet:  # glog has read it while it was loaded; a `caffe train` that we start is to log
             del os.environ[LOG_LEVEL]
 
 
 def caffe_pb2() -> ModuleType:
-    """Caffe's protobuf messages."""
+    """Import the messages of caffe.proto."""
     caffe()
     return importlib.import_module("caffe.proto.caffe_pb2")
 
 
 def binary() -> Path:
-    """The caffe executable; SelfieError where it was not built."""
+    """Return the caffe executable; SelfieError where it was not built."""
     if not CAFFE.exists():
-        raise SelfieError("Caffe is not built: run 'make caffe'")
+        raise SelfieError("Caffe is not built: run 'make setup'")
     return CAFFE
 
 
 def source(installed: Path) -> Path:
-    """The source that a Caffe was built from; where it came without, the folder with the tests' data."""
+    """Return the source that an installed Caffe was built from; the folder with the tests' data if it came without."""
     cache = installed.parent / "CMakeCache.txt"
-    if not cache.exists():
-        return installed.parent / "test"
-    return Path(re.search(r"^CMAKE_HOME_DIRECTORY:INTERNAL=(.*)$", cache.read_text(), re.MULTILINE)[1])
+    text = cache.read_text() if cache.exists() else ""
+    home = re.search(r"^CMAKE_HOME_DIRECTORY:INTERNAL=(.*)$", text, re.MULTILINE)
+    return Path(home[1]) if home else installed.parent / "test"
 
 
 def gpu_problem(number: int) -> str:
-    """Why a GPU cannot be used, in Caffe's words; "" if it can. Opens it here. SelfieError in a CPU build."""
+    """Say why a GPU cannot be used, in Caffe's words; "" if it can. Opens it here. SelfieError in a CPU build."""
     check_gpu_build()
     return importlib.import_module("caffe._caffe").gpu_problem(number)
 
 
 def is_gpu_build() -> bool:
-    """Whether the Caffe in use was built with CUDA."""
+    """Tell whether the Caffe in use was built with CUDA."""
     caffe()
     return hasattr(importlib.import_module("caffe._caffe"), "gpu_problem")
 
 
 def check_gpu_build() -> None:
-    """SelfieError unless the Caffe in use was built with CUDA."""
+    """Raise SelfieError unless the Caffe in use was built with CUDA."""
     if not is_gpu_build():
         raise SelfieError(
             "a GPU was asked for, but this Caffe was built for the CPU only: leave GPU out, or build it "
@@ -71,7 +115,17 @@ def check_gpu_build() -> None:
         )
 
 
-def parse_binary(message, path: Path):
+def read_net(prototxt: Path) -> Message:
+    """Read a prototxt as NetParameter. SelfieError if it is none: Caffe itself would abort."""
+    from google.protobuf import text_format
+
+    try:
+        return text_format.Parse(prototxt.read_text(), caffe_pb2().NetParameter())
+    except (text_format.ParseError, UnicodeDecodeError) as error:
+        raise SelfieError(f"{prototxt} is not a net: {error}") from error
+
+
+def parse_binary(message: Message, path: Path) -> Message:
     """Fill a protobuf message from a file; SelfieError if it is damaged or something else."""
     from google.protobuf.message import DecodeError
 

@@ -1,28 +1,29 @@
-"""The one table of net variants. The prototxt generator, the preprocessing, the scorer and the weights all read it."""
+"""The one table of net variants, read by the prototxt generator, by training and by the download of weights."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
 from selfie.common.errors import SelfieError
+from selfie.data.image import Preprocessing
 
 IMAGENET_MEAN = (103.939, 116.779, 123.68)  # of the VGG16 release
 FACE_MEAN = (93.5940, 104.7624, 129.1863)  # of the VGG-Face release
 SQUEEZENET_MEAN = (104.0, 117.0, 123.0)
+IMAGENET = Preprocessing(IMAGENET_MEAN, 224)
 
 
 @dataclass(frozen=True)
 class Variant:
     """One net and how it is fed.
 
-    architecture  builder in selfie.nets
-    mean          BGR, subtracted from pixels in [0, 255]
-    crop          side of the net's square input, cut out of 256 x 256
-    batch         training images per forward pass (the solver's iter_size multiplies it)
+    architecture  builder in selfie.net.architectures
+    preprocessing how pictures become its input
+    batch         training images per iteration (the solver's iter_size multiplies it)
     test_batch    validation images per forward pass
     head          the only layer that is not pretrained; renamed, so that Caffe does not try to copy the old one
     features      blob that describes an image: what the post calls fc7
-    weights       key into selfie.weights.PRETRAINED, "" where training starts from another run or from scratch
+    weights       key into selfie.net.weights.PRETRAINED, "" where training starts from another run or from scratch
     deploy        variant whose deploy prototxt scores this one's caffemodel
     shrink        the net first averages shrink x shrink pixels: what follows runs on a picture of crop / shrink
     learns_from   first layer that learns; those before it keep their pretrained weights ("": all learn)
@@ -31,8 +32,7 @@ class Variant:
 
     name: str
     architecture: str
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    crop: int = 224
+    preprocessing: Preprocessing = IMAGENET
     batch: int = 32
     test_batch: int = 16
     head: str = "fc8_selfie"
@@ -47,12 +47,21 @@ class Variant:
     about: str = ""
     files: tuple[str, ...] = ("train_val", "deploy", "deploy_conv")
 
+    @property
+    def mean(self) -> tuple[float, float, float]:
+        """Return the mean of its preprocessing."""
+        return self.preprocessing.mean
+
+    @property
+    def crop(self) -> int:
+        """Return the crop of its preprocessing."""
+        return self.preprocessing.crop
+
 
 SQUEEZENET = Variant(
     "squeezenet",
     "squeezenet",
-    mean=SQUEEZENET_MEAN,
-    crop=227,
+    preprocessing=Preprocessing(SQUEEZENET_MEAN, 227),
     batch=32,
     head="conv10_selfie",
     features="fire9/concat",
@@ -88,7 +97,7 @@ VARIANTS = {
             "vgg16",
             weights="vgg16",
             deploy="vgg16",
-            about="The paper's net: VGG16, to be initialised from ImageNet, dropout removed.",
+            about="The post's net: VGG16, to be initialised from ImageNet, dropout removed.",
         ),
         Variant(
             "vgg16_dropout",
@@ -102,7 +111,7 @@ VARIANTS = {
         Variant(
             "vgg_face",
             "vgg16",
-            mean=FACE_MEAN,
+            preprocessing=Preprocessing(FACE_MEAN, 224),
             weights="vgg_face",
             deploy="vgg16",
             files=("train_val",),
@@ -148,7 +157,7 @@ VARIANTS = {
 
 
 def get(name: str) -> Variant:
-    """The variant called `name`; SelfieError lists the known ones."""
+    """Return the variant called `name`; SelfieError lists the known ones."""
     if name not in VARIANTS:
         raise SelfieError(f"unknown variant '{name}': choose one of {', '.join(VARIANTS)}")
     return VARIANTS[name]

@@ -17,9 +17,10 @@ import numpy as np
 from selfie.common import parallel, paths, plots, stats
 from selfie.common.errors import SelfieError
 from selfie.data import image
-from selfie.data.lmdb_reader import Database
+from selfie.data.lmdb_reader import Database, id_of
 from selfie.experiments import crops, grids
 from selfie.net import caffe_net, variants, weights
+from selfie.net.caffe_net import ScoringNet
 from selfie.original import crop_pairs, figures
 from selfie.runs import evaluate
 from selfie.runs.run_folder import Run
@@ -89,23 +90,18 @@ class Tiles:
 
 def trained_on(run: Run, tiles: Tiles) -> set[str]:
     """Ids of the tiles that a run was trained or validated on (tools/cut_figures.py names them in databases)."""
-    folder = paths.ROOT / run.info["lmdb"]["path"]
     keys = []
     for split in ("train", "val"):
-        with Database(folder / split) as records:
+        with Database(run.database(split)) as records:
             keys += records.keys()
-    return {key[9:] for key in keys} & set(tiles.rows)
+    return {id_of(key) for key in keys} & set(tiles.rows)
 
 
 def scores(run: Run, pictures: Sequence[np.ndarray], gpu: int | None = None) -> np.ndarray:
     """The run's probability of *good* of each picture: N floats."""
-    loaded = run.net(gpu)
-    return np.concatenate(
-        [
-            caffe_net.scores(loaded, np.stack([image.square(bgr) for bgr in batch]), run.variant)
-            for batch in parallel.batches(pictures, evaluate.BATCH)
-        ]
-    ).astype(np.float64)
+    net = run.net(gpu)
+    batches = parallel.batches(pictures, evaluate.BATCH)
+    return np.concatenate([net.squared_scores(batch) for batch in batches]).astype(np.float64)
 
 
 def brightness(pictures: Sequence[np.ndarray]) -> np.ndarray:
@@ -116,10 +112,11 @@ def brightness(pictures: Sequence[np.ndarray]) -> np.ndarray:
 def features(pictures: Sequence[np.ndarray], gpu: int | None = None) -> np.ndarray:
     """N x 1024: mean and maximum of each channel of fire9 of SqueezeNet as it comes from ImageNet."""
     variant = variants.get("squeezenet")
-    loaded = caffe_net.load(paths.PROTOTXT / "squeezenet" / "imagenet.prototxt", weights.caffemodel("squeezenet"), gpu)
+    prototxt = paths.PROTOTXT / "squeezenet" / "imagenet.prototxt"
+    net = ScoringNet(caffe_net.load(prototxt, weights.caffemodel("squeezenet"), gpu), variant.preprocessing, gpu)
     found = []
     for batch in parallel.batches(pictures, evaluate.BATCH):
-        [maps] = caffe_net.forward(loaded, np.stack([image.square(bgr) for bgr in batch]), variant, (variant.features,))
+        [maps] = net.forward(np.stack([image.square(bgr) for bgr in batch]), (variant.features,))
         maps = maps.reshape(*maps.shape[:2], -1)
         found.append(np.concatenate([maps.mean(2), maps.max(2)], 1))
     return np.concatenate(found)

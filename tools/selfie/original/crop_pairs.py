@@ -12,9 +12,7 @@ import cv2
 import numpy as np
 
 from selfie.common.errors import SelfieError
-from selfie.data import image
 from selfie.experiments import crops
-from selfie.net import caffe_net
 from selfie.original import figures
 
 SMALLEST = 0.25  # side of the smallest rectangle that is looked for, relative to the picture
@@ -100,11 +98,11 @@ def compare(searcher: crops.Searcher, pair: Pair, method: str = "dense") -> dict
     theirs, correlation = recover(original, crop)
     big = cv2.resize(original, (ENLARGED, ENLARGED), interpolation=cv2.INTER_CUBIC)
     theirs = scaled(theirs, ENLARGED / original.shape[1], ENLARGED / original.shape[0])
-    allowed = crops.space(big, searcher.variant)
+    allowed = crops.space(big, searcher.preprocessing.crop)
     result = searcher.search(big, allowed, method)
     ours, best = result.best[0]
     chance = [overlap(theirs, one) for one in crops.random(allowed, CHANCE)]
-    scored = caffe_net.scores(searcher.net, image.square(theirs.cut(big))[None], searcher.variant)[0]
+    scored = searcher.net.squared_scores([theirs.cut(big)])[0]
     return {
         "figure": pair.figure,
         "correlation": correlation,

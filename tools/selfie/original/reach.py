@@ -24,9 +24,9 @@ import polars as pl
 from selfie.common import parallel, paths, stats
 from selfie.common.errors import SelfieError
 from selfie.data import image, lmdb_writer
-from selfie.net import caffe_net, solver, variants
+from selfie.net import solver, variants
 from selfie.original import figures
-from selfie.runs import evaluate, run_folder, train
+from selfie.runs import evaluate, prepare, run_folder, train
 from selfie.runs.run_folder import Run
 
 FOLDS = 3
@@ -169,11 +169,11 @@ def trained(recipe: Recipe, fold: int, seed: int, where: Place) -> Run:
             return run
     variant = variants.get(recipe.variant)
     return train.train(
-        train.Job(
+        prepare.Job(
             variant,
             lmdb,
             folder,
-            train.starting_weights(variant, None),
+            prepare.starting_weights(variant, None),
             SOLVER,
             seed=seed,
             replace=True,
@@ -226,10 +226,7 @@ def order(recipe: Recipe, seeds: Sequence[int], where: Place) -> tuple[list[figu
     for seed in seeds:
         for fold in range(FOLDS):
             run = trained(recipe, fold, seed, where)
-            loaded = run.net()
-            scores = [
-                caffe_net.scores(loaded, np.stack(batch), run.variant)
-                for batch in parallel.batches(pictures, evaluate.BATCH)
-            ]
+            net = run.net()
+            scores = [net.scores(np.stack(batch)) for batch in parallel.batches(pictures, evaluate.BATCH)]
             votes.append(log_odds(np.concatenate(scores)))
     return tiles, np.mean(votes, axis=0)

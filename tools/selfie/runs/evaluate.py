@@ -11,20 +11,20 @@ from tqdm import tqdm
 from selfie.common import parallel, paths, plots, stats
 from selfie.data import manifest
 from selfie.data.lmdb_reader import Database
-from selfie.net import caffe_net
 from selfie.runs.run_folder import Run
 
 BATCH = 16  # pictures per forward pass: more gains nothing on a CPU
 
 
 def score_database(run: Run, path: Path, gpu: int | None = None) -> pl.DataFrame:
-    """Columns key, label, score: every selfie of a finished database, in its order, scored by the run's net."""
-    scorer = run.net(gpu)
-    keys, labels, scores = [], [], []
-
+    """Score a finished database with the run's net: columns key, label, score, in the database's order."""
+    net = run.net(gpu)
+    keys: list[str] = []
+    labels: list[int] = []
+    scores: list[float] = []
     with Database(path) as records, tqdm(total=len(records), unit="selfie", desc=path.name, disable=None) as bar:
         for batch in parallel.batches(records, BATCH):
-            scores.extend(caffe_net.scores(scorer, np.stack([picture for _, picture, _ in batch]), run.variant))
+            scores.extend(net.scores(np.stack([picture for _, picture, _ in batch])))
             keys.extend(key for key, _, _ in batch)
             labels.extend(label for _, _, label in batch)
             bar.update(len(batch))
@@ -32,7 +32,7 @@ def score_database(run: Run, path: Path, gpu: int | None = None) -> pl.DataFrame
 
 
 def validation_scores(run: Run, gpu: int | None = None) -> pl.DataFrame:
-    """Scores of the run's validation selfies: val_scores.csv, made when it is not there."""
+    """Read the scores of the run's validation selfies from val_scores.csv, which is made when it is not there."""
     file = run.folder / "val_scores.csv"
     if not file.exists():
         scored = score_database(run, run.database("val"), gpu)
@@ -43,8 +43,10 @@ def validation_scores(run: Run, gpu: int | None = None) -> pl.DataFrame:
 
 
 def report(scored: pl.DataFrame) -> dict:
-    """Of scored, labelled selfies: accuracy at 0.5 with its 95 % interval, the accuracy of always giving the commoner
-    answer, AUC, and the confusion matrix."""
+    """Measure scored, labelled selfies (columns label, score).
+
+    Accuracy at 0.5 with its 95 % interval (Wilson), that of the majority-class baseline, AUC, and the confusion matrix.
+    """
     labels, scores = scored["label"].to_numpy(), scored["score"].to_numpy()
     called = scores >= 0.5
     right = int((called == labels).sum())
@@ -53,7 +55,7 @@ def report(scored: pl.DataFrame) -> dict:
         "good": int(labels.sum()),
         "accuracy": right / len(labels),
         "accuracy_95": stats.wilson(right, len(labels)),
-        "commoner": float(max(labels.mean(), 1 - labels.mean())),
+        "majority_class": float(max(labels.mean(), 1 - labels.mean())),
         "auc": stats.auc(scores, labels),
         "confusion": {
             f"{name}_called_{call}": int(((labels == label) & (called == (call == "good"))).sum())
@@ -64,7 +66,10 @@ def report(scored: pl.DataFrame) -> dict:
 
 
 def evaluate(run: Run, split: str = "test", gpu: int | None = None) -> dict:
-    """Score a split of the run's database; write <split>_scores.csv, <split>_evaluation.json and .png; the report."""
+    """Score a split of the run's database and write <split>_scores.csv, <split>_evaluation.json and .png.
+
+    Returns the report, with the run's folder and variant.
+    """
     folder = run.database(split)
     scored = validation_scores(run, gpu) if split == "val" else score_database(run, folder, gpu)
     result = {"run": str(run.folder), "variant": run.variant.name, "split": split, **report(scored)}
@@ -75,7 +80,7 @@ def evaluate(run: Run, split: str = "test", gpu: int | None = None) -> dict:
 
 
 def draw(scored: pl.DataFrame, result: dict, path: Path) -> None:
-    """Left: how the scores of good and bad selfies are spread. Right: the ROC curve."""
+    """Draw how the scores of good and bad selfies are distributed (left), and the ROC curve (right)."""
     labels, scores = scored["label"].to_numpy(), scored["score"].to_numpy()
     with plots.figure(path, 1, 2, width=10) as (left, right):
         for label, name, colour in ((0, "bad", plots.BAD), (1, "good", plots.GOOD)):

@@ -1,25 +1,33 @@
 """Run folders: what one training left behind, and how commands find it.
 
-runs/<name>/  train_val.prototxt, solver.prototxt, deploy.prototxt   exactly what was trained and what scores it
-              log.txt, metrics.csv, curves.png                       what Caffe said, as numbers, as a picture
-              snapshots/                                             .caffemodel and .solverstate files
-              val_scores.csv                                         score and label of each validation selfie
-              run.json                                               versions, seeds, hashes, command line, state
+    runs/<name>/  train_val.prototxt, solver.prototxt        exactly what was trained
+                  deploy.prototxt, deploy_conv.prototxt      what scores one window, or all windows of a larger picture
+                  log.txt, metrics.csv, curves.png           what Caffe said, as numbers, as a picture
+                  snapshots/                                 .caffemodel and .solverstate files
+                  val_scores.csv                             score and label of each validation selfie
+                  run.json                                   versions, seeds, hashes, preprocessing, command line, state
+
+A run is "started", then "trained" (its weights are final), then "finished" (its validation selfies are scored, too).
 """
 
 from __future__ import annotations
 
+import importlib.metadata
 import logging
 import platform
-import re
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
+
+import cv2
 
 from selfie.common import paths
 from selfie.common.errors import SelfieError
+from selfie.data.image import IMAGE_SIZE, Preprocessing
 from selfie.data.lmdb_reader import Database
 from selfie.net import caffe_net, pycaffe, variants
+from selfie.net.caffe_net import ScoringNet
 from selfie.net.variants import Variant
 
 log = logging.getLogger(__name__)
@@ -32,43 +40,79 @@ class Run:
     folder: Path
     info: dict
 
-    @property
+    @cached_property
+    def preprocessing(self) -> Preprocessing:
+        """Return how pictures become the run's input: as it was trained, whatever its variant says today.
+
+        Runs that recorded none (before version 0.2) tell it by their own train_val.prototxt. SelfieError without both.
+        """
+        recorded = self.info.get("preprocessing")
+        if recorded:
+            return Preprocessing(tuple(recorded["mean"]), recorded["crop"], recorded["size"])
+        message = pycaffe.read_net(paths.existing(self.folder / "train_val.prototxt", "prototxt"))
+        feeds = [layer.transform_param for layer in message.layer if layer.type == "Data"]
+        if not feeds or len(feeds[-1].mean_value) != 3 or not feeds[-1].crop_size:
+            raise SelfieError(f"{self.folder} does not tell how its pictures were prepared: train it anew")
+        mean = tuple(round(value, 4) for value in feeds[-1].mean_value)  # a prototxt holds them as float32
+        size = self.info["lmdb"]["train"]["inputs"].get("size", IMAGE_SIZE)
+        return Preprocessing(mean, feeds[-1].crop_size, size)
+
+    @cached_property
     def variant(self) -> Variant:
-        return variants.get(self.info["variant"])
+        """Return the run's variant, with the run's own preprocessing."""
+        return replace(variants.get(self.info["variant"]), preprocessing=self.preprocessing)
 
     @property
     def finished(self) -> bool:
+        """Tell whether the run's last step has ended."""
         return self.info.get("state") == "finished"
 
     @property
     def caffemodel(self) -> Path:
-        """The finished run's weights; SelfieError if training has not ended."""
-        if not self.finished:
-            raise SelfieError(
-                f"{self.folder} is not finished: go on with 'make train VARIANT={self.info['variant']} "
-                f"RUN={self.folder} RESUME=1'"
-            )
+        """Return the run's final weights; SelfieError if training has not ended."""
+        if self.info.get("state") not in ("trained", "finished"):
+            raise SelfieError(f"{self.folder} is not finished: go on with 'make train RUN={self.folder} RESUME=1'")
         return paths.existing(self.folder / self.info["caffemodel"], "caffemodel")
 
     @property
     def deploy(self) -> Path:
+        """Return the prototxt of the net that scores."""
         return paths.existing(self.folder / "deploy.prototxt", "deploy net")
 
-    def database(self, split: str) -> Path:
-        """The finished database of a split that belongs to the one the run was trained on.
+    @property
+    def deploy_conv(self) -> Path:
+        """Return the prototxt of the net that scores all windows of a picture. SelfieError if its variant has none.
 
-        SelfieError if it was built from other labels since: its selfies may then have been trained on.
+        Runs that have none of their own (before version 0.2) take today's.
+        """
+        if not self.variant.deploy:
+            raise SelfieError(f"variant {self.variant.name} has no net for scoring many windows: take another run")
+        own = self.folder / "deploy_conv.prototxt"
+        return own if own.exists() else paths.PROTOTXT / self.variant.deploy / "deploy_conv.prototxt"
+
+    def database(self, split: str) -> Path:
+        """Return the finished database of a split that belongs to the one the run was trained on.
+
+        The one way to it. SelfieError if it was built anew since from other labels (its selfies may then have been
+        trained on) or in another size.
         """
         folder = paths.ROOT / self.info["lmdb"]["path"] / split
+        trained = self.info["lmdb"]["train"]["inputs"]
         with Database(folder) as records:
-            if records.meta["inputs"]["rows"] != self.info["lmdb"]["train"]["inputs"]["rows"]:
-                raise SelfieError(f"{folder} was built from other labels than {self.folder} was trained on: train anew")
+            inputs = records.meta["inputs"]
+        if inputs["rows"] != trained["rows"]:
+            raise SelfieError(f"{folder} was built from other labels than {self.folder} was trained on: train anew")
+        if inputs.get("size", IMAGE_SIZE) != self.preprocessing.size:
+            raise SelfieError(
+                f"{folder} holds pictures of {inputs['size']} pixels, but {self.folder} was trained on "
+                f"{self.preprocessing.size}: train anew"
+            )
         return folder
 
-    def net(self, gpu: int | None = None):
-        """The run's net for scoring, with its final weights."""
+    def net(self, gpu: int | None = None) -> ScoringNet:
+        """Load the run's net for scoring, with its final weights."""
         caffemodel = self.caffemodel  # first: an unfinished run should say so
-        return caffe_net.load(self.deploy, caffemodel, gpu)
+        return ScoringNet(caffe_net.load(self.deploy, caffemodel, gpu), self.preprocessing, gpu)
 
     def save(self, **changes: object) -> Run:
         """Write run.json with `changes`; returns the changed run."""
@@ -78,7 +122,7 @@ class Run:
 
 
 def load(folder: str | Path) -> Run:
-    """The run in `folder`; SelfieError if it is none."""
+    """Load the run in `folder`; SelfieError if it is none."""
     folder = paths.existing(folder, "run folder")
     if not (folder / "run.json").exists():
         raise SelfieError(f"{folder} is not a run folder: it has no run.json")
@@ -89,55 +133,44 @@ def load(folder: str | Path) -> Run:
 
 
 def find(folder: str | Path | None = None) -> Run:
-    """The run in `folder`, or by default the newest finished one below runs/ that can score (has a deploy net)."""
+    """Load the run in `folder`, or by default the newest finished one below runs/ that can score.
+
+    A run whose last step, the scoring of its validation selfies, was interrupted is not finished.
+    """
     if folder is not None:
         return load(folder)
-    able = []
+    candidates = []
     for path in paths.RUNS.glob("*/run.json"):
         try:
             run = load(path.parent)
         except SelfieError as error:
             log.warning("passing over a run: %s", error)
             continue
-        if run.finished and (run.folder / "deploy.prototxt").exists():
-            able.append(run)
-    if not able:
+        if run.finished and all((run.folder / name).exists() for name in ("deploy.prototxt", "val_scores.csv")):
+            candidates.append(run)
+    if not candidates:
         raise SelfieError(f"no finished run in {paths.RUNS}: train one ('make demo' is the quickest), or give --run")
-    newest = max(able, key=lambda run: run.info["ended"])
-    log.info("using %s, the newest finished run", newest.folder.relative_to(paths.ROOT))
+    newest = max(candidates, key=lambda run: run.info["ended"])
+    log.info("using %s, the newest finished run", paths.shown(newest.folder))
     return newest
 
 
-def snapshots(folder: Path) -> list[tuple[int, Path]]:
-    """(iteration, .solverstate) of a run's snapshots, newest first."""
-    states = [
-        (int(match.group(1)), path)
-        for path in (folder / "snapshots").glob("*.solverstate")
-        if (match := re.search(r"_iter_(\d+)\.solverstate$", path.name))
-    ]
-    return sorted(states, reverse=True)
-
-
 def versions() -> dict[str, str]:
-    """What computed this: Caffe's build, Python and the packages that matter, and the project's commit."""
-    import importlib.metadata
-
-    import cv2
-
+    """List what computed a run: Caffe's build, Python and the packages that matter, and the project's commit."""
     caffe = pycaffe.caffe()
-    found = {name: importlib.metadata.version(name) for name in ("numpy", "lmdb", "protobuf")}
+    packages = {name: importlib.metadata.version(name) for name in ("numpy", "lmdb", "protobuf")}
     return {
         "caffe": caffe.__version__,
         "blas_kernel": caffe.blas_kernel(),
         "python": platform.python_version(),
         "opencv": cv2.__version__,
-        **found,
+        **packages,
         "project": _commit(),
     }
 
 
 def _commit() -> str:
-    """The project's commit, where git can tell."""
+    """Return the project's commit, where git can tell."""
     try:
         answer = subprocess.run(
             ["git", "describe", "--always", "--dirty"], cwd=paths.ROOT, capture_output=True, text=True

@@ -1,8 +1,7 @@
 """Scores for files that a user names. Reading and forward passes overlap; what cannot be read is reported.
 
-Pictures are read by one thread per core and go through the net in batches; on the CPU in as many copies of the net,
-with one set of weights, as there are cores. Caffe's passes and OpenCV's decoder let go of Python's lock (patch 0040),
-so all of it runs at the same time in one process.
+One thread per core reads pictures ahead; they go through one net in batches. Decoding and Caffe's forward pass release
+the GIL, so all of it runs at the same time in one process.
 """
 
 from __future__ import annotations
@@ -11,7 +10,9 @@ import logging
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Union
 
 import numpy as np
 from tqdm import tqdm
@@ -19,7 +20,8 @@ from tqdm import tqdm
 from selfie.common import parallel, stats
 from selfie.common.errors import SelfieError
 from selfie.data import image, manifest
-from selfie.net import caffe_net
+from selfie.data.image import IMAGE_SIZE
+from selfie.net.caffe_net import ScoringNet
 from selfie.runs import evaluate
 from selfie.runs.run_folder import Run
 
@@ -28,8 +30,11 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Scored:
-    """One picture: score = probability of *good* in [0, 1], percentile among the run's validation selfies in
-    [0, 100]; or an error that says why it has none."""
+    """One picture with its score, or with the reason why it has none.
+
+    score        probability of *good* in [0, 1]
+    percentile   percent of the run's validation selfies that it beats, in [0, 100]
+    """
 
     path: str
     score: float | None = None
@@ -37,37 +42,41 @@ class Scored:
     error: str | None = None
 
 
-def expand(names: Iterable[str], listing: Iterable[str] = ()) -> list[str | Scored]:
-    """Files as they are, folders as the pictures below them, sorted; a folder without any is a Scored with an error.
+Name = Union[str, Scored]  # a file's name, or what is known already of one that cannot be read
+Picture = Union[np.ndarray, Scored]
+
+
+def expand(names: Iterable[str], listing: Iterable[str] = ()) -> list[Name]:
+    """List files as they are and folders as the pictures below them, sorted; a folder without any is a Scored.
 
     The name '-' stands for the names in `listing`, one on a line. SelfieError if nothing is left to read.
     """
-    found: list[str | Scored] = []
+    expanded: list[Name] = []
     for name in _with_listing(names, listing):
         if Path(name).is_dir():
             try:
-                found += [str(Path(name, relative)) for relative in manifest.from_folder(name)["path"]]
+                expanded += [str(Path(name, relative)) for relative in manifest.from_folder(name)["path"]]
             except SelfieError as error:
-                found.append(Scored(name, error=str(error)))
+                expanded.append(Scored(name, error=str(error)))
         else:
-            found.append(name)
-    if not found:
+            expanded.append(name)
+    if not expanded:
         raise SelfieError("no pictures were named: the list on standard input is empty")
-    return found
+    return expanded
 
 
 def _with_listing(names: Iterable[str], listing: Iterable[str]) -> Iterator[str]:
+    """Put the lines of `listing` in the place of '-'."""
     for name in names:
         yield from (line.rstrip("\n") for line in listing if line.strip()) if name == "-" else [name]
 
 
 def score(
-    run: Run, names: list[str | Scored], gpu: int | None = None, batch: int = evaluate.BATCH, jobs: int | None = None
+    run: Run, names: list[Name], gpu: int | None = None, batch: int = evaluate.BATCH, jobs: int | None = None
 ) -> Iterator[Scored]:
-    """A Scored for each of `names`, in their order; what is a Scored already, an error, is passed on.
+    """Score pictures in the order of `names`; what is a Scored already, an error, is passed on.
 
     `jobs` (default: one per core) pictures are read at a time, ahead of the net, which on the CPU uses all cores.
-    (Copies of the net with a core each were faster before oneDNN, and are slower since: VGG16 by a sixth.)
     SelfieError at once, before the first is asked for, if the run cannot score.
     """
     if run.info["lmdb"]["train"]["inputs"].get("preprocessing", 1) != image.PREPROCESSING:
@@ -76,44 +85,44 @@ def score(
             "differently now",
             run.folder,
         )
-    scorer = run.net(gpu)
+    net = run.net(gpu)
     reference = evaluate.validation_scores(run, gpu)["score"].to_numpy()
-    return _score(run, scorer, reference, names, batch, jobs)
+    return _score(net, reference, names, batch, jobs)
 
 
-def _score(
-    run: Run, scorer, reference: np.ndarray, names: list[str | Scored], batch: int, jobs: int | None
-) -> Iterator[Scored]:
+def _score(net: ScoringNet, reference: np.ndarray, names: list[Name], batch: int, jobs: int | None) -> Iterator[Scored]:
+    """Score in batches; percentiles refer to the `reference` scores."""
     with (
         tqdm(total=len(names), unit="selfie", disable=True if len(names) < 2 * batch else None) as bar,
-        closing(read_ahead(names, batch, jobs)) as read,
+        closing(read_ahead(names, batch, jobs, net.preprocessing.size)) as pictures,
     ):
-        for group in parallel.batches(read, batch):
-            yield from _score_batch(scorer, group, run, reference)
+        for group in parallel.batches(pictures, batch):
+            yield from _score_batch(net, group, reference)
             bar.update(len(group))
 
 
-def _score_batch(scorer, group: list[tuple[str, np.ndarray | Scored]], run: Run, reference: np.ndarray) -> list[Scored]:
+def _score_batch(net: ScoringNet, group: list[tuple[str, Picture]], reference: np.ndarray) -> list[Scored]:
+    """Score the readable pictures of a batch."""
     readable = [picture for _, picture in group if isinstance(picture, np.ndarray)]
-    scores = caffe_net.scores(scorer, np.stack(readable), run.variant) if readable else np.empty(0)
-    told = iter(zip(scores, stats.percentiles(scores, reference)))
-    return [
-        Scored(name, *map(float, next(told))) if isinstance(picture, np.ndarray) else picture for name, picture in group
-    ]
+    scores = net.scores(np.stack(readable)) if readable else np.empty(0)
+    values = iter(zip(scores.tolist(), stats.percentiles(scores, reference).tolist()))
+    return [picture if isinstance(picture, Scored) else Scored(name, *next(values)) for name, picture in group]
 
 
 def read_ahead(
-    names: list[str | Scored], batch: int, jobs: int | None = None
-) -> Iterator[tuple[str, np.ndarray | Scored]]:
-    """(name, 256 x 256 x 3 picture, or a Scored that says why there is none), read by `jobs` threads (default: one per
-    core), two batches ahead of the net."""
-    return parallel.threads(_read, names, jobs, 2 * max(batch, jobs or parallel.cores()))
+    names: list[Name], batch: int, jobs: int | None = None, size: int = IMAGE_SIZE
+) -> Iterator[tuple[str, Picture]]:
+    """Read pictures with `jobs` threads (default: one per core), two batches ahead of the net.
+
+    Yields (name, size x size x 3 uint8 BGR), or (name, a Scored that says why there is no picture), in order.
+    """
+    return parallel.threads(partial(_read, size=size), names, jobs, 2 * max(batch, jobs or parallel.cores()))
 
 
-def _read(name: str | Scored) -> tuple[str, np.ndarray | Scored]:
+def _read(name: Name, size: int) -> tuple[str, Picture]:
     if isinstance(name, Scored):
         return name.path, name
     try:
-        return name, image.decode_square(image.load(name))
+        return name, image.decode_square(image.load(name), size)
     except SelfieError as error:
         return name, Scored(name, error=str(error))

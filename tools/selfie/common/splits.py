@@ -1,0 +1,3 @@
+"""The splits of labelled selfies."""
+
+SPLITS = ("train", "val", "test")  # also the order in which databases are built

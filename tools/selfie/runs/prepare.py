@@ -1,0 +1,241 @@
+"""Prepare a training: check what Caffe would not, then make the run folder.
+
+What is checked beforehand: databases, weights that belong to the net, the solver's fields, room on the GPUs. The run
+folder gets the exact prototxts, written by the generator, the solver, and run.json.
+"""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import math
+import shutil
+import sys
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+from selfie.common import paths
+from selfie.common.errors import SelfieError
+from selfie.data import image
+from selfie.data.lmdb_reader import Database
+from selfie.net import architectures, caffe_net, device, generate, memory, pycaffe, solver, variants, weights
+from selfie.net.prototxt import dump
+from selfie.net.pycaffe import Message
+from selfie.net.variants import Variant
+from selfie.runs import run_folder
+from selfie.runs.run_folder import Run
+from selfie.runs.snapshots import learned_layers, untrained
+
+SPLITS = ("train", "val")  # that a training reads
+TWO_HISTORIES = ("AdaDelta", "Adam")  # solvers that keep two numbers per weight; the others keep one
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Job:
+    """What to train.
+
+    lmdb         the folder of the databases train and val
+    run          the run folder to make
+    pretrained   caffemodel to start from; None: random weights
+    solver       solver file instead of the variant's
+    gpu          one number or several ("0,1"); None: the CPU
+    epochs       length in epochs: sets max_iter
+    batch        pictures per iteration on each GPU, instead of the variant's
+    replace      remove an older run of that name
+    settings     solver fields to override
+    """
+
+    variant: Variant
+    lmdb: Path
+    run: Path
+    pretrained: Path | None = None
+    solver: Path | None = None
+    gpu: str | None = None
+    seed: int | None = None
+    epochs: float | None = None
+    batch: int | None = None
+    replace: bool = False
+    settings: dict[str, str] = field(default_factory=dict)
+    command: list[str] = field(default_factory=lambda: sys.argv)
+
+    @property
+    def pictures(self) -> int:
+        """Count the training pictures per iteration, over all GPUs."""
+        return pictures(self.batch or self.variant.batch, self.gpu)
+
+
+def pictures(batch: int, gpu: str | None) -> int:
+    """Count the pictures per iteration over all GPUs: each reads a batch of its own."""
+    return batch * (1 if gpu is None else len(device.ids(gpu)))
+
+
+def starting_weights(variant: Variant, given: str | None) -> Path | None:
+    """Return the caffemodel to start from: `given` as a path, none for 'none' (random weights), else the variant's."""
+    if given == "none" or not (given or variant.weights):
+        return None
+    if given:
+        return paths.existing(given, "caffemodel")
+    if variant.weights == "demo":  # made on the spot, by `make demo`, not downloaded
+        if not (paths.RUNS / "demo_pretrain").exists():
+            raise SelfieError(
+                "the demo net's pretraining, runs/demo_pretrain, is missing: run 'make demo' once, or "
+                "train from random weights with --weights none"
+            )
+        return run_folder.load(paths.RUNS / "demo_pretrain").caffemodel
+    return weights.caffemodel(variant.weights)
+
+
+def prepare(job: Job) -> Run:
+    """Check everything, then make the run folder."""
+    pycaffe.binary()
+    _check_folder(job)
+    job = _for_database(job)
+    sizes = {split: _database_size(job.lmdb / split, job.variant.classes) for split in SPLITS}
+    layers = learned_layers(job.variant)
+    if job.pretrained is not None:
+        caffe_net.check_weights(layers, job.pretrained, fresh=(job.variant.head,))
+    texts = {**net_texts(job.variant, paths.shown(job.lmdb)), "solver": _solver_text(job, sizes)}
+    settings = solver.parse(texts["solver"])
+    check_gpus(job.gpu, job.variant, settings)
+    info = _info(job, settings, layers)
+    log.info(
+        "%s: %s parameters, %d selfies to train on, %d to validate; OpenBLAS kernel %s",
+        *(job.variant.name, f"{info['parameters']:,}", sizes["train"], sizes["val"], info["versions"]["blas_kernel"]),
+    )
+    if job.run.exists():
+        shutil.rmtree(job.run)
+    (job.run / "snapshots").mkdir(parents=True)
+    for name, text in texts.items():
+        with paths.atomic_write(job.run / f"{name}.prototxt") as file:
+            file.write(text)
+    return Run(job.run, info).save()
+
+
+def net_texts(variant: Variant, lmdb: str) -> dict[str, str]:
+    """Generate the prototxts of a run: train_val, which reads `lmdb`, and those that score.
+
+    SelfieError if the checked-in train_val.prototxt was changed by hand: such a change would not reach the run.
+    """
+    checked_in = paths.PROTOTXT / variant.name / "train_val.prototxt"
+    table = variants.get(variant.name)
+    if checked_in.exists() and checked_in.read_text() != generate.text(table, "train_val"):
+        raise SelfieError(
+            f"{paths.shown(checked_in)} is not what the generator makes of tools/selfie/net/architectures.py: change "
+            f"that, then run 'make prototxt'"
+        )
+    train_val = architectures.build(variant, "train_val", lmdb)
+    texts = {"train_val": dump(train_val, generate.comment(variant, "train_val"))}
+    if variant.deploy:
+        scoring = variants.get(variant.deploy)
+        texts |= {kind: generate.text(scoring, kind) for kind in ("deploy", "deploy_conv")}
+    return texts
+
+
+def check_gpus(text: str | None, variant: Variant, settings: Message) -> None:
+    """Raise SelfieError unless each GPU of "0,1" can be used and has room for the training; do nothing without."""
+    if text is not None:
+        gpus, need = device.check(text), need_of(variant, settings)
+        for number, gpu in gpus.items():
+            memory.check(need, variant.batch, number, gpu, f"training {variant.name}")
+
+
+def need_of(variant: Variant, settings: Message) -> memory.Need:
+    """Estimate the memory of a training on one GPU, with its solver's settings."""
+    return memory.training(untrained(variant), variant.test_batch, 2 if settings.type in TWO_HISTORIES else 1)
+
+
+def now() -> str:
+    """Return the time as run.json writes it: ISO 8601, UTC."""
+    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+
+
+def _check_folder(job: Job) -> None:
+    """Raise SelfieError if the run folder is somebody else's, an earlier run that is to stay, or holds the weights."""
+    if not job.run.exists():
+        return
+    if not job.run.is_dir() or (any(job.run.iterdir()) and not (job.run / "run.json").exists()):
+        raise SelfieError(f"{job.run} is there and not a run folder: give another --run")
+    if (job.run / "run.json").exists() and not job.replace:
+        raise SelfieError(f"{job.run} exists: go on with --resume, start over with --replace, or give another --run")
+    if job.pretrained is not None and job.pretrained.resolve().is_relative_to(job.run.resolve()):
+        raise SelfieError(f"{job.run} holds the weights to start from: give another --run")
+
+
+def _for_database(job: Job) -> Job:
+    """Return the job with the variant as this run has it: its own batch, and pictures as large as its database's."""
+    if job.batch is not None and job.batch < 1:
+        raise SelfieError(f"--batch {job.batch}: it must be at least 1")
+    with Database(job.lmdb / "train") as records:
+        size = records.meta["inputs"].get("size", image.IMAGE_SIZE)
+    if size < job.variant.crop:
+        raise SelfieError(f"{job.lmdb} holds pictures of {size} pixels, the net's input has {job.variant.crop}")
+    own = replace(
+        job.variant, batch=job.batch or job.variant.batch, preprocessing=replace(job.variant.preprocessing, size=size)
+    )
+    return replace(job, variant=own)
+
+
+def _info(job: Job, settings: Message, layers: caffe_net.Shapes) -> dict:
+    """Return what run.json says at the start."""
+    pretrained = job.pretrained and {
+        "path": paths.shown(job.pretrained.resolve()),
+        "sha256": paths.sha256(job.pretrained),
+    }
+    return {
+        "variant": job.variant.name,
+        "state": "started",
+        "started": now(),
+        "command": job.command,
+        "seed": settings.random_seed,
+        "max_iter": settings.max_iter,
+        "gpu": job.gpu,
+        "batch": job.variant.batch,
+        "parameters": sum(math.prod(shape) for shapes in layers.values() for shape in shapes),
+        "preprocessing": {
+            "version": image.PREPROCESSING,
+            **asdict(job.variant.preprocessing),
+            "mean": list(job.variant.mean),
+        },
+        "lmdb": {
+            "path": paths.shown(job.lmdb.resolve()),
+            **{split: paths.read_json(job.lmdb / split / "meta.json") for split in SPLITS},
+        },
+        "weights": pretrained,
+        "versions": run_folder.versions(),
+    }
+
+
+def _database_size(path: Path, classes: int) -> int:
+    """Count a finished database's records; SelfieError if a label does not fit the net: Caffe would read beside it."""
+    with Database(path) as records:
+        highest = max(int(label) for label in records.meta["labels"])
+        if highest >= classes:
+            raise SelfieError(f"{path} has selfies with label {highest}, but the net has {classes} classes (from 0)")
+        return len(records)
+
+
+def _solver_text(job: Job, sizes: dict[str, int]) -> str:
+    """Return the solver file with this run's paths, seed, length and --set values."""
+    file = paths.existing(job.solver or paths.SOLVER / f"{job.variant.name}.prototxt", "solver")
+    solver.parse(file.read_text(), str(file))  # so that a mistake in it is told under its name
+    # Rounded up, so that every validation selfie is seen; Caffe reads on in circles, so a few are seen twice.
+    ours: dict[str, object] = {
+        "net": paths.shown(job.run / "train_val.prototxt"),
+        "snapshot_prefix": paths.shown(job.run / "snapshots" / job.run.name),
+        "test_iter": -(-sizes["val"] // job.variant.test_batch),
+    }
+    if fixed := sorted({"solver_mode", "snapshot_after_train", "snapshot_format", *ours} & set(job.settings)):
+        raise SelfieError(f"--set {fixed[0]}: tools/train.py needs to choose that itself")
+    if job.epochs is not None:
+        if not 0 < job.epochs < math.inf:
+            raise SelfieError(f"--epochs {job.epochs}: it must be a number above 0")
+        iter_size = solver.parse(solver.change(file.read_text(), job.settings), "--set").iter_size
+        ours["max_iter"] = max(1, round(job.epochs * sizes["train"] / (job.pictures * iter_size)))
+    if job.seed is not None:
+        ours["random_seed"] = job.seed
+    text = solver.change(file.read_text(), {**ours, **job.settings})
+    if solver.parse(text, "--set").max_iter < 1:
+        raise SelfieError("max_iter must be at least 1")
+    return text
