@@ -21,14 +21,14 @@ die() {
     exit 1
 }
 
-# Set missing to the names in the lists that dpkg does not report as installed.
+# Set missing to the names in the lists that are neither installed nor provided by what is (as libglib2.0-0 is by the
+# libglib2.0-0t64 of Debian 13).
 find_missing() {
     local wanted installed
-    mapfile -t wanted < <(sed 's/#.*//' "${lists[@]}" | tr -s ' \t' '\n' | sed '/^$/d' | sort -u)
-    # dpkg-query fails when it knows nothing of a package: exactly what is asked here.
-    installed=$(dpkg-query -W -f '${db:Status-Status} ${Package}\n' "${wanted[@]}" 2>/dev/null |
-        sed -n 's/^installed //p' | sort -u || true)
-    mapfile -t missing < <(comm -23 <(printf '%s\n' "${wanted[@]}") <(echo "$installed"))
+    wanted=$(sed 's/#.*//' "${lists[@]}" | tr -s ' \t' '\n' | sed '/^$/d' | sort -u)
+    installed=$(dpkg-query -W -f '${db:Status-Status} ${Package}, ${Provides}\n' |
+        sed -n 's/^installed //p' | tr ',' '\n' | sed 's/(.*//' | tr -d ' ' | sort -u)
+    mapfile -t missing < <(comm -23 <(echo "$wanted") <(echo "$installed"))
 }
 
 # Run apt-get $@ as root, without a word unless it fails.
