@@ -51,7 +51,8 @@ class NetBuilder:
             fields["param"] = [{"lr_mult": rate, "decay_mult": 1}, {"lr_mult": 2 * rate, "decay_mult": 0}]
             settings = {**settings, "weight_filler": self._filler(head)}
         key = {"Convolution": "convolution_param", "InnerProduct": "inner_product_param"}[kind]
-        return self.layer(name, kind, **fields, **{key: settings})
+        fields[key] = settings
+        return self.layer(name, kind, **fields)
 
     def _filler(self, head: bool) -> dict:
         """Return a filler: He et al. 2015, but in the first layer, for which pixels are some sixty times too large."""
@@ -72,9 +73,9 @@ class NetBuilder:
         """Rectify the current top in place."""
         return self.layer(name, "ReLU", top=self.top)
 
-    def conv_relu(self, name: str, outputs: int, kernel: int, relu: str, **settings: int) -> str:
+    def conv_relu(self, name: str, outputs: int, kernel: int, relu: str, pad: int = 0, stride: int = 1) -> str:
         """Append a convolution, then a ReLU called `relu`."""
-        self.conv(name, outputs, kernel, **settings)
+        self.conv(name, outputs, kernel, pad=pad, stride=stride)
         return self.relu(relu)
 
     def pool(self, name: str, kernel: int, stride: int, kind: str = "MAX") -> str:

@@ -14,7 +14,7 @@ class Token(str):
 
 
 def dump(message: dict, comment: str = "") -> str:
-    """`message` as protobuf text, under an optional `comment` (each of its lines gets a '#')."""
+    """Write `message` as protobuf text, under an optional `comment` (each of its lines gets a '#')."""
     head = [f"# {line}".rstrip() for line in comment.splitlines()]
     return "\n".join([*head, *_fields(message, "")]) + "\n"
 
@@ -23,7 +23,7 @@ def _fields(message: dict, indent: str) -> Iterator[str]:
     for name, value in message.items():
         for item in value if isinstance(value, list) else [value]:
             if not isinstance(item, dict):
-                yield f"{indent}{name}: {_scalar(item)}"
+                yield f"{indent}{name}: {scalar(item)}"
             elif (line := f"{indent}{name} {{ {_inline(item)} }}") and _is_short(item, line):
                 yield line
             else:
@@ -39,11 +39,12 @@ def _is_short(message: dict, line: str) -> bool:
 
 def _inline(message: dict) -> str:
     return " ".join(
-        f"{name}: {_scalar(value)}" for name, value in message.items() if not isinstance(value, (dict, list))
+        f"{name}: {scalar(value)}" for name, value in message.items() if not isinstance(value, (dict, list))
     )
 
 
-def _scalar(value: object) -> str:
+def scalar(value: object) -> str:
+    """Write a value that is no message: strings quoted and escaped, enum values (Token) bare."""
     if isinstance(value, Token):
         return str(value)
     if isinstance(value, bool):

@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from selfie.common.errors import SelfieError
+from selfie.net.pycaffe import Message
 
 POINTWISE = ("ReLU", "Power", "Dropout", "Softmax", "Concat")  # a unit sees only its own place
 
@@ -25,7 +26,7 @@ class Box(NamedTuple):
     right: int
 
     def union(self, other: Box) -> Box:
-        """The smallest box that holds both."""
+        """Return the smallest box that holds both."""
         return Box(
             min(self.top, other.top),
             min(self.left, other.left),
@@ -34,16 +35,21 @@ class Box(NamedTuple):
         )
 
     def within(self, height: int, width: int) -> Box:
-        """The part inside a map of this size."""
+        """Return the part inside a map of this size."""
         return Box(max(self.top, 0), max(self.left, 0), min(self.bottom, height), min(self.right, width))
 
 
-def field(message, sizes: dict[str, tuple[int, int]], blob: str, row: int, column: int, clip: bool = True) -> Box:
-    """The box of "data" that the units of `blob` at (row, column) see.
+def field(
+    message: Message, sizes: dict[str, tuple[int, int]], blob: str, row: int, column: int, clip: bool = True
+) -> Box:
+    """Return the box of "data" that the units of `blob` at (row, column) see.
 
-    `message` is the net's NetParameter, `sizes` maps its blobs to (height, width), (1, 1) for a fully connected one.
-    With clip=False the box has its full size, reaching into the padding: the same for all units of a blob, unless a
-    layer on the way sees the whole picture. SelfieError for a layer of unknown geometry.
+    message   the net's NetParameter
+    sizes     (height, width) of its blobs, (1, 1) for a fully connected one
+    clip      cut off what lies outside of the input; otherwise the box has its full size, reaching into the padding,
+              which is the same for all units of a blob, unless a layer on the way sees the whole picture
+
+    SelfieError for a layer of unknown geometry.
     """
     boxes = {blob: Box(row, column, row + 1, column + 1)}
     for layer in reversed(message.layer):
@@ -57,8 +63,8 @@ def field(message, sizes: dict[str, tuple[int, int]], blob: str, row: int, colum
     return boxes["data"]
 
 
-def _seen(layer, box: Box, size: tuple[int, int]) -> Box:
-    """What a layer reads of a bottom of this size to write `box` of its top."""
+def _seen(layer: Message, box: Box, size: tuple[int, int]) -> Box:
+    """Return what a layer reads of a bottom of this size to write `box` of its top."""
     if layer.type in POINTWISE:
         return box
     if layer.type == "InnerProduct" or (layer.type == "Pooling" and layer.pooling_param.global_pooling):
@@ -71,19 +77,13 @@ def _seen(layer, box: Box, size: tuple[int, int]) -> Box:
     return Box(*first, *(place + 1 for place in last))
 
 
-def _window(layer) -> tuple[int, int, int, int]:
-    """Kernel, stride, pad and dilation of a square window. SelfieError where it is not square."""
+def _window(layer: Message) -> tuple[int, int, int, int]:
+    """Read kernel, stride, pad and dilation of a square window. SelfieError where it is not square."""
     settings = layer.pooling_param if layer.type == "Pooling" else layer.convolution_param
     if any(settings.HasField(f"{name}_h") for name in ("kernel", "stride", "pad")):
         raise SelfieError(f"the window of layer '{layer.name}' is not square")
     if layer.type == "Pooling":
         return settings.kernel_size, settings.stride, settings.pad, 1
-    return tuple(
-        values[0] if values else default
-        for values, default in (
-            (settings.kernel_size, 1),
-            (settings.stride, 1),
-            (settings.pad, 0),
-            (settings.dilation, 1),
-        )
-    )
+    fields = ((settings.kernel_size, 1), (settings.stride, 1), (settings.pad, 0), (settings.dilation, 1))
+    kernel, stride, pad, dilation = (values[0] if values else default for values, default in fields)
+    return kernel, stride, pad, dilation

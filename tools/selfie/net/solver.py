@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from selfie.common.errors import SelfieError
 from selfie.net import pycaffe
+from selfie.net.prototxt import scalar
+from selfie.net.pycaffe import Message
 
 
-def parse(text: str, name: str = "solver"):
-    """`text` as a caffe SolverParameter; SelfieError with Caffe's own words if it is not one."""
+def parse(text: str, name: str = "solver") -> Message:
+    """Read `text` as a SolverParameter; SelfieError with Caffe's own words if it is not one."""
     from google.protobuf import text_format
 
     try:
@@ -18,10 +21,10 @@ def parse(text: str, name: str = "solver"):
         raise SelfieError(f"{name}: {error}") from error
 
 
-def change(text: str, settings: dict[str, object]) -> str:
-    """`text` with each `key: value` of `settings` in place of the file's own, or appended where it has none."""
+def change(text: str, settings: Mapping[str, object]) -> str:
+    """Put each `key: value` of `settings` in place of the text's own, or at its end where it has none."""
     for key, value in settings.items():
-        line = f'{key}: "{value}"' if isinstance(value, str) and not _is_bare(value) else f"{key}: {value}"
+        line = f"{key}: {value if isinstance(value, str) and _is_bare(value) else scalar(value)}"
         text, count = re.subn(
             rf"^{re.escape(key)}:[^#\n]*?(?=\s*(#.*)?$)", line.replace("\\", r"\\"), text, flags=re.MULTILINE
         )
@@ -31,5 +34,5 @@ def change(text: str, settings: dict[str, object]) -> str:
 
 
 def _is_bare(value: str) -> bool:
-    """Numbers and booleans from a command line are not quoted."""
+    """Tell numbers and booleans from a command line, which are not quoted, from strings."""
     return re.fullmatch(r"true|false|[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", value) is not None

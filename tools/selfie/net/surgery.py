@@ -49,7 +49,7 @@ def transplant(net: Net, conv_net: Net) -> None:
                     f"the nets do not match: {source} has {tuple(source_blob.shape)} weights, "
                     f"{name} wants {tuple(target_blob.shape)}"
                 )
-            target_blob.data.flat = source_blob.data.flat
+            target_blob.data[...] = source_blob.data.reshape(target_blob.data.shape)
 
 
 def strides_per_side(conv_net: Net, crop: int, size: int) -> int:

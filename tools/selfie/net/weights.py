@@ -1,7 +1,8 @@
-"""Pretrained weights: found in a local mirror or downloaded, verified, and turned into caffemodels.
+"""Pretrained weights: found in a local mirror or downloaded, checked, and turned into caffemodels.
 
 Everything ends up in weights/<name>/. A folder named by SELFIE_MIRROR is looked at first; downloads resume where they
-stopped; a file with a wrong checksum is never used.
+stopped. A file with another checksum than the published one is not used; for VGG-Face none was ever published, so its
+first download is taken on trust and recorded.
 """
 
 from __future__ import annotations
@@ -9,13 +10,14 @@ from __future__ import annotations
 import shutil
 import tarfile
 from pathlib import Path
+from typing import IO, cast
 
 import numpy as np
 
 from selfie.common import paths
 from selfie.common.download import Source, download
 from selfie.common.errors import SelfieError
-from selfie.net import pycaffe
+from selfie.net import architectures, pycaffe
 
 GITHUB = "https://raw.githubusercontent.com"
 MTCNN = f"{GITHUB}/kpzhang93/MTCNN_face_detection_alignment/master/code/codes/MTCNNv1/model"
@@ -49,7 +51,7 @@ PRODUCTS = {
 
 
 def folder(name: str) -> Path:
-    """weights/<name>, complete; SelfieError names the command that fetches it."""
+    """Return weights/<name>, which is complete; SelfieError names the command that fetches it."""
     target = paths.WEIGHTS / name
     wanted = [PRODUCTS[name]] if name in PRODUCTS else [source.file for source in PRETRAINED[name]]
     if not all((target / file).exists() for file in wanted):
@@ -58,7 +60,7 @@ def folder(name: str) -> Path:
 
 
 def caffemodel(name: str) -> Path:
-    """The pretrained caffemodel called `name` (a key of PRODUCTS); SelfieError if it was not fetched yet."""
+    """Return the pretrained caffemodel called `name` (a key of PRODUCTS); SelfieError if it was not fetched yet."""
     return folder(name) / PRODUCTS[name]
 
 
@@ -85,17 +87,18 @@ def extract(archive: Path, name: str, target: Path) -> None:
             member = next((item for item in tar if item.isfile() and item.name.rsplit("/", 1)[-1] == name), None)
             if member is None:
                 raise SelfieError(f"{archive} holds no {name}")
+            content = tar.extractfile(member)
             with paths.atomic_write(target / name, "wb") as file:
-                shutil.copyfileobj(tar.extractfile(member), file)
+                shutil.copyfileobj(cast("IO[bytes]", content), file)  # a regular file has one
     except tarfile.TarError as error:
         raise SelfieError(f"{archive} is not a readable tar archive ({error}): remove it and try again") from error
 
 
 def squeezenet_convolutions() -> list[tuple[str, tuple[int, int, int, int]]]:
-    """(layer name, weight shape: outputs x inputs x height x width) of SqueezeNet v1.0 in network order."""
+    """List (layer, weight shape: outputs x inputs x height x width) of SqueezeNet v1.0 in network order."""
     shapes = [("conv1", (96, 3, 7, 7))]
     channels = 96
-    for number, squeeze in enumerate((16, 16, 32, 32, 48, 48, 64, 64), 2):
+    for number, squeeze in enumerate(architectures.SQUEEZES, 2):
         shapes += [
             (f"fire{number}/conv1x1_1", (squeeze, channels, 1, 1)),
             (f"fire{number}/conv1x1_2", (4 * squeeze, squeeze, 1, 1)),

@@ -22,7 +22,7 @@ CURVES_EVERY = 20  # seconds between two drawings of curves.png
 
 
 class Follower:
-    """Reads Caffe's log while it runs: a progress bar, log.txt, metrics.csv and curves.png."""
+    """Follow Caffe's log while it runs: a progress bar, log.txt, metrics.csv and curves.png."""
 
     ITERATION = re.compile(r"Iteration (\d+)(?: \(.*?\))?, loss = (\S+)")
     RATE = re.compile(r"Iteration (\d+), lr = (\S+)")
@@ -31,7 +31,7 @@ class Follower:
     FATAL = re.compile(r"^F\d{4,8} [\d:.]+ +\d+ (\S+)\] (.*)")
 
     def __init__(self, folder: Path, start: int, max_iter: int) -> None:
-        """`start`: the iteration that training goes on from; later rows of an earlier try are dropped."""
+        """Begin at iteration `start`, from which training goes on; later rows of an earlier try are dropped."""
         self.folder = folder
         self.start, self.max_iter = start, max_iter
         self.metrics = Metrics(folder / "metrics.csv", start)
@@ -41,7 +41,7 @@ class Follower:
         self.drawn = time.monotonic()
 
     def run(self, command: list[str], resumed: bool) -> bool:
-        """Run `command` to its end; True if a signal stopped it. SelfieError if it failed or diverged."""
+        """Run `command` to its end; returns whether a signal stopped it. SelfieError if it failed or diverged."""
         with open(self.folder / "log.txt", "a" if resumed else "w") as file:
             # Caffe writes the file itself: a pipe would break, and stop it without a snapshot, if we were killed.
             written = file.tell()
@@ -55,13 +55,15 @@ class Follower:
             )
         with (
             tqdm(total=self.max_iter, initial=self.start, unit="it", desc=self.folder.name, disable=None) as bar,
-            _passing_signals_to(process) as signals,
+            _signals_passed_to(process) as signals,
         ):
             for line in _follow(self.folder / "log.txt", written, process):
                 self.read(line, bar)
                 if self.diverged:
                     process.kill()  # a snapshot of nan is worth nothing
             code = process.wait()
+            if not (code or signals or self.diverged):
+                bar.update(self.max_iter - bar.n)  # Caffe logs every `display` iterations, so hardly the last
         self.metrics.save()
         draw_curves(self.metrics.rows, self.folder / "curves.png")
         if code or self.diverged:
@@ -71,7 +73,7 @@ class Follower:
         return bool(signals)
 
     def read(self, line: str, bar: tqdm) -> None:
-        """Take in one line of the log."""
+        """Note what one line of the log says."""
         if match := self.ITERATION.search(line):
             iteration, loss = int(match[1]), float(match[2])
             self.metrics.set(iteration, train_loss=loss)
@@ -116,14 +118,14 @@ class Metrics:
         self.rows.setdefault(iteration, {}).update(values)
 
     def latest(self) -> dict[str, float]:
-        """The newest value of each column that a progress bar shows."""
-        shown = {}
+        """Return the newest value of each column that a progress bar shows."""
+        shown: dict[str, float] = {}
         for row in self.rows.values():
             shown.update({name: value for name, value in row.items() if name != "lr"})
         return shown
 
     def save(self) -> None:
-        """Write metrics.csv, whole."""
+        """Write metrics.csv, atomically."""
         with paths.atomic_write(self.path) as file:
             file.write(",".join(self.COLUMNS) + "\n")
             for iteration, row in sorted(self.rows.items()):
@@ -131,7 +133,7 @@ class Metrics:
 
 
 def draw_curves(rows: dict[int, dict[str, float]], path: Path) -> None:
-    """curves.png: loss above, validation accuracy below, over iterations."""
+    """Draw the losses (above) and the validation accuracy (below) over iterations."""
 
     def series(name: str) -> tuple[list[int], list[float]]:
         points = [(iteration, row[name]) for iteration, row in sorted(rows.items()) if name in row]
@@ -148,7 +150,7 @@ def draw_curves(rows: dict[int, dict[str, float]], path: Path) -> None:
 
 
 def _follow(file: Path, start: int, process: subprocess.Popen) -> Iterator[str]:
-    """Lines that `process` appends to `file` from byte `start` on, as they come, until it ends."""
+    """Yield the lines that `process` appends to `file` from byte `start` on, as they come, until it ends."""
     with open(file, errors="replace") as log_file:
         log_file.seek(start)
         unfinished = ""
@@ -165,22 +167,22 @@ def _follow(file: Path, start: int, process: subprocess.Popen) -> Iterator[str]:
 
 
 def _stop_when_orphaned() -> None:
-    """In the child: if tools/train.py is killed, Caffe gets SIGTERM, so it snapshots and stops as well (Linux)."""
+    """Have this process, Caffe, sent SIGTERM when its parent is killed: it then snapshots and stops as well (Linux)."""
     ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 
 
 @contextmanager
-def _passing_signals_to(process: subprocess.Popen) -> Iterator[list[int]]:
-    """Hand Ctrl-C and SIGTERM on to Caffe, which snapshots and stops; yields the signals that came."""
-    came: list[int] = []
+def _signals_passed_to(process: subprocess.Popen) -> Iterator[list[int]]:
+    """Pass Ctrl-C and SIGTERM on to Caffe, which snapshots and stops; yields the list of signals that came."""
+    received: list[int] = []
 
-    def hand_on(number: int, frame: object) -> None:
-        came.append(number)
+    def pass_on(number: int, frame: object) -> None:
+        received.append(number)
         process.send_signal(signal.SIGINT)
 
-    before = {number: signal.signal(number, hand_on) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield came
+        yield received
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

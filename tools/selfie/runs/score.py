@@ -7,7 +7,7 @@ the GIL, so all of it runs at the same time in one process.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -111,7 +111,7 @@ def _score_batch(net: ScoringNet, group: list[tuple[str, Picture]], reference: n
 
 def read_ahead(
     names: list[Name], batch: int, jobs: int | None = None, size: int = IMAGE_SIZE
-) -> Iterator[tuple[str, Picture]]:
+) -> Generator[tuple[str, Picture], None, None]:
     """Read pictures with `jobs` threads (default: one per core), two batches ahead of the net.
 
     Yields (name, size x size x 3 uint8 BGR), or (name, a Scored that says why there is no picture), in order.
