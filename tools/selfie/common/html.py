@@ -1,16 +1,91 @@
-"""The look of every HTML page."""
+"""HTML pages from the templates beside this file: the one way in which a page is made.
+
+    html.render("report.html", title="...", table=html.Table(...)) -> the page, ready to be written
+
+A template extends base.html, which has the style, the title and the blocks `style`, `content` and `footer`; parts.html
+holds the macros `table`, `facts` and `figure` for the classes below. Values are text and are escaped; nobody marks
+anything as safe but the filter `breakable`, which lets long paths and versions break where people would break them.
+"""
 
 from __future__ import annotations
 
-STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; color: #222; background: #fafaf8; margin: 0 auto; max-width: 1100px;
-       padding: 1rem; }
-h1 { line-height: 1.2; } h2 { margin-top: 2.5rem; border-bottom: 1px solid #ccc; }
-img { max-width: 100%; height: auto; display: block; margin: .75rem 0; }
-figure { margin: 0; } figcaption, .missing { color: #666; font-size: .9rem; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; } td, th { padding: .2rem .8rem .2rem 0;
-       text-align: left; vertical-align: top; } td + td { overflow-wrap: anywhere; } .scroll { overflow-x: auto; }
-code { background: #eee; padding: 0 .25em; }
-.big { font-size: 2rem; font-weight: 600; } .cards { display: flex; flex-wrap: wrap; gap: 1rem 2.5rem; }
-.confirmed { color: #2a7f4e; } .contradicted { color: #b03a2e; } a { color: #2a7f9e; }
-"""
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Union
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+TEMPLATES = Path(__file__).with_name("templates")
+STYLE = (TEMPLATES / "style.css").read_text()  # for original/page.py until it has a template
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of a table that is more than plain text.
+
+    kind   its class in CSS, such as "confirmed"
+    note   more text in gray, behind the first
+    span   columns that it fills
+    """
+
+    text: str
+    kind: str = ""
+    note: str = ""
+    span: int = 1
+
+
+@dataclass(frozen=True)
+class Table:
+    """Headings and rows of cells; a cell is text or a Cell. `caption` stands above it."""
+
+    head: Sequence[str]
+    rows: Sequence[Sequence[Union[str, Cell]]]
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A picture with a caption.
+
+    source          file beside the page, or a data: address
+    width, height   in pixels, so that the page does not jump while it loads; 0: not known
+    least           pixels: below this width it cannot be read, so it scrolls in a box of its own (600, 960 or 0)
+    """
+
+    source: str
+    caption: str
+    width: int = 0
+    height: int = 0
+    least: int = 0
+
+
+def render(template: str, **values: Any) -> str:
+    """Fill in a template of common/templates; a value that it asks for and does not get is an error."""
+    return _environment().get_template(template).render(**values)
+
+
+def breakable(text: object) -> str:
+    """Escape text and allow a line break behind each slash, underscore and equals sign inside of it (<wbr>)."""
+    from markupsafe import Markup, escape
+
+    return Markup(re.sub(r"(?<=[^\s/_=<])([/_=])(?=[^\s/_=])", r"\1<wbr>", str(escape(text))))
+
+
+@cache
+def _environment() -> Environment:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["breakable"] = breakable
+    return environment
