@@ -21,10 +21,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from selfie.common import paths
+from selfie.common import parallel, paths
 from selfie.common.errors import SelfieError
-from selfie.data import datum, image, lmdb_writer
-from selfie.data.lmdb_reader import Database
+from selfie.common.journal import Journal
+from selfie.data import datum, image, lmdb_state, lmdb_writer
+from selfie.data.lmdb_reader import Database, id_column, id_of, make_key
 from selfie.data.user_split import SPLITS
 from selfie.net import pycaffe
 from testlib import assert_one_line_error, command
@@ -55,8 +56,8 @@ def write_labels(path: Path, rows: list[tuple]) -> None:
 
 
 def records(folder: Path) -> list[tuple[str, bytes]]:
-    with Database(folder) as found:
-        return list(found.items())
+    with Database(folder) as database:
+        return list(database.items())
 
 
 def contents(out: Path) -> dict:
@@ -220,7 +221,7 @@ def test_a_finished_database_describes_itself(tmp_path):
             assert len(found) == len(found.keys()) == found.meta["count"]
             lines = (tmp_path / "lmdb" / split / "list.txt").read_text().splitlines()
             for number, ((key, pixels, label), line) in enumerate(zip(found, lines)):
-                row = original[key[9:]]
+                row = original[id_of(key)]
                 assert key == f"{number:08d}_{row['id']}"
                 assert line == f"{key}\t{row['label']}\t{row['path']}"
                 assert (label, split) == (row["label"], row["split"])
@@ -242,7 +243,7 @@ def test_the_order_is_shuffled_by_the_seed_alone(tmp_path):
     assert a == b
     assert a != c
     assert sorted(value for _, value in a) == sorted(value for _, value in c)
-    ids = [key[9:] for key, _ in a]
+    ids = [id_of(key) for key, _ in a]
     assert ids != sorted(ids)
     metas = [paths.read_json(tmp_path / name / "train" / "meta.json") for name in "abc"]
     assert metas[0]["content"] == metas[1]["content"] != metas[2]["content"]
@@ -292,7 +293,8 @@ def test_odd_ids_become_usable_keys(tmp_path):
     lmdb_writer.build(labels, images, tmp_path / "lmdb", size=16, jobs=1)
     with Database(tmp_path / "lmdb" / "train") as found:
         keys = found.keys()
-    names = {key[9:] for key in keys}
+    names = {id_of(key) for key in keys}
+    assert pl.DataFrame({"key": keys}).select(id_column("key")).to_series().to_list() == [id_of(key) for key in keys]
     assert all(len(key.encode()) <= 511 for key in keys)
     assert names == {ids[0], "tab_here", "line_break", "x" * 502, "\u00fc" * 251, "a/b/../c"}
     assert len((tmp_path / "lmdb" / "train" / "list.txt").read_text().splitlines()) == len(ids)
@@ -304,8 +306,26 @@ def test_the_map_grows_by_itself(tmp_path):
     lmdb_writer.build(labels, images, tmp_path / "lmdb", raw=True, jobs=1)
     size = (tmp_path / "lmdb" / "train" / "data.mdb").stat().st_size
     assert 30 * 196_608 < size < 1.1 * 30 * 196_608
-    assert size > 4 * lmdb_writer.SMALLEST_MAP
+    assert size > 4 * lmdb_state.SMALLEST_MAP
     assert len(records(tmp_path / "lmdb" / "train")) == 30
+
+
+def test_keys_are_made_and_read_in_one_place():
+    """`%08d_<id>`: number first, so that LMDB's order is that of numbers; the id comes out again."""
+    assert make_key(7, "a_b") == b"00000007_a_b"
+    assert id_of("00000007_a_b") == "a_b"
+    assert make_key(9, "x") < make_key(10, "a") < make_key(99_999_999, "a")
+
+
+def test_opencv_keeps_its_threads(tmp_path):
+    """Building sets OpenCV to one thread for its own time only, also where it fails."""
+    labels, images = corpus(tmp_path, 5)
+    with parallel.opencv_threads(3):
+        lmdb_writer.build(labels, images, tmp_path / "lmdb", size=16, jobs=1)
+        assert cv2.getNumThreads() == 3
+        with pytest.raises(SelfieError, match="can be used"):
+            lmdb_writer.build(labels, tmp_path, tmp_path / "none", size=16, jobs=1)
+        assert cv2.getNumThreads() == 3
 
 
 # --- killed, repeated, at once ---------------------------------------------------------------------------------------
@@ -342,7 +362,7 @@ def test_killed_at_any_moment_it_ends_with_the_same_records(tmp_path):
     for _ in range(4):
         if not killed(arguments, out / "train" / "data.mdb", generator):
             break
-        committed.append(lmdb_writer._entries(out / "train"))
+        committed.append(lmdb_state.entries(out / "train"))
     assert max(committed) > 0
     assert committed == sorted(committed)  # no start has thrown away what an earlier one had done
     result = command(*arguments)
@@ -359,12 +379,14 @@ def unfinished(tmp_path: Path, whole: Path, records: int) -> Path:
     (out / "unfinished.json").write_text(json.dumps(inputs))
     with (
         Database(whole / "train") as found,
-        lmdb_writer._writable(out / "train") as env,
-        open(out / "train" / "journal.tsv", "w") as journal,
+        lmdb_state.writable(out / "train") as env,
+        Journal(out / "train" / lmdb_state.JOURNAL) as journal,
     ):
         for key, value in list(found.items())[:records]:
-            lmdb_writer._commit(env, journal, [(key.encode(), value)], [f"+\t{os.urandom(16).hex()}\t{'0' * 64}\n"])
-        journal.write(f"-\tan earlier reject\n+\t{'a' * 32}\t{'b' * 64}\n-\tlost\n+\t1234")
+            lmdb_writer._commit(env, journal, [(key.encode(), value)], [["+", os.urandom(16).hex(), "0" * 64]])
+        journal.append(["-", "an earlier reject"], ["+", "a" * 32, "b" * 64], ["-", "lost"])
+    with open(journal.path, "a") as file:
+        file.write('["+", "1234')
     return out
 
 
@@ -374,10 +396,12 @@ def test_a_build_goes_on_after_its_last_committed_record(tmp_path):
     whole = tmp_path / "whole"
     lmdb_writer.build(labels, images, whole, size=32, jobs=1)
     out = unfinished(tmp_path, whole, 10)
-    done, found = lmdb_writer._go_on(out / "train", 0, seen := {})
-    assert (done, found, len(seen)) == (11, 10, 10)
-    assert (out / "train" / "journal.tsv").read_text().splitlines()[-1] == "-\tan earlier reject"
-    first = records(whole / "train")[0][0][9:]
+    seen: dict[bytes, int] = {}
+    with Journal(out / "train" / lmdb_state.JOURNAL) as journal:
+        part = lmdb_writer._resume(out / "train", pl.DataFrame(), 100, journal, seen)
+        assert (len(journal), part.records, sorted(seen.values())) == (11, 10, list(range(100, 110)))
+        assert list(journal)[-1] == ["-", "an earlier reject"]
+    first = id_of(records(whole / "train")[0][0])
     path = pl.read_csv(labels).filter(id=first)["path"][0]
     (images / path).unlink()  # would be a reject if it were read again
     lmdb_writer.build(labels, images, out, size=32, jobs=1)
@@ -409,7 +433,7 @@ def test_other_inputs_need_force(tmp_path):
     with pytest.raises(SelfieError, match=r"seed 0 \(not 1\).*--force"):
         lmdb_writer.build(labels, images, out, size=32, jobs=1, seed=1)
     old = {"rows": "a", "seed": 0}
-    assert lmdb_writer._difference(old, {**old, "preprocessing": 2}) == "preprocessing 1 (not 2)"
+    assert lmdb_state.difference(old, {**old, "preprocessing": 2}) == "preprocessing 1 (not 2)"
     with pytest.raises(SelfieError, match=r"size 32 \(not 256\), encoding jpeg \(not raw\)"):
         lmdb_writer.build(labels, images, out, raw=True, jobs=1)
     assert contents(out) == before

@@ -266,7 +266,7 @@ def overlap(one: crops.Window, other: crops.Window) -> float:
 
 def test_the_face_is_kept(tiny_run, photo):
     """With `keep`, the best crop of every method holds the astronaut's face."""
-    found, kept = crops.Searcher(tiny_run), crops.face(photo, lbp.lbp)
+    found, kept = crops.Searcher(tiny_run), crops.face(photo, lbp.detect)
     allowed = crops.space(photo, tiny_run.preprocessing.crop, keep=kept, min_scale=0.2)
     for method in crops.METHODS:
         [(window, _)] = found.search(photo, allowed, method, count=50, steps=4).best

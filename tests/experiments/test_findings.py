@@ -13,7 +13,7 @@ import pytest
 import testlib
 from selfie.common import stats
 from selfie.common.errors import SelfieError
-from selfie.data import image, lmdb_writer
+from selfie.data import image, lmdb_reader, lmdb_writer
 from selfie.data.demo_corpus import corpus
 from selfie.data.lmdb_reader import Database
 from selfie.experiments import findings, properties
@@ -204,7 +204,7 @@ def test_the_planted_rules_are_recovered_and_no_other(tmp_path):
     boxes = truth.select("id", face_count="heads", face_w=side / pl.col("width"), face_h=side / pl.col("height"))
     boxes = boxes.with_columns(face_x=truth["x"] - boxes["face_w"] / 2, face_y=truth["y"] - boxes["face_h"] / 2)
     values = findings.measure(tmp_path / "lmdb" / "test", boxes)
-    quality = values.select(id=findings.grids.id_of("key")).join(truth, on="id", how="left")["quality"].to_numpy()
+    quality = values.select(id=lmdb_reader.id_column("key")).join(truth, on="id", how="left")["quality"].to_numpy()
     result = effects_of(values, quality + rng.normal(0, 0.5, len(quality)))
     assert set(result["findings"]) == PLANTED
     assert {row["verdict"] for row in result["rules"] if row["rule"] in PLANTED} == {"confirmed"}
@@ -228,7 +228,7 @@ def test_the_command_writes_its_files_and_errors_are_one_line(tiny_run, tiny_lmd
         scored = [(key, label, bgr.mean() / 255) for key, bgr, label in records]
     pl.DataFrame(scored, orient="row", schema=["key", "label", "score"]).write_csv(run.folder / "test_scores.csv")
     rng = np.random.default_rng(0)
-    keys = [key[9:] for key, *_ in scored]
+    keys = [lmdb_reader.id_of(key) for key, *_ in scored]
     x, y, w, h = rng.uniform(0.2, 0.4, (4, len(keys)))
     pl.DataFrame({"id": keys, "face_count": [1, 2] * 45, "face_x": x, "face_y": y, "face_w": w, "face_h": h}).write_csv(
         tmp_path / "m.csv"

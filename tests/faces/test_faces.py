@@ -19,7 +19,6 @@ import skimage
 
 import testlib
 from selfie.common import parallel, paths
-from selfie.common.boxes import suppress
 from selfie.common.errors import SelfieError
 from selfie.data import image
 from selfie.faces import annotate, detectors
@@ -104,27 +103,6 @@ def test_nine_of_ten_of_the_posts_best_selfies_have_a_face(mtcnn_detector, mirro
 def test_tiny_and_thin_pictures_have_no_face_and_no_error(detect, shape):
     """Smaller than a detector's window."""
     assert detect(np.full((*shape, 3), 128, np.uint8)) == []
-
-
-def test_suppression_is_the_textbook_one():
-    """Equal to the loop over pairs, for both measures of overlap."""
-    generator = np.random.default_rng(3)
-    corner = generator.uniform(0, 60, (80, 2))
-    boxes, scores = np.concatenate([corner, corner + generator.uniform(5, 40, (80, 2))], 1), generator.random(80)
-
-    def shared(one, other, of_smaller):
-        side = np.minimum(boxes[one, 2:], boxes[other, 2:]) - np.maximum(boxes[one, :2], boxes[other, :2])
-        area = [np.prod(boxes[index, 2:] - boxes[index, :2]) for index in (one, other)]
-        inside = np.prod(side) if (side > 0).all() else 0
-        return inside / (min(area) if of_smaller else sum(area) - inside)
-
-    for of_smaller in (False, True):
-        keep = []
-        for one in np.argsort(-scores):
-            if all(shared(one, other, of_smaller) <= 0.4 for other in keep):
-                keep.append(one)
-        assert suppress(boxes, scores, 0.4, of_smaller).tolist() == keep
-    assert suppress(np.empty((0, 4)), np.empty(0), 0.5).tolist() == []
 
 
 # --- choice ----------------------------------------------------------------------------------------------------------
@@ -247,6 +225,14 @@ def test_a_run_goes_on_where_it_was_killed(album, tmp_path, monkeypatch):
     wrong = json.dumps({"face.jpg": [9, *[None] * 5]}).encode() + b"\n"
     partial.write_bytes(header.replace(b'"lbp"', b'"mtcnn"') + wrong)
     assert annotate.annotate(manifest, folder, "lbp", jobs=1, partial=partial).equals(whole)
+
+
+def test_opencv_keeps_its_threads(album):
+    """One process looks at faces with one OpenCV thread, and leaves the process as it was."""
+    manifest, folder = album
+    with parallel.opencv_threads(3):
+        annotate.annotate(manifest, folder, "lbp", jobs=1)
+        assert cv2.getNumThreads() == 3
 
 
 def test_filter_faces_survives_sigkill(album, tmp_path):

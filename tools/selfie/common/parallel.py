@@ -1,4 +1,9 @@
-"""Ordered, bounded maps: over processes for work in Python, over threads for work that lets go of Python's lock."""
+"""Ordered, bounded maps: over processes for work in Python, over threads for work that releases the GIL.
+
+They share the cores among pictures, so OpenCV shall not split one picture over several threads meanwhile. Its number of
+threads is a setting of the whole process: a worker process sets it for good, the caller's process for the time of the
+work only (`opencv_threads`).
+"""
 
 from __future__ import annotations
 
@@ -7,11 +12,14 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from itertools import islice
 from typing import Callable, TypeVar
+
+import cv2
 
 from selfie.common.errors import SelfieError
 
@@ -20,20 +28,39 @@ R = TypeVar("R")
 
 
 def cores() -> int:
-    """Processors this process may use."""
+    """Number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def imap(function: Callable[[T], R], items: Iterable[T], jobs: int | None = None) -> Iterator[R]:
-    """Yield function(item) in the order of `items`, computed by `jobs` processes (default: all cores).
+@contextmanager
+def opencv_threads(count: int) -> Iterator[None]:
+    """Let OpenCV use `count` threads inside the block; afterwards the number is what it was before.
 
-    At most 4 x jobs items are under way, so memory stays flat however long `items` is; give items that are worth a
-    message each (batches, not single pixels). Processes are spawned, not forked: neither LMDB nor Caffe nor OpenCV's
-    threads survive a fork. `function` must be importable. An error in a worker is raised here.
+    The number holds for the whole process, so two threads must not use this at the same time.
+    """
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(count)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before)
+
+
+def imap(function: Callable[[T], R], items: Iterable[T], jobs: int | None = None) -> Iterator[R]:
+    """Yield function(item) in the order of `items`, computed by `jobs` worker processes (default: one per core).
+
+    At most 4 x jobs items are under way, so memory does not grow with the number of items; an item should be worth a
+    message between processes (a batch of pictures). Workers are spawned, not forked: neither LMDB nor Caffe nor
+    OpenCV's threads survive a fork. `function` must be importable. With one job it is called in this process instead.
+    OpenCV has one thread in each worker, and here during each call. An exception in a worker is raised here;
+    SelfieError if a worker was killed.
     """
     jobs = jobs or cores()
     if jobs == 1:
-        yield from map(function, items)
+        for item in items:
+            with opencv_threads(1):
+                result = function(item)
+            yield result
         return
     pool = ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_worker)
     try:
@@ -44,19 +71,20 @@ def imap(function: Callable[[T], R], items: Iterable[T], jobs: int | None = None
 
 def threads(
     function: Callable[[T], R], items: Iterable[T], jobs: int | None = None, ahead: int | None = None
-) -> Iterator[R]:
-    """Like `imap` in `jobs` threads of this process: nothing is started anew and nothing copied, but only what lets go
-    of Python's lock runs at the same time. Decoding, resizing, hashing and Caffe's passes do.
+) -> Generator[R, None, None]:
+    """Like `imap`, in `jobs` threads of this process: no start-up and no copies, but only what releases the GIL runs in
+    parallel. Decoding, resizing, hashing and Caffe's forward and backward passes release it.
 
-    `ahead` items (default 4 x jobs) are under way, or done and not asked for yet. `items` is read by the caller's
-    thread. An error in a thread is raised here, when its turn has come.
+    At most `ahead` items (default: 4 x jobs) are under way or done and not yet taken. `items` is consumed in the
+    caller's thread. An exception in a thread is raised here, in the turn of its item.
     """
     jobs = jobs or cores()
     yield from _ordered(ThreadPoolExecutor(jobs), function, items, ahead or 4 * jobs)
 
 
 def _ordered(pool: Executor, function: Callable[[T], R], items: Iterable[T], ahead: int) -> Iterator[R]:
-    pending: deque[Future] = deque()
+    """Yield the results of a pool in order, with at most `ahead` items under way; shut it down in the end."""
+    pending: deque[Future[R]] = deque()
     try:
         for item in items:
             pending.append(pool.submit(function, item))
@@ -69,14 +97,21 @@ def _ordered(pool: Executor, function: Callable[[T], R], items: Iterable[T], ahe
 
 
 def _worker() -> None:
-    """In a new worker: leave Ctrl-C to the parent, and end when the parent was killed, as nobody else ends us."""
+    """Initialise a worker process: one OpenCV thread; Ctrl-C is left to the parent; end when the parent was killed."""
+    cv2.setNumThreads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
     parent = multiprocessing.parent_process()
-    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
-def batches(items, size: int) -> Iterator[list]:
-    """Lists of `size` items, the last one shorter."""
+def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Yield lists of `size` items; the last one may be shorter."""
     iterator = iter(items)
     while batch := list(islice(iterator, size)):
         yield batch

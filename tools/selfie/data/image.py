@@ -19,6 +19,7 @@ import os
 import stat
 import threading
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -173,6 +174,29 @@ def prepare(batch: np.ndarray, crop: int, mean_bgr: tuple[float, float, float]) 
             batch[:, top : top + crop, left : left + crop, channel], mean, out=blob[:, channel], dtype=np.float32
         )
     return blob
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How pictures become a net's input. A run carries its own and is scored by it, whatever its variant says today.
+
+    mean   BGR, subtracted from values in [0, 255]
+    crop   side in pixels of the net's square input, cut out of the middle
+    size   side in pixels of the square that every picture is squashed to first
+    """
+
+    mean: tuple[float, float, float]
+    crop: int
+    size: int = IMAGE_SIZE
+
+    def prepare(self, pictures: np.ndarray) -> np.ndarray:
+        """Return the N x 3 x crop x crop float32 input of N x S x S x 3 uint8 BGR pictures."""
+        return prepare(pictures, self.crop, self.mean)
+
+    @property
+    def margin(self) -> int:
+        """Pixels of the square that the crop leaves out at the top and on the left."""
+        return (self.size - self.crop) // 2
 
 
 def _check_header(data: bytes) -> tuple[str, int]:

@@ -1,8 +1,9 @@
-"""Read a finished database of labelled pictures."""
+"""Read a finished database of labelled pictures; make and take apart its keys."""
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,12 +15,16 @@ from selfie.common import paths
 from selfie.common.errors import SelfieError
 from selfie.data import datum
 
+CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f]")
+LONGEST_KEY = 511  # bytes, LMDB's limit
+_DIGITS = 8  # of the record's number at the start of a key
+
 
 class Database:
     """A finished database, open for reading: `with Database("data/lmdb/val") as records: ...`
 
-    len(records) is the number of records, records.meta the content of meta.json; iteration yields (key, H x W x 3 uint8
-    BGR, label) in order. SelfieError when there is no finished database at `path`.
+    len(records) is the number of records, records.meta the content of meta.json. Iteration yields (key, H x W x 3 uint8
+    BGR, label) in order. SelfieError if there is no finished database at `path`, or a record is damaged.
     """
 
     def __init__(self, path: str | os.PathLike) -> None:
@@ -32,13 +37,13 @@ class Database:
         self.meta = paths.read_json(self.path / "meta.json")
         try:
             self._env = lmdb.open(str(self.path), readonly=True, lock=False)
-            found = self._env.stat()["entries"]
+            entries = self._env.stat()["entries"]
         except lmdb.Error as error:
             raise SelfieError(f"{self.path}/data.mdb cannot be read ({error}): build it again with --force") from error
-        if found != self.meta.get("count"):
+        if entries != self.meta.get("count"):
             self._env.close()
             raise SelfieError(
-                f"{self.path} holds {found} records, but its meta.json says {self.meta.get('count')}: "
+                f"{self.path} holds {entries} records, but its meta.json says {self.meta.get('count')}: "
                 f"build it again with --force"
             )
 
@@ -62,7 +67,7 @@ class Database:
             yield key, bgr, label
 
     def items(self) -> Iterator[tuple[str, bytes]]:
-        """(key, Datum as bytes) in order."""
+        """Yield (key, Datum as bytes) in order."""
         with self._env.begin() as transaction:
             for key, value in transaction.cursor():
                 yield key.decode(), value
@@ -73,6 +78,24 @@ class Database:
             return [key.decode() for key in transaction.cursor().iternext(values=False)]
 
 
-def id_of(column: str) -> pl.Expr:
-    """The manifest's id inside a database's key, `%08d_<id>`."""
-    return pl.col(column).str.slice(9)
+# --- keys: `%08d_<id>` -----------------------------------------------------------------------------------------------
+
+
+def make_key(number: int, row_id: str) -> bytes:
+    """Key of a record: its number in the database (LMDB's order is that of keys) and the selfie's id, UTF-8.
+
+    Control characters become '_' (list.txt has one line per record, with tabs), and what exceeds LMDB's 511 bytes is
+    cut off; keys differ by their number anyway.
+    """
+    clean = CONTROL_CHARACTER.sub("_", row_id)
+    return f"{number:0{_DIGITS}d}_{clean}".encode()[:LONGEST_KEY].decode(errors="ignore").encode()
+
+
+def id_of(key: str) -> str:
+    """The selfie's id in a database's key."""
+    return key[_DIGITS + 1 :]
+
+
+def id_column(keys: str) -> pl.Expr:
+    """Expression for the selfies' ids, from the column of keys called `keys`."""
+    return pl.col(keys).str.slice(_DIGITS + 1)

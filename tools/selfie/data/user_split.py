@@ -7,8 +7,7 @@ import hashlib
 import numpy as np
 import polars as pl
 
-SPLITS = ("train", "val", "test")  # also the order in which databases are built
-
+from selfie.common.splits import SPLITS
 
 # --- hashes ----------------------------------------------------------------------------------------------------------
 

@@ -15,12 +15,11 @@ from selfie.faces.face import Detector
 
 log = logging.getLogger(__name__)
 
-
 DETECTORS = ("auto", "mtcnn", "lbp")
 
 
 def choose(name: str) -> str:
-    """'mtcnn' or 'lbp' for a name in DETECTORS. 'auto' is mtcnn if it can run here, else lbp, and says so.
+    """Return 'mtcnn' or 'lbp' for a name in DETECTORS; 'auto' is mtcnn if it can run here, else lbp, and is logged.
 
     SelfieError if mtcnn is asked for and cannot run here.
     """
@@ -38,8 +37,10 @@ def choose(name: str) -> str:
 
 
 def load(name: str) -> Detector:
-    """A function from H x W x 3 uint8 BGR to a list of Face, surest first. SelfieError if mtcnn is asked for and cannot
-    run here."""
+    """Load a detector by its name in DETECTORS: a function from an H x W x 3 uint8 BGR picture to faces, surest first.
+
+    SelfieError if mtcnn is asked for and cannot run here.
+    """
     if choose(name) == "lbp":
-        return lbp.lbp
+        return lbp.detect
     return mtcnn.Detector()

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from selfie.common import boxes
 from selfie.common.errors import SelfieError
 from selfie.experiments import crops
 from selfie.original import figures
@@ -77,9 +78,7 @@ def _match(big: np.ndarray, small: np.ndarray, size: tuple[int, int]) -> tuple[f
 
 def overlap(first: crops.Window, second: crops.Window) -> float:
     """Intersection over union of two rectangles, in [0, 1]."""
-    (a, b, c, d), (e, f, g, h) = first.corners, second.corners
-    shared = max(0, min(c, g) - max(a, e)) * max(0, min(d, h) - max(b, f))
-    return shared / (first.width * first.height + second.width * second.height - shared)
+    return float(boxes.iou(np.array([first.corners]), np.array([second.corners]))[0, 0])
 
 
 def scaled(window: crops.Window, x: float, y: float) -> crops.Window:

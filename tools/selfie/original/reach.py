@@ -24,6 +24,7 @@ import polars as pl
 from selfie.common import parallel, paths, stats
 from selfie.common.errors import SelfieError
 from selfie.data import image, lmdb_writer
+from selfie.data.lmdb_reader import id_column
 from selfie.net import solver, variants
 from selfie.original import figures
 from selfie.runs import evaluate, prepare, run_folder, train
@@ -185,7 +186,7 @@ def trained(recipe: Recipe, fold: int, seed: int, where: Place) -> Run:
 def held_out(recipe: Recipe, seed: int, where: Place) -> pl.DataFrame:
     """Columns id, label, score of all training tiles, each scored by the net that was not trained on it."""
     parts = [evaluate.validation_scores(trained(recipe, fold, seed, where)) for fold in range(FOLDS)]
-    return pl.concat(parts).select(pl.col("key").str.slice(9).alias("id"), "label", "score").sort("id")
+    return pl.concat(parts).select(id_column("key").alias("id"), "label", "score").sort("id")
 
 
 def judge(scored: pl.DataFrame) -> dict:
