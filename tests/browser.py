@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-import pytest
+import testlib
 
 FLAGS = (
     "--headless=new",
@@ -38,7 +38,7 @@ class Browser:
     def __init__(self, width: int, height: int) -> None:
         program = shutil.which("chromium") or shutil.which("chromium-browser")
         if program is None:
-            pytest.skip("Chromium is not here: apt-get install chromium")
+            testlib.skip("chromium", "it is not here: docker/setup_system.sh test")
         self._profile = tempfile.mkdtemp()
         self._number = 0
         self._session: str | None = None

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
 
+import rules
 import testlib
 from selfie.common import paths
 from selfie.net import pycaffe
 from selfie.runs import train
 from selfie.runs.run_folder import Run
+
+pytest_plugins = ["pytester"]
+
+
+def pytest_configure(config) -> None:
+    config.pluginmanager.register(rules)
 
 
 def pytest_terminal_summary(terminalreporter) -> None:
@@ -26,7 +35,8 @@ def mirror():
     def find(name: str) -> Path:
         path = paths.mirror(name)
         if path is None:
-            pytest.skip(f"{name} is not here: set SELFIE_MIRROR to a folder that holds it")
+            kind = "weights" if name.endswith((".net", ".caffemodel")) else "figures"
+            testlib.skip(kind, f"{name} is not here: set SELFIE_MIRROR to a folder that holds it")
         return path
 
     return find
@@ -34,14 +44,29 @@ def mirror():
 
 @pytest.fixture(scope="session")
 def tiny_lmdb(tmp_path_factory) -> Path:
-    """Finished databases train, val and test of bright (good) and dark (bad) pictures; their files in ../images."""
-    return testlib.databases(tmp_path_factory.mktemp("tiny"))
+    """Finished databases train, val and test of bright (good) and dark (bad) pictures; their files in ../images.
+
+    All tests share them: a test that changes anything there fails.
+    """
+    folder = tmp_path_factory.mktemp("tiny")
+    lmdb = testlib.databases(folder)
+    rules.share(folder)
+    return lmdb
 
 
 @pytest.fixture(scope="session")
 def tiny_run(tiny_lmdb, tmp_path_factory) -> Run:
-    """A finished run of the demo net on tiny_lmdb, trained by real Caffe in seconds."""
-    return train.train(testlib.job(tiny_lmdb, tmp_path_factory.mktemp("run") / "tiny", max_iter=30))
+    """A finished run of the demo net on tiny_lmdb, trained by real Caffe in seconds. Shared, as tiny_lmdb is."""
+    run = train.train(testlib.job(tiny_lmdb, tmp_path_factory.mktemp("run") / "tiny", max_iter=30))
+    rules.share(run.folder)
+    return run
+
+
+@pytest.fixture
+def own_run(tiny_run, tmp_path) -> Run:
+    """A copy of tiny_run in tmp_path, for tests that write into a run folder."""
+    folder = shutil.copytree(tiny_run.folder, tmp_path / "own")
+    return Run(folder, json.loads(json.dumps(tiny_run.info)))
 
 
 @pytest.fixture(scope="session")

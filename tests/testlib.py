@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 import cv2
 import numpy as np
 import polars as pl
+import pytest
 
+import rules
 from selfie.common import paths
 from selfie.data import lmdb_writer
 from selfie.net import variants
@@ -18,11 +25,50 @@ from selfie.runs.prepare import Job
 SPLITS = {"train": 64, "val": 24, "test": 24}
 
 
+def skip(kind: str, reason: str) -> NoReturn:
+    """Skip the test for want of a kind of thing, one of rules.KINDS. With that kind in SELFIE_REQUIRE it fails."""
+    assert kind in rules.KINDS, kind
+    pytest.skip(f"{kind}: {reason}")
+
+
 def command(*arguments: object, **options: object) -> subprocess.CompletedProcess:
     """Run `python <arguments>` from the project's root as a user would; text output is captured."""
     return subprocess.run(
         [sys.executable, *map(str, arguments)], cwd=paths.ROOT, capture_output=True, text=True, timeout=300, **options
     )
+
+
+@contextmanager
+def started(
+    *arguments: object, program: Path | str = sys.executable, **options: object
+) -> Iterator[subprocess.Popen[str]]:
+    """`with started("tools/train.py", ...) as process:` runs a command beside the test, and kills it in the end.
+
+    Ctrl-C reaches it: a shell starts what it runs in the background with SIGINT ignored, and children inherit that.
+    """
+    process = subprocess.Popen(
+        [str(program), *map(str, arguments)],
+        cwd=paths.ROOT,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        **options,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        for stream in (process.stdin, process.stdout, process.stderr):
+            if stream is not None:
+                stream.close()
+
+
+def wait_until(happened: Callable[[], object], seconds: float = 60) -> None:
+    """Wait until `happened()` is true; the test fails if that takes too long."""
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.02)
 
 
 def assert_one_line_error(result: subprocess.CompletedProcess, *words: str) -> None:

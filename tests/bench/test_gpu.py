@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from pathlib import Path
 
@@ -89,7 +90,10 @@ def test_nets_that_branch_are_no_chain():
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
 def test_pytorch_computes_the_same(layout):
     """With Caffe's weights, its scores: the peer does the same work."""
-    torch = pytest.importorskip("torch", reason="PyTorch is not here (requirements-bench.txt)")
+    if importlib.util.find_spec("torch") is None:
+        testlib.skip("torch", "pip install -r requirements-bench.txt")
+    import torch
+
     from selfie.bench import torch_peer
 
     variant = variants.get("demo")
@@ -110,6 +114,7 @@ def test_pytorch_computes_the_same(layout):
     np.testing.assert_allclose(scores.detach().numpy(), scorer.blobs["fc8_selfie"].data, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.timing
 def test_caffe_time_is_read_whole(tmp_path):
     """Both passes, and every layer both ways, from a real run."""
     file = tmp_path / "net.prototxt"
@@ -190,7 +195,7 @@ def test_the_whole_benchmark_where_pytorch_is(tmp_path, mirror):
     try:
         python = gpu.find_torch()
     except SelfieError as error:
-        pytest.skip(str(error))
+        testlib.skip("torch", str(error))
     mirror("grid_render_best.jpg")
     report = gpu.measure(gpu.Setting(Path(tmp_path), True, None, python), ["vgg16", "training"])
     rows = [row for group in report["groups"].values() for row in group["rows"]]

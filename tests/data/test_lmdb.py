@@ -28,7 +28,7 @@ from selfie.data import datum, image, lmdb_state, lmdb_writer
 from selfie.data.lmdb_reader import Database, id_column, id_of, make_key
 from selfie.data.user_split import SPLITS
 from selfie.net import pycaffe
-from testlib import assert_one_line_error, command
+from testlib import assert_one_line_error, command, skip
 
 CONVERT_IMAGESET = paths.BUILD / "caffe" / "bin" / "convert_imageset"
 SPLIT_OF_ROW = ("train", "train", "train", "val", "test")
@@ -95,6 +95,7 @@ def make_lmdb(labels: Path, images: Path, out: Path, *options: str) -> list[str]
 # --- Datum -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.caffe
 @pytest.mark.parametrize("label", [0, 1, 19, 127, 128, 300, 2**31 - 1])
 def test_datum_is_what_protobuf_writes(label):
     """Every byte of a raw and of a JPEG Datum equals the serialisation of caffe_pb2.Datum, and decodes again."""
@@ -146,6 +147,7 @@ def test_labels_that_a_datum_cannot_hold_are_an_error():
 # --- the same as Caffe -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.caffe
 def test_raw_pixels_are_those_of_convert_imageset(tmp_path):
     """The same files (with a side below 1024) through Caffe's own tool: pixels differ by at most 1, labels agree."""
     images = tmp_path / "images"
@@ -187,6 +189,7 @@ def test_raw_pixels_are_those_of_convert_imageset(tmp_path):
             assert np.abs(pixels.astype(int) - expected).max() <= 1
 
 
+@pytest.mark.caffe
 @pytest.mark.parametrize("raw", [True, False])
 def test_caffe_reads_what_scoring_computes(tmp_path, raw):
     """Caffe's Data layer in the TEST phase gives bit for bit `image.prepare` of the records, in order, with labels."""
@@ -543,7 +546,7 @@ def test_a_full_disk_is_one_line_and_the_build_goes_on_later(tmp_path):
     namespace = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--mount", "--map-root-user"]
     result = subprocess.run([*namespace, "sh", "-c", script], capture_output=True, text=True)
     if "code" not in result.stdout:
-        pytest.skip(f"no small file system can be mounted here: {result.stderr.strip()}")
+        skip("root", f"no small file system can be mounted here: {result.stderr.strip()}")
     errors = [line for line in result.stderr.splitlines() if line]
     assert "code 1" in result.stdout
     assert len(errors) == 1 and "no space left" in errors[0], result.stderr

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import testlib
 from selfie.common import paths
 
 DOCKER = paths.ROOT / "docker"
@@ -58,6 +59,7 @@ def program(folder: Path, name: str, text: str) -> str:
 # ---[ When it builds
 
 
+@pytest.mark.timing
 def test_building_again_does_nothing_and_says_so():
     """When nothing changed the script is done in less than a second, in an empty environment, too."""
     seconds = []
@@ -176,7 +178,7 @@ def test_the_architectures_are_the_toolkits_own(cuda):
     """cuda-*.txt lists what the nvcc that it pins can compile for."""
     compilers = list(paths.BUILD.glob(f"cuda-{cuda}/nvidia/cu*/bin/nvcc"))
     if not compilers:
-        pytest.skip(f"CUDA {cuda} has not been fetched")
+        testlib.skip("cuda", f"that of CUDA {cuda} has not been fetched")
     listed = re.search("^# ARCH: (.*)", (DOCKER / f"cuda-{cuda}.txt").read_text(), re.M).group(1)
     known = subprocess.run([compilers[0], "--list-gpu-arch"], capture_output=True, text=True, check=True).stdout
     assert sorted(listed.split()) == sorted(known.replace("compute_", "").split())
@@ -197,9 +199,10 @@ def test_every_patch_is_listed_and_says_what_it_is_for():
             assert re.search(rf"^{field}: \S", header, re.M), f"{name} has no {field}"
 
 
-@pytest.mark.skipif(not shutil.which("shellcheck"), reason="needs shellcheck: apt-get install shellcheck")
 def test_shellcheck_has_no_complaint():
     """About the scripts, and what build_caffe.sh is made of."""
+    if not shutil.which("shellcheck"):
+        testlib.skip("shellcheck", "docker/setup_system.sh test")
     scripts = [*DOCKER.glob("*.sh"), paths.ROOT / ".ci" / "run"]
     options = ["--external-sources", "--check-sourced"]
     result = subprocess.run(["shellcheck", *options, *scripts], cwd=paths.ROOT, capture_output=True, text=True)

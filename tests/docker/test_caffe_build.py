@@ -21,6 +21,7 @@ import pytest
 from caffe.proto import caffe_pb2
 from PIL import Image
 
+import testlib
 from selfie.common import paths
 
 BINARY = paths.BUILD / "caffe" / "bin" / "caffe"
@@ -68,7 +69,7 @@ def snapshots(folder) -> list[str]:
 def best_kernels() -> set[str]:
     """The kernels of OpenBLAS that are worth this CPU's instructions."""
     if platform.machine() != "x86_64":
-        pytest.skip(f"OpenBLAS's kernels for {platform.machine()} are not known here")
+        testlib.skip("avx", f"OpenBLAS's kernels for {platform.machine()} are not known here")
     flags = set(re.search(r"^flags\s*:(.*)$", Path("/proc/cpuinfo").read_text(), re.M).group(1).split())
     if {"avx512f", "avx512cd", "avx512bw", "avx512dq", "avx512vl"} <= flags:
         return {"SkylakeX", "Cooperlake", "SapphireRapids"}
@@ -76,7 +77,7 @@ def best_kernels() -> set[str]:
         return {"Haswell", "Zen"}
     if "avx" in flags:
         return {"Sandybridge", "Bulldozer", "Piledriver", "Steamroller", "Excavator"}
-    pytest.skip("a CPU without AVX: any kernel is as good as another")
+    testlib.skip("avx", "any kernel is as good as another here")
 
 
 # getenv() by which OpenBLAS, the first to ask, takes the CPU for a Prescott, as it does with one that it does not know.
@@ -195,13 +196,13 @@ def test_a_snapshot_that_does_not_fit_on_the_disk_ends_the_run(tmp_path, fmt):
 def test_sigterm_and_sigint_snapshot_and_stop(tmp_path, number):
     """A training that is told to stop exits with 0 and leaves a snapshot from which it goes on."""
     solver = write_solver(tmp_path, max_iter=1_000_000_000)
-    process = subprocess.Popen([BINARY, "train", "-solver", solver], stderr=subprocess.PIPE, text=True)
-    for line in process.stderr:
-        if "Iteration 100 " in line:
-            break
-    process.send_signal(number)
-    process.communicate(timeout=30)
-    assert process.returncode == 0
+    with testlib.started("train", "-solver", solver, program=BINARY, stderr=subprocess.PIPE) as process:
+        for line in process.stderr:
+            if "Iteration 100 " in line:
+                break
+        process.send_signal(number)
+        process.communicate(timeout=30)
+        assert process.returncode == 0
     (state,) = tmp_path.glob("s_iter_*.solverstate")
     iteration = int(state.stem.split("_")[-1])
     again = train(write_solver(tmp_path, max_iter=iteration + 1), "-snapshot", state)
@@ -395,6 +396,7 @@ def beats_during(work) -> int:
     return during
 
 
+@pytest.mark.timing
 def test_python_goes_on_during_forward_backward_and_step(tmp_path):
     """The lock is free in each of them: another thread runs many times in a pass that takes long."""
     text = NET.format(hidden=3000, first="hidden").replace("dim: 10", "dim: 3000").replace("dim: 4 ", "dim: 800 ")
@@ -516,12 +518,12 @@ def read():
 reader = threading.Thread(target=read, daemon=True)
 reader.start()
 end = time.monotonic() + 4
-while time.monotonic() < end:
+while time.monotonic() < end or len(reads) < 1000:
+    assert reader.is_alive()
     net.forward()
     np.testing.assert_allclose(net.blobs["c6"].data, alone, rtol=1e-4, atol=1e-4 * np.abs(alone).max())
 done.set()
 reader.join()
-assert len(reads) > 1000
 """
     )
     python(code, {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 
 import cv2
 import numpy as np
@@ -11,7 +10,7 @@ import polars as pl
 import pytest
 
 import testlib
-from selfie.common import stats
+from selfie.common import paths, stats
 from selfie.common.errors import SelfieError
 from selfie.data import image, lmdb_reader, lmdb_writer
 from selfie.data.demo_corpus import corpus
@@ -211,19 +210,20 @@ def test_the_planted_rules_are_recovered_and_no_other(tmp_path):
     assert findings.measure(tmp_path / "lmdb" / "test", boxes, jobs=1).equals(values), "any number of jobs"
 
 
-def test_the_command_writes_its_files_and_errors_are_one_line(tiny_run, tiny_lmdb, tmp_path):
+def test_the_command_writes_its_files_and_errors_are_one_line(own_run, tmp_path):
     """Unscored, too few: one line each. With faces in the manifest: tables, files, and JSON for programs."""
     unscored = tmp_path / "run"
     unscored.mkdir()
-    (unscored / "run.json").write_text((tiny_run.folder / "run.json").read_text())
+    (unscored / "run.json").write_text((own_run.folder / "run.json").read_text())
     testlib.assert_one_line_error(testlib.command("tools/findings.py", "--run", unscored), "make eval")
-    evaluate.evaluate(tiny_run)
-    few = shutil.copytree(tiny_run.folder, tmp_path / "few")
+    evaluate.evaluate(own_run)
     testlib.assert_one_line_error(
-        testlib.command("tools/findings.py", "--run", few, "--detector", "lbp"), "need 50 scored selfies, not 24"
+        testlib.command("tools/findings.py", "--run", own_run.folder, "--detector", "lbp"),
+        "need 50 scored selfies, not 24",
     )
     pictures = testlib.databases(tmp_path, {"train": 2, "val": 2, "test": 90})
-    run = run_folder.load(unscored).save(lmdb={"path": str(pictures)})
+    trained = paths.read_json(pictures / "train" / "meta.json")
+    run = run_folder.load(unscored).save(lmdb={"path": str(pictures), "train": trained})
     with Database(pictures / "test") as records:
         scored = [(key, label, bgr.mean() / 255) for key, bgr, label in records]
     pl.DataFrame(scored, orient="row", schema=["key", "label", "score"]).write_csv(run.folder / "test_scores.csv")

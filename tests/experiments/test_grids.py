@@ -40,20 +40,20 @@ def test_the_continuum_goes_from_best_to_worst():
         grids.spread(scored.reverse(), grids.Layout(20, 12))
 
 
-def test_the_command_draws_bright_selfies_on_top(tiny_run, tmp_path):
+def test_the_command_draws_bright_selfies_on_top(own_run, tmp_path):
     """The tiny run likes brightness: the top row of its continuum is brighter than the bottom row."""
-    evaluate.evaluate(tiny_run)
+    evaluate.evaluate(own_run)
     result = testlib.command(
-        "tools/grids.py", "--run", tiny_run.folder, "--rows", 4, "--columns", 3, "--out", tmp_path / "c.png"
+        "tools/grids.py", "--run", own_run.folder, "--rows", 4, "--columns", 3, "--out", tmp_path / "c.png"
     )
     assert result.returncode == 0, result.stderr
     picture = cv2.imread(str(tmp_path / "c.png"))
     assert picture.shape == (4 * 129, 3 * 129, 3)
     assert picture[:128].mean() > picture[-128:].mean() + 20
-    testlib.assert_one_line_error(testlib.command("tools/grids.py", "--run", tiny_run.folder), "need 240 selfies")
+    testlib.assert_one_line_error(testlib.command("tools/grids.py", "--run", own_run.folder), "need 240 selfies")
     testlib.assert_one_line_error(
         testlib.command(
-            "tools/grids.py", "--run", tiny_run.folder, "--rows", 4, "--columns", 3, "--out", tmp_path / "c.txt"
+            "tools/grids.py", "--run", own_run.folder, "--rows", 4, "--columns", 3, "--out", tmp_path / "c.txt"
         ),
         "ends in .png or .jpg",
     )

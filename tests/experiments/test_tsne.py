@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+
 import cv2
 import numpy as np
 import polars as pl
@@ -22,7 +24,8 @@ def features(tiny_run, tmp_path_factory) -> Features:
 @pytest.fixture(scope="module")
 def tiny_map(features, tmp_path_factory) -> tsne.Map:
     """The map of 64 selfies, bright and dark ones."""
-    pytest.importorskip("openTSNE", reason="openTSNE is not here: pip install -r requirements-map.txt")
+    if importlib.util.find_spec("openTSNE") is None:
+        testlib.skip("opentsne", "pip install -r requirements-map.txt")
     out = tmp_path_factory.mktemp("map")
     tsne.make(features, out, perplexity=10, seed=1)
     return tsne.load(out)

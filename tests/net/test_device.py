@@ -22,16 +22,16 @@ from selfie.runs import prepare, train
 def cpu_build():
     """Skips where the Caffe in use was built for GPUs."""
     if pycaffe.is_gpu_build():
-        pytest.skip("this is a GPU build")
+        testlib.skip("cpu-build", "this one is for GPUs")
 
 
 @pytest.fixture
 def gpu_build_without_driver():
     """Skips unless the Caffe in use was built for GPUs and there is none."""
     if not pycaffe.is_gpu_build():
-        pytest.skip("this is a CPU build")
+        testlib.skip("gpu-build", "this one is for CPUs")
     if shutil.which("nvidia-smi"):
-        pytest.skip("there is a driver")
+        testlib.skip("no-driver", "there is one")
 
 
 @pytest.mark.parametrize("text", ["", "x", "-1", "0,", "0,0", "1,01", "0 1", "0, 1", "\u0663"])
@@ -81,7 +81,7 @@ def test_several_gpus_need_nccl(monkeypatch):
     """Caffe would say so after it has read everything."""
     monkeypatch.setattr(pycaffe, "check_gpu_build", lambda: None)
     if pycaffe.caffe().has_nccl():
-        pytest.skip("this Caffe has NCCL")
+        testlib.skip("no-nccl", "this one has it")
     with pytest.raises(SelfieError, match="NCCL"):
         device.check("0,1")
 
@@ -95,7 +95,7 @@ def test_the_question_is_asked_in_another_process(cpu_build):
 def test_a_driver_that_is_not_there_tells_no_memory(monkeypatch, caplog):
     """Nothing is refused on its account, and it is said."""
     if shutil.which("nvidia-smi"):
-        pytest.skip("there is a driver")
+        testlib.skip("no-driver", "there is one")
     assert device.memory(0) == (0, 0) and "it is not checked" in caplog.text
 
 
