@@ -25,9 +25,10 @@ run_gtest() {
     fi
     (cd "$source" && CAFFE_TF32=0 "$binary/test/test.testbin" --gtest_filter="$filter") >"$log" 2>&1 || rc=$?
     gtest_all=$(sed -n 's/^\[==========\] Running \([0-9]*\) tests.*/\1/p' "$log")
+    gtest_all=${gtest_all:-0}
     gtest_ok=$(grep -c '^\[       OK \]' "$log" || true)
     grep '^\[  FAILED  \]' "$log" || true
-    if [ "$rc" != 0 ] || [ "${gtest_all:=0}" = 0 ] || [ "$gtest_ok" != "$gtest_all" ]; then
+    if [ "$rc" != 0 ] || [ "$gtest_all" = 0 ] || [ "$gtest_ok" != "$gtest_all" ]; then
         echo "gtest failed (exit status $rc): $log" >&2
         return 1
     fi
