@@ -104,6 +104,7 @@ def run(main: Callable[[], int | None]) -> NoReturn:
     # Messages get a descriptor of their own: while pictures are decoded, image.py keeps the codecs' off the common one.
     sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
     logging.basicConfig(format="%(message)s", level=logging.INFO, handlers=[_Handler()])
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)  # it tells of its font cache
     try:
         code = main() or 0
         sys.stdout.flush()
