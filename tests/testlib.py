@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import os
+import pty
+import re
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -61,6 +68,38 @@ def started(
         for stream in (process.stdin, process.stdout, process.stderr):
             if stream is not None:
                 stream.close()
+
+
+def in_terminal(*arguments: object, **options: object) -> tuple[int, list[str]]:
+    """Run `python <arguments>` with a terminal as stderr: exit code, and the lines that it shows one after the other.
+
+    A line that is drawn over, as a progress bar is, counts again each time.
+    """
+    ours, its = pty.openpty()
+    fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 200, 0, 0))
+    with (
+        os.fdopen(ours, "rb", buffering=0) as terminal,
+        started(*arguments, stdout=subprocess.DEVNULL, stderr=its, **options) as process,
+    ):
+        os.close(its)
+        text = b""
+        with contextlib.suppress(OSError):  # EIO: its end is closed
+            while block := terminal.read(1 << 16):
+                text += block
+        return process.wait(), _shown(text.decode())
+
+
+def _shown(text: str) -> list[str]:
+    """Return what stands in a line of a terminal each time that the cursor leaves it or goes back to its beginning."""
+    shown, line = [], ""
+    for part in re.split(r"([\r\n])", text.replace("\r\n", "\n")):
+        if part not in ("\r", "\n"):
+            line = part + line[len(part) :] if part else line
+            continue
+        if line.strip():
+            shown.append(line.rstrip())
+        line = "" if part == "\n" else line
+    return [*shown, line.rstrip()] if line.strip() else shown
 
 
 def wait_until(happened: Callable[[], object], seconds: float = 60) -> None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from dataclasses import replace
 
-import cv2
 import numpy as np
 import pytest
 
@@ -23,22 +21,14 @@ from selfie.runs.run_folder import Run
 
 
 @pytest.fixture
-def own(tiny_run, tmp_path) -> Run:
-    """A copy of the tiny run, to be changed; it scores with the weights of the original."""
-    folder = tmp_path / "own"
-    shutil.copytree(tiny_run.folder, folder)
-    return Run(folder, json.loads(json.dumps(tiny_run.info)))
-
-
-@pytest.fixture
-def rebuilt(own, tmp_path) -> Run:
+def rebuilt(own_run, tmp_path) -> Run:
     """A run whose databases were built anew, from the same pictures split otherwise, since it was trained."""
     labels = testlib.pictures(tmp_path / "other", seed=0)
     text = labels.read_text().replace(",train", ",x").replace(",test", ",train").replace(",x", ",test")
     labels.write_text(text)
     lmdb_writer.build(labels, tmp_path / "other" / "images", tmp_path / "other" / "lmdb", raw=True, jobs=1)
-    own.info["lmdb"]["path"] = str(tmp_path / "other" / "lmdb")
-    return own
+    own_run.info["lmdb"]["path"] = str(tmp_path / "other" / "lmdb")
+    return own_run
 
 
 @pytest.mark.parametrize(
@@ -83,20 +73,19 @@ def test_a_run_is_scored_as_it_was_trained_whatever_the_table_says(tiny_run, tin
     assert loaded.variant.crop == 224 and loaded.variant.mean == table.mean
 
 
-def test_an_older_run_tells_its_preprocessing_by_its_own_net(own, monkeypatch):
+def test_an_older_run_tells_its_preprocessing_by_its_own_net(own_run, monkeypatch):
     """Runs made before version 0.2 recorded none."""
-    expected = own.preprocessing
-    del own.info["preprocessing"]
-    text = (own.folder / "train_val.prototxt").read_text()
-    older = Run(own.folder, own.info)
-    assert older.preprocessing == expected
-    (own.folder / "train_val.prototxt").write_text(
+    expected = own_run.preprocessing
+    del own_run.info["preprocessing"]
+    text = (own_run.folder / "train_val.prototxt").read_text()
+    assert Run(own_run.folder, own_run.info).preprocessing == expected
+    (own_run.folder / "train_val.prototxt").write_text(
         text.replace("103.939", "93.594").replace("crop_size: 224", "crop_size: 192")
     )
-    assert Run(own.folder, own.info).preprocessing == Preprocessing((93.594, 116.779, 123.68), 192)
-    (own.folder / "train_val.prototxt").unlink()
+    assert Run(own_run.folder, own_run.info).preprocessing == Preprocessing((93.594, 116.779, 123.68), 192)
+    (own_run.folder / "train_val.prototxt").unlink()
     with pytest.raises(SelfieError, match="no such prototxt"):
-        _ = Run(own.folder, own.info).preprocessing
+        _ = Run(own_run.folder, own_run.info).preprocessing
 
 
 def test_a_database_of_larger_pictures_is_scored_in_its_size(tmp_path):
@@ -121,24 +110,17 @@ def test_a_net_changed_by_hand_does_not_silently_stay_out_of_a_run(tiny_lmdb, tm
     assert not (tmp_path / "run").exists()
 
 
-def test_a_run_interrupted_in_its_final_scoring_is_not_finished(own, tmp_path, monkeypatch, caplog):
+def test_a_run_interrupted_in_its_final_scoring_is_not_finished(own_run, tmp_path, monkeypatch, caplog):
     """It is not the newest finished run, --resume finishes it, and then it is."""
     monkeypatch.setattr(paths, "RUNS", tmp_path)
-    scores = (own.folder / "val_scores.csv").read_bytes()
-    (own.folder / "val_scores.csv").unlink()
-    trained = own.save(state="trained")
+    scores = (own_run.folder / "val_scores.csv").read_bytes()
+    (own_run.folder / "val_scores.csv").unlink()
+    trained = own_run.save(state="trained")
     with pytest.raises(SelfieError, match="no finished run"):
         run_folder.find()
     assert train.resume(trained.folder).finished
-    assert (own.folder / "val_scores.csv").read_bytes() == scores
-    assert run_folder.find().folder == own.folder
-    (own.folder / "val_scores.csv").unlink()  # as an older version left it, which called it finished too early
+    assert (own_run.folder / "val_scores.csv").read_bytes() == scores
+    assert run_folder.find().folder == own_run.folder
+    (own_run.folder / "val_scores.csv").unlink()  # as an older version left it, which called it finished too early
     with pytest.raises(SelfieError, match="no finished run"):
         run_folder.find()
-
-
-def test_reading_pictures_leaves_the_processs_threads_alone(tiny_lmdb, tmp_path):
-    """OpenCV's own threads are the process's, not ours to switch off for good."""
-    before = cv2.getNumThreads()
-    lmdb_writer.build(tiny_lmdb.parent / "labels.csv", tiny_lmdb.parent / "images", tmp_path / "lmdb", jobs=1)
-    assert cv2.getNumThreads() == before

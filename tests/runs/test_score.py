@@ -7,14 +7,13 @@ import io
 import json
 import signal
 import subprocess
-import sys
 import threading
 
 import numpy as np
 import pytest
 
 import testlib
-from selfie.common import paths, stats
+from selfie.common import stats
 from selfie.common.errors import SelfieError
 from selfie.data import image
 from selfie.runs import evaluate, run_folder, score
@@ -72,22 +71,17 @@ def test_scores_can_be_left_before_the_end(tiny_run, mixed):
 def test_ctrl_c_ends_scoring_in_one_line(tiny_run, tiny_lmdb):
     """In the middle of thousands of pictures: at once, with exit code 130 and no traceback."""
     names = "\n".join([str(tiny_lmdb.parent / "images" / "test0001.png")] * 20000)
-    process = subprocess.Popen(
-        [sys.executable, "tools/score.py", "--run", tiny_run.folder, "-", "--csv"],
-        text=True,
-        cwd=paths.ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    process.stdin.write(names)
-    process.stdin.close()
-    for _ in range(3):
-        assert process.stdout.readline()
-    process.send_signal(signal.SIGINT)
-    process.stdout.read()
-    assert process.wait(timeout=20) == 130
-    assert process.stderr.read().splitlines()[-1] == "error: interrupted"
+    arguments = ("tools/score.py", "--run", tiny_run.folder, "-", "--csv")
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    with testlib.started(*arguments, **pipes) as process:
+        process.stdin.write(names)
+        process.stdin.close()
+        for _ in range(3):
+            assert process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        process.stdout.read()
+        assert process.wait(timeout=60) == 130
+        assert process.stderr.read().splitlines()[-1] == "error: interrupted"
 
 
 def test_a_run_of_an_older_preprocessing_says_so(tiny_run, tiny_lmdb, tmp_path, caplog):
@@ -109,6 +103,33 @@ def test_bad_files_are_named_and_the_rest_is_scored(tiny_run, tiny_lmdb, tmp_pat
     assert result.returncode == 1
     assert "broken.jpg" in result.stderr and "Traceback" not in result.stderr
     assert "test0001.png" in result.stdout and "%" in result.stdout
+
+
+def test_bad_files_are_named_on_lines_of_their_own(tiny_run, tiny_lmdb, tmp_path):
+    """Above the progress bar, which goes on below them."""
+    names = [str(path) for path in sorted((tiny_lmdb.parent / "images").glob("*.png"))]
+    names[3] = names[70] = "no_such.jpg"
+    listing = tmp_path / "names.txt"
+    listing.write_text("\n".join(names))
+    with open(listing) as file:
+        code, shown = testlib.in_terminal("tools/score.py", "--run", tiny_run.folder, "-", stdin=file)
+    bars, others = ([line for line in shown if ("selfie/s" in line) == wanted] for wanted in (True, False))
+    assert code == 1 and others == ["error: no_such.jpg: no such file"] * 2, shown
+    assert len(bars) > 2 and "error" not in "".join(bars) and f"{len(names)}/{len(names)} " in bars[-1], shown
+
+
+def test_a_lenient_run_fails_only_where_nothing_was_scored(tiny_run, tiny_lmdb):
+    """Then there is no table either, not even its heading."""
+    good = tiny_lmdb.parent / "images" / "test0001.png"
+    score_py = ("tools/score.py", "--run", tiny_run.folder)
+    for arguments, code, rows in (
+        (["no.jpg", good], 1, 2),
+        (["--lenient", "no.jpg", good], 0, 2),
+        (["--lenient", "--sort", "no.jpg", "nowhere.png"], 1, 0),
+    ):
+        result = testlib.command(*score_py, *arguments)
+        assert (result.returncode, len(result.stdout.splitlines())) == (code, rows), arguments
+        assert result.stderr.count("error: no.jpg: no such file\n") == 1
 
 
 def test_every_bad_file_among_many_good_ones_is_named(tiny_run, tmp_path):
@@ -172,15 +193,17 @@ def test_an_unfinished_run_does_not_score(tiny_run, tmp_path):
         list(score.score(run_folder.load(tmp_path / "run"), ["x"]))
 
 
-def test_evaluation_of_a_learnt_net(tiny_run):
+def test_evaluation_of_a_learnt_net(own_run):
     """Bright against dark is learnt: accuracy near 1, in its interval; files are written; the confusion adds up."""
-    result = testlib.command("tools/evaluate.py", "--run", tiny_run.folder, "--json")
+    result = testlib.command("tools/evaluate.py", "--run", own_run.folder, "--json")
     assert result.returncode == 0, result.stderr
-    told = json.loads(result.stdout)
-    assert told == json.loads((tiny_run.folder / "test_evaluation.json").read_text())
-    assert told["accuracy"] > 0.9 and told["accuracy_95"][0] < told["accuracy"] <= told["accuracy_95"][1]
-    assert sum(told["confusion"].values()) == told["selfies"] == testlib.SPLITS["test"]
-    assert (tiny_run.folder / "test_evaluation.png").stat().st_size > 1000
+    reported = json.loads(result.stdout)
+    assert reported == json.loads((own_run.folder / "test_evaluation.json").read_text())
+    assert (
+        reported["accuracy"] > 0.9 and reported["accuracy_95"][0] < reported["accuracy"] <= reported["accuracy_95"][1]
+    )
+    assert sum(reported["confusion"].values()) == reported["selfies"] == testlib.SPLITS["test"]
+    assert (own_run.folder / "test_evaluation.png").stat().st_size > 1000
 
 
 def test_auc_against_counting_all_pairs():

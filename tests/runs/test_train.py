@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
-import sys
-import time
+from pathlib import Path
 
+import numpy as np
+import polars as pl
 import pytest
 
 import testlib
-from selfie.common import paths
 from selfie.common.errors import SelfieError
 from selfie.data import lmdb_writer
 from selfie.net import caffe_net, solver, variants
@@ -55,87 +56,82 @@ def test_one_seed_gives_one_loss_curve(tiny_lmdb, tmp_path):
     assert curves[0] == curves[1] != curves[2]
 
 
+def begin(lmdb: Path, run: Path, *more: object) -> list:
+    """The command line of a training from scratch in `run`."""
+    return ["tools/train.py", "--variant", "demo", "--weights", "none", "--lmdb", lmdb, "--run", run, *more]
+
+
+ENDLESS = ("--set", "display=1", "--set", "max_iter=100000")
+
+
+def logged(run: Path, text: str) -> bool:
+    """Whether Caffe has logged `text` by now."""
+    file = run / "log.txt"
+    return file.exists() and text in file.read_text()
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_snapshots_and_resume_goes_on(tiny_lmdb, tmp_path, number):
     """Ctrl-C or SIGTERM leaves a snapshot; --resume finishes the run from there, and says so when it is finished."""
-    arguments = [
-        "tools/train.py",
-        "--variant",
-        "demo",
-        "--weights",
-        "none",
-        "--lmdb",
-        tiny_lmdb,
-        "--run",
-        tmp_path / "run",
-        "--set",
-        "display=1",
-        "--set",
-        "max_iter=100000",
-    ]
-    process = subprocess.Popen(
-        [sys.executable, *map(str, arguments)], cwd=paths.ROOT, text=True, stderr=subprocess.PIPE
-    )
-    wait_for(tmp_path / "run" / "log.txt", "Iteration 3 (")
-    process.send_signal(number)
-    assert "go on with --resume" in process.communicate(timeout=60)[1]
-    assert process.returncode == 1
-    [(iteration, _)] = snapshots.snapshots(tmp_path / "run")
+    folder = tmp_path / "run"
+    with testlib.started(*begin(tiny_lmdb, folder, *ENDLESS), stderr=subprocess.PIPE) as process:
+        testlib.wait_until(lambda: logged(folder, "Iteration 3 ("))
+        process.send_signal(number)
+        assert "go on with --resume" in process.communicate(timeout=60)[1]
+        assert process.returncode == 1
+    [(iteration, _)] = snapshots.snapshots(folder)
     assert iteration >= 3
-    text = (tmp_path / "run" / "solver.prototxt").read_text()
-    (tmp_path / "run" / "solver.prototxt").write_text(solver.change(text, {"max_iter": iteration + 4}))
-    run_folder.load(tmp_path / "run").save(max_iter=iteration + 4)
-    resume = ["tools/train.py", "--variant", "demo", "--run", tmp_path / "run", "--resume"]
-    result = testlib.command(*resume)
+    text = (folder / "solver.prototxt").read_text()
+    (folder / "solver.prototxt").write_text(solver.change(text, {"max_iter": iteration + 4}))
+    run_folder.load(folder).save(max_iter=iteration + 4)
+    resume = ["tools/train.py", "--run", folder, "--resume"]
+    testlib.assert_one_line_error(testlib.command(*resume, "--variant", "squeezenet"), "a run of demo, not of squeeze")
+    result = testlib.command(*resume)  # the run knows its variant
     assert result.returncode == 0, result.stderr
-    assert run_folder.load(tmp_path / "run").info["iterations"] == iteration + 4
-    assert "is finished already" in testlib.command(*resume).stderr
-    assert testlib.command(*resume, "--epochs", 2).returncode == 2, "options of the start cannot be changed"
-    testlib.assert_one_line_error(testlib.command(*resume[:2], "squeezenet", *resume[3:]), "a run of demo")
-
-
-def wait_for(file, text: str, seconds: float = 60) -> None:
-    """Wait until `text` stands in `file`."""
-    deadline = time.monotonic() + seconds
-    while not (file.exists() and text in file.read_text()):
-        assert time.monotonic() < deadline, f"{text!r} did not appear in {file}"
-        time.sleep(0.05)
+    assert run_folder.load(folder).info["iterations"] == iteration + 4
+    assert "is finished already" in testlib.command(*resume, "--variant", "demo").stderr
+    wrong = testlib.command(*resume, "--epochs", 2)
+    assert wrong.returncode == 2 and "options of the start" in wrong.stderr
 
 
 def test_caffe_does_not_outlive_a_killed_train_py(tiny_lmdb, tmp_path):
     """SIGKILL of the Python side stops Caffe too, with a snapshot, so that nothing trains on unseen."""
-    process = subprocess.Popen(
-        [
-            sys.executable,
-            *map(
-                str,
-                [
-                    "tools/train.py",
-                    "--variant",
-                    "demo",
-                    "--weights",
-                    "none",
-                    "--lmdb",
-                    tiny_lmdb,
-                    "--run",
-                    tmp_path / "run",
-                    "--set",
-                    "display=1",
-                    "--set",
-                    "max_iter=100000",
-                ],
-            ),
-        ],
-        cwd=paths.ROOT,
-        stderr=subprocess.DEVNULL,
-    )
-    wait_for(tmp_path / "run" / "log.txt", "Iteration 3 (")
-    process.kill()
-    process.wait()
-    deadline = time.monotonic() + 30
-    while not snapshots.snapshots(tmp_path / "run"):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    folder = tmp_path / "run"
+    with testlib.started(*begin(tiny_lmdb, folder, *ENDLESS), stderr=subprocess.DEVNULL) as process:
+        testlib.wait_until(lambda: logged(folder, "Iteration 3 ("))
+        process.kill()
+    testlib.wait_until(lambda: snapshots.snapshots(folder))
+
+
+def test_a_resumed_training_shows_where_it_is(tiny_lmdb, tmp_path):
+    """Its bar begins where it goes on and ends at max_iter, though Caffe logs every other iteration only."""
+    run = train.train(testlib.job(tiny_lmdb, tmp_path / "run", max_iter=13))
+    for path in (run.folder / "snapshots").glob("*_iter_1[23].*"):
+        path.unlink()
+    run.save(state="started")
+    code, shown = testlib.in_terminal("tools/train.py", "--run", run.folder, "--resume")
+    bars = re.findall(r" (\d+)/13 ", "\n".join(shown))
+    assert code == 0 and (bars[0], bars[-1]) == ("6", "13"), shown
+
+
+def test_an_error_stands_below_the_bar(tiny_lmdb, tmp_path):
+    """A training that diverges has a bar on the screen: the error begins a line."""
+    code, shown = testlib.in_terminal(*begin(tiny_lmdb, tmp_path / "run", "--set", "display=1", "--set", "base_lr=1e6"))
+    assert code == 1 and shown[-1].startswith("error: ") and "diverged" in shown[-1]
+    assert "run: " in shown[-2] and not [line for line in shown[:-1] if "error" in line], shown
+
+
+def test_under_make_messages_speak_of_its_variables(tiny_run, tiny_lmdb, tmp_path):
+    """Options that have a variable are called by it; others go into the variable of their command."""
+    under_make = {**os.environ, "SELFIE_MAKE": "1"}
+    result = testlib.command(*begin(tiny_lmdb, tiny_run.folder), env=under_make)
+    testlib.assert_one_line_error(result, "go on with RESUME=1, start over with REPLACE=1, or give another RUN")
+    build = ["tools/make_lmdb.py", "--images", tiny_lmdb.parent / "images", "--out", tmp_path / "lmdb", "--labels"]
+    labels = testlib.pictures(tmp_path / "new", {"train": 4, "val": 2, "test": 2})
+    lmdb_writer.build(labels, labels.parent / "images", tmp_path / "lmdb", jobs=1)
+    result = testlib.command(*build, tiny_lmdb.parent / "labels.csv", env=under_make)
+    testlib.assert_one_line_error(result, "LMDB_FLAGS=--force")
+    testlib.assert_one_line_error(testlib.command(*build, tiny_lmdb.parent / "labels.csv"), " --force")
 
 
 def test_resume_passes_over_a_damaged_snapshot(tiny_lmdb, tmp_path, caplog):
@@ -154,12 +150,16 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tiny_lmdb, tmp_path):
     """Bit by bit, with JPEG databases as `make lmdb` builds them: same records, crops and mirrors after the stop."""
     lmdb_writer.build(tiny_lmdb.parent / "labels.csv", tiny_lmdb.parent / "images", tmp_path / "lmdb", jobs=1)
     run = train.train(testlib.job(tmp_path / "lmdb", tmp_path / "run", snapshot=5))
-    whole = run.caffemodel.read_bytes()
+    whole, rows = run.caffemodel.read_bytes(), pl.read_csv(run.folder / "metrics.csv")
     for iteration in (10, 12):
         for path in (run.folder / "snapshots").glob(f"*_iter_{iteration}.*"):
             path.unlink()
     resumed = train.resume(run.save(state="started").folder, run.variant.name)
     assert resumed.caffemodel.read_bytes() == whole
+    again = pl.read_csv(run.folder / "metrics.csv")
+    assert again["iteration"].to_list() == [0, 2, 4, 6, 8, 10, 12] and again["iteration"].equals(rows["iteration"])
+    for column, rtol in (("lr", 0), ("train_loss", 1e-4), ("val_loss", 0.5)):  # validation begins at other records
+        np.testing.assert_allclose(again[column], rows[column], rtol=rtol, atol=1e-6)
 
 
 def test_a_refused_gpu_leaves_the_run_as_it_is(tiny_lmdb, tmp_path):
@@ -249,17 +249,7 @@ def test_an_unfinished_database_is_refused(tiny_lmdb, tmp_path):
     """Without meta.json a database may be cut short anywhere."""
     shutil.copytree(tiny_lmdb, tmp_path / "lmdb")
     (tmp_path / "lmdb" / "val" / "meta.json").unlink()
-    result = testlib.command(
-        "tools/train.py",
-        "--variant",
-        "demo",
-        "--weights",
-        "none",
-        "--lmdb",
-        tmp_path / "lmdb",
-        "--run",
-        tmp_path / "run",
-    )
+    result = testlib.command(*begin(tmp_path / "lmdb", tmp_path / "run"))
     testlib.assert_one_line_error(result, "val is not a finished database")
     assert not (tmp_path / "run").exists()
 
@@ -294,7 +284,7 @@ def test_an_existing_run_is_not_overwritten(tiny_run, tiny_lmdb):
 
 
 def test_epochs_set_the_length_of_the_run(tiny_lmdb, tmp_path):
-    """--epochs counts passes over the training split."""
+    """An epoch is once through the training split, however many iterations that takes."""
     job = testlib.job(tiny_lmdb, tmp_path / "run")
     del job.settings["max_iter"]
     job.epochs = 3
