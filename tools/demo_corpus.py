@@ -1,33 +1,36 @@
+#!/usr/bin/env python3
 """Make the embedded demo corpus: selfie-like pictures with planted popularity rules, from nothing but scikit-image.
 
 Writes OUT/images, OUT/manifest.csv, OUT/truth.csv (the planted attributes, never for training) and OUT/planted.json;
-with --pretraining instead the short task that the demo net learns before: OUT/images, OUT/labels.csv, OUT/classes.txt.
-An earlier corpus in OUT is replaced; a folder that holds anything else is left alone without --force.
+with --pretraining instead the short task that the demo net is trained on first: OUT/images, OUT/labels.csv and
+OUT/classes.txt. An earlier corpus in OUT is replaced; a folder that holds anything else is left alone without --force.
 The same --users and --seed give the same files for any number of --jobs.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from selfie.common import cli
 
 
-def main(argv: list[str] | None = None) -> int | None:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = cli.parser(__doc__)
     parser.add_argument("--out", required=True, metavar="DIR", help="folder to write")
-    parser.add_argument("--users", type=int, default=1000, metavar="N", help="users, about 4 posts each (%(default)s)")
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="what to draw everything from (%(default)s)")
+    parser.add_argument(
+        "--users", type=cli.positive, default=1000, metavar="N", help="users, about 4 posts each (default: %(default)s)"
+    )
+    cli.add_seed(parser, 0)
     parser.add_argument("--pretraining", action="store_true", help="make the pretraining task instead")
     parser.add_argument(
         "--best",
         metavar="LABELS",
-        help="only tell how well the best possible classifier does on the "
-        "test split of these labels of the corpus in OUT",
+        help="only print the accuracy of the best possible classifier on the test split of these labels of the corpus "
+        "in OUT",
     )
-    parser.add_argument("--jobs", type=int, metavar="N", help="processes (all cores)")
+    cli.add_jobs(parser)
     parser.add_argument("--force", action="store_true", help="write into a folder that holds something else")
     args = parser.parse_args(argv)
-    if args.seed < 0 or (args.jobs is not None and args.jobs < 1):
-        parser.error("--seed must not be negative, --jobs at least 1")
 
     from selfie.data.demo_corpus import corpus
     from selfie.data.demo_corpus.optimum import best_on_test

@@ -4,15 +4,19 @@
 Adds to the manifest: face_count; face_x, face_y, face_w, face_h, the largest face's box, relative to the upright
 picture (0 to 1); face_error, why a picture could not be read. What is taken out is listed, with the reason, in
 <out>.removed.csv. MTCNN runs on Caffe ('make caffe', 'make weights VARIANT=mtcnn'); lbp needs neither, but finds only
-frontal faces. An interrupted run goes on where it stopped when it is started again.
+frontal faces. An interrupted run resumes when it is started again.
 """
 
+from __future__ import annotations
+
 import os
+from collections.abc import Sequence
+from pathlib import Path
 
 from selfie.common import cli
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> None:
     parser = cli.parser(__doc__)
     parser.add_argument("--manifest", required=True, metavar="M", help=".csv, .jsonl or .parquet with id and path")
     parser.add_argument("--images", required=True, metavar="DIR", help="folder that the manifest's paths start from")
@@ -24,14 +28,10 @@ def main(argv=None):
         help="auto: mtcnn if it can run, else lbp (default: %(default)s)",
     )
     parser.add_argument("--keep-all", action="store_true", help="take nothing out, only add the columns")
-    parser.add_argument("--jobs", type=int, metavar="N", help="processes (default: all cores)")
+    cli.add_jobs(parser)
     args = parser.parse_args(argv)
-    if args.jobs is not None and args.jobs < 1:
-        parser.error("--jobs must be at least 1")
-    # Before any BLAS is loaded: the work is split over pictures, and last digits shall not depend on BLAS's threads.
+    # Before any BLAS is loaded: the cores share the pictures, and last digits shall not depend on BLAS's threads.
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
-
-    from pathlib import Path
 
     import polars as pl
 

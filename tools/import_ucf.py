@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Turn the UCF Selfie data set's selfie_dataset.txt into a manifest.
 
 The manifest has the columns id, path, popularity and 36 attributes in -1, 0, 1. It has no likes, followers, tags or
@@ -9,10 +10,12 @@ Example: python tools/import_ucf.py Selfie-dataset/selfie_dataset.txt --out data
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from selfie.common import cli
 
 
-def main(argv: list[str] | None = None) -> int | None:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = cli.parser(__doc__)
     parser.add_argument("table", metavar="TXT", help="selfie_dataset.txt")
     parser.add_argument("--out", required=True, metavar="FILE", help="manifest to write (.csv, .jsonl or .parquet)")

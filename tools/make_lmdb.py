@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Build the LMDB databases that Caffe trains on, one per split, from labelled selfies.
 
 Reads labels.csv (columns id, path, label, split; made by tools/label.py) and writes OUT/train, OUT/val and OUT/test,
@@ -5,45 +6,50 @@ each with data.mdb, list.txt, rejects.csv and, last, meta.json: a database witho
 Pictures are squashed to SIZE x SIZE and stored as JPEG of high quality, or with --raw as plain pixels (five times the
 space, no second loss, and no decoding while training).
 
-Killed at any moment and started again with the same options it goes on where it stopped. Pictures that cannot be used,
-and repeated ones, are listed in rejects.csv with the reason; they are no error.
+A build that was killed resumes when it is started again with the same options. Pictures that cannot be used, and
+repeated ones, are listed in rejects.csv with the reason; they are no error.
 
 Example: python tools/make_lmdb.py --labels data/labels.csv --images data/images --out data/lmdb
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from selfie.common import cli
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = cli.parser(__doc__)
     parser.add_argument("--labels", required=True, metavar="CSV", help="labelled selfies: id,path,label,split")
     parser.add_argument("--images", required=True, metavar="DIR", help="folder that the paths are relative to")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder of the databases")
     parser.add_argument("--raw", action="store_true", help="store plain pixels, not JPEG")
     parser.add_argument("--quality", type=int, default=95, metavar="Q", help="JPEG quality, 1-100 (default: 95)")
-    parser.add_argument("--size", type=int, default=256, help="side of the stored pictures in pixels (default: 256)")
-    parser.add_argument("--jobs", type=int, metavar="N", help="pictures worked on at a time (default: one per core)")
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the shuffle (default: 0)")
+    parser.add_argument("--size", type=int, help="side of the stored pictures in pixels (default: 256)")
+    cli.add_jobs(parser, "threads that read pictures")
+    cli.add_seed(parser, 0, "the order of records")
     parser.add_argument("--force", action="store_true", help="replace databases that are already in OUT")
     args = parser.parse_args(argv)
-    if args.jobs is not None and args.jobs < 1:
-        parser.error("--jobs must be at least 1")
 
-    from selfie.data import lmdb_writer
+    from selfie.data import image, lmdb_writer
 
     metas = lmdb_writer.build(
         args.labels,
         args.images,
         args.out,
-        size=args.size,
+        size=image.IMAGE_SIZE if args.size is None else args.size,
         raw=args.raw,
         quality=args.quality,
         jobs=args.jobs,
         seed=args.seed,
         force=args.force,
     )
+    print_summary(metas)
+
+
+def print_summary(metas: dict[str, dict]) -> None:
+    """Print what is in the databases: records, labels, and how many pictures were rejected for which reason."""
     for split, meta in metas.items():
         labels = ", ".join(f"{count} of label {label}" for label, count in meta["labels"].items())
         if len(meta["labels"]) > 5:
@@ -51,7 +57,6 @@ def main(argv: list[str] | None = None) -> int:
         print(f"{split:5}  {meta['count']} records ({labels}), {sum(meta['rejects'].values())} rejects")
         for reason, count in sorted(meta["rejects"].items(), key=lambda item: -item[1]):
             print(f"       {count} x {reason}")
-    return 0
 
 
 if __name__ == "__main__":

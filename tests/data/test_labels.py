@@ -14,8 +14,8 @@ import pytest
 import label as command
 from selfie.common import paths
 from selfie.common.errors import SelfieError
-from selfie.data import label_report, labels, manifest
-from selfie.data.labels import Settings
+from selfie.data import duplicates, label_filters, label_report, labels, manifest
+from selfie.data.label_settings import Settings
 from selfie.data.user_split import assign_split, stable_hash
 
 AS_OF = datetime(2015, 10, 25)
@@ -72,8 +72,11 @@ def good(labelled: pl.DataFrame) -> set[str]:
 
 
 def test_audience_does_not_tell_the_label():
-    """The proof: on 100,000 rows whose likes are proportional to audience, its AUC is 0.5 +- 0.01 - and inside the
-    groups too, which balance alone does not give. Halves of the likes without groups would leak."""
+    """On 100,000 rows whose likes are proportional to the audience its AUC is 0.5 +- 0.01, inside the groups too.
+
+    Over all rows balanced groups alone give that; inside them only narrow groups do. Halves of the likes without groups
+    leak.
+    """
     rows = simulated(100_000)
     labelled, report = labels.label(rows, Settings(as_of=AS_OF))
     assert set(report["auc"]) == {"audience", "followers", "tags", "audience inside groups", "tags inside groups"}
@@ -265,8 +268,8 @@ def test_the_hash_is_that_of_its_description():
         ({"posted_at": None}, "posted_at missing or not a date"),
         ({"posted_at": "yesterday"}, "posted_at missing or not a date"),
         ({"posted_at": "2015-02-30"}, "posted_at missing or not a date"),
-        ({"posted_at": "2015-10-25T00:00:01Z"}, "posted after --as-of"),
-        ({"posted_at": "2015-09-25T00:00:01Z"}, "younger than 30 days"),
+        ({"posted_at": "2015-10-25T00:00:01Z"}, "posted after 2015-10-25"),
+        ({"posted_at": "2015-09-25T00:00:01Z"}, "younger than 30 days as of 2015-10-25"),
         ({"followers": 49}, "fewer than 50 followers"),
         ({"followers": 50_001}, "more than 50000 followers"),
         ({"tags": "t " * 21}, "more than 20 tags"),
@@ -338,9 +341,9 @@ def test_dates_are_iso_8601(text, meant):
     """UTC when there is no zone; what is no such date is missing, never guessed."""
     if meant is None:
         with pytest.raises(SelfieError, match="is not a date"):
-            labels.parse_date(text)
+            label_filters.parse_date(text)
     else:
-        assert labels.parse_date(text) == datetime.fromisoformat(meant).replace(tzinfo=timezone.utc)
+        assert label_filters.parse_date(text) == datetime.fromisoformat(meant).replace(tzinfo=timezone.utc)
 
 
 @pytest.mark.parametrize("dtype", [pl.Date, pl.Datetime("ms"), pl.Datetime("ns", "Europe/Berlin")])
@@ -355,7 +358,7 @@ def test_timestamps_of_parquet_are_understood(dtype):
     )
     rows = table(posted_at=days.cast(dtype).to_list()).with_columns(posted_at=days.cast(dtype))
     assert removed(labels.label(rows, Settings(as_of=AS_OF, group_size=2))[1]) == {
-        "younger than 30 days": 1,
+        "younger than 30 days as of 2015-10-25": 1,
         "last, incomplete group": 1,
     }
 
@@ -367,9 +370,11 @@ def test_the_crawl_is_as_old_as_its_newest_post():
     assert report["settings"]["as_of"] == "2015-03-01T00:00:00Z" and report["as_of_from"] == "the newest post"
     assert removed(report) == {
         "posted_at missing or not a date": 1,
-        "posted after --as-of": 1,
-        "younger than 30 days": 1,
+        "posted after 2015-03-01": 1,
+        "younger than 30 days as of 2015-03-01": 1,
     }
+    with pytest.raises(SelfieError, match=r"as of 2015-03-01: 1, .*; ages count up to 2015-03-01, the newest post\)"):
+        labels.label(rows, Settings(group_size=4))
 
 
 def test_of_equal_ids_the_latest_count_stays():
@@ -397,7 +402,7 @@ def test_hashes_do_not_depend_on_the_number_of_processes(tmp_path):
     names = pl.Series([f"{n}.jpg" for n in range(600)])
     for number, name in enumerate(names):
         (tmp_path / name).write_bytes(b"%d" % (number // 2))
-    one, two = labels.contents(names, tmp_path, jobs=1), labels.contents(names, tmp_path, jobs=2)
+    one, two = duplicates.contents(names, tmp_path, jobs=1), duplicates.contents(names, tmp_path, jobs=2)
     assert one.equals(two) and one.n_unique() == 300
 
 
@@ -467,7 +472,11 @@ def test_the_command_writes_labels_and_report(tmp_path, capsys):
     assert report["labelled"] == written.height and report["settings"]["seed"] == 3
     assert report["settings"]["as_of"] == "2015-10-25T00:00:00Z"
     out = capsys.readouterr().out
-    assert "AUC against the label" in out and "younger than 30 days" in out
+    assert "AUC against the label" in out and "younger than 30 days as of 2015-10-25" in out
+    assert "ages as of 2015-10-25T00:00:00Z (--as-of)" in out
+    command.main(["--manifest", str(tmp_path / "m.parquet"), "--out", str(tmp_path / "again.csv")])
+    assumed = json.loads((tmp_path / "again.report.json").read_text())["settings"]["as_of"]
+    assert f"ages as of {assumed} (assumed: the newest post; --as-of sets it)" in capsys.readouterr().out
 
 
 def test_csv_json_lines_and_parquet_give_the_same_labels(tmp_path):

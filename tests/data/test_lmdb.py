@@ -24,9 +24,9 @@ import pytest
 from selfie.common import parallel, paths
 from selfie.common.errors import SelfieError
 from selfie.common.journal import Journal
+from selfie.common.splits import SPLITS
 from selfie.data import datum, image, lmdb_state, lmdb_writer
 from selfie.data.lmdb_reader import Database, id_column, id_of, make_key
-from selfie.data.user_split import SPLITS
 from selfie.net import pycaffe
 from testlib import assert_one_line_error, command, skip
 

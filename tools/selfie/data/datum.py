@@ -23,7 +23,7 @@ _CHANNELS, _HEIGHT, _WIDTH, _DATA, _LABEL, _ENCODED = 0x08, 0x10, 0x18, 0x22, 0x
 
 
 def encode_raw(bgr: np.ndarray, label: int) -> bytes:
-    """Datum with the plain pixels of an H x W x 3 uint8 BGR picture; the very bytes that convert_imageset writes."""
+    """Encode the plain pixels of an H x W x 3 uint8 BGR picture; byte for byte what convert_imageset writes."""
     height, width, channels = bgr.shape
     pixels = np.ascontiguousarray(bgr.transpose(2, 0, 1)).tobytes()
     return b"".join(
@@ -40,7 +40,7 @@ def encode_raw(bgr: np.ndarray, label: int) -> bytes:
 
 
 def encode_jpeg(bgr: np.ndarray, label: int, quality: int = 95) -> bytes:
-    """Datum with the JPEG file of an H x W x 3 uint8 BGR picture: about a fifth of the raw size.
+    """Encode an H x W x 3 uint8 BGR picture as JPEG: about a fifth of the raw size.
 
     The colours keep full resolution (4:4:4), so that a decoder has nothing to interpolate and all decoders agree.
     """
@@ -56,17 +56,17 @@ def encode_jpeg(bgr: np.ndarray, label: int, quality: int = 95) -> bytes:
 
 
 def decode(datum: bytes | memoryview) -> tuple[np.ndarray, int]:
-    """(H x W x 3 uint8 BGR, label) of a Datum, raw or encoded. ValueError if it is damaged or holds floats."""
-    fields = _fields(memoryview(datum))
-    data, label = fields.get(_DATA), fields.get(_LABEL, 0)
+    """Decode a Datum, raw or JPEG: (H x W x 3 uint8 BGR, label). ValueError if it is damaged or holds floats."""
+    numbers, data = _fields(memoryview(datum))
+    label = numbers.get(_LABEL, 0)
     if data is None:
         raise ValueError("a Datum without pixels")
-    if fields.get(_ENCODED, 0):
+    if numbers.get(_ENCODED, 0):
         bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
         if bgr is None:
             raise ValueError("a Datum whose picture cannot be decoded")
         return bgr, label
-    shape = tuple(fields.get(tag, 0) for tag in (_CHANNELS, _HEIGHT, _WIDTH))
+    shape = tuple(numbers.get(tag, 0) for tag in (_CHANNELS, _HEIGHT, _WIDTH))
     if shape[0] != 3 or len(data) != shape[0] * shape[1] * shape[2]:
         raise ValueError(f"a Datum of shape {shape} with {len(data)} bytes")
     return np.ascontiguousarray(np.frombuffer(data, np.uint8).reshape(shape).transpose(1, 2, 0)), label
@@ -89,24 +89,30 @@ def _varint(value: int) -> bytes:
     return bytes(out)
 
 
-def _fields(datum: memoryview) -> dict[int, int | memoryview]:
-    """Tag -> value of a message made of integers and bytes; as in protobuf, the last of several values counts."""
-    fields: dict[int, int | memoryview] = {}
+def _fields(datum: memoryview) -> tuple[dict[int, int], memoryview | None]:
+    """({tag: value} of the integer fields, `data` or None); of several values the last counts, as in protobuf.
+
+    ValueError for fields of other kinds and for a message that ends too early.
+    """
+    numbers: dict[int, int] = {}
+    data = None
     at = 0
     while at < len(datum):
         tag, at = _read_varint(datum, at)
         value, at = _read_varint(datum, at)
         if tag & 7 == 0:
-            fields[tag] = value
+            numbers[tag] = value
         elif tag & 7 == 2 and at + value <= len(datum):
-            fields[tag] = datum[at : at + value]
+            if tag == _DATA:
+                data = datum[at : at + value]
             at += value
         else:
             raise ValueError("not a Datum of bytes, or a damaged one")
-    return fields
+    return numbers, data
 
 
 def _read_varint(datum: memoryview, at: int) -> tuple[int, int]:
+    """(value of the varint at a position, position behind it)."""
     value = shift = 0
     while at < len(datum) and shift < 64:
         byte = datum[at]

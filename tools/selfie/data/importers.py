@@ -1,4 +1,4 @@
-"""Manifests from foreign formats."""
+"""Make manifests from foreign formats."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ UCF_ATTRIBUTES = tuple(_UCF_ATTRIBUTES.split())
 
 
 def from_ucf(path: str | os.PathLike) -> pl.DataFrame:
-    """Table (id, path, popularity, 36 attributes) from the UCF Selfie data set's selfie_dataset.txt.
+    """Read (id, path, popularity, 36 attributes) from the UCF Selfie data set's selfie_dataset.txt.
 
     (M. M. Kalayeh et al., "How to take a good selfie?", ACM Multimedia 2015.) The file has 38 fields a line, no header:
-    image name without .jpg, popularity score, and the attributes as -1, 0 or 1 (Int8). It knows neither likes nor
+    image name without .jpg, popularity score, and the attributes as -1, 0 or 1 (Int8). It has neither likes nor
     users: label it with `tools/label.py --rule median`. SelfieError with the line's number for anything else.
     """
     path = paths.existing(path, "UCF selfie_dataset.txt")
@@ -42,6 +42,7 @@ def from_ucf(path: str | os.PathLike) -> pl.DataFrame:
 
 
 def _ucf_row(fields: list[str], where: str) -> list:
+    """Check and convert the fields of one line; `where` it stands is for the error message."""
     if len(fields) != 2 + len(UCF_ATTRIBUTES):
         raise SelfieError(f"{where}: {len(fields)} fields, expected {2 + len(UCF_ATTRIBUTES)}")
     name, score, *attributes = fields

@@ -1,32 +1,37 @@
-"""What the report on labels says: whether the audience still predicts them, and how wide the groups are."""
+"""The report on labels: whether the audience still predicts them, how wide the groups are, what was removed."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import polars as pl
 
-from selfie.data.user_split import SPLITS
+from selfie.common.splits import SPLITS
 
 WIDE = 1.5  # a group is wide when its largest audience is this many times its smallest
 
 
-# --- the report ------------------------------------------------------------------------------------------------------
+def leaks(table: pl.DataFrame) -> dict[str, Any]:
+    """AUC of what must not predict the label (0.5 is chance), over all selfies and as the mean of the groups' AUCs.
 
-
-def leaks(table: pl.DataFrame) -> dict[str, float]:
-    """AUC of what must not predict the label; 0.5 is chance. Inside groups: the mean of the groups' AUCs."""
+    Over all selfies the audience's AUC is nearly 0.5 by construction, as every group is balanced; inside groups it
+    shows whether the groups are narrow enough.
+    """
     everything = table.with_columns(group=pl.lit(0))
     return {
         "audience": group_auc(everything, "audience").item(),
         "followers": group_auc(everything, "followers").item(),
         "tags": group_auc(everything, "tags").item(),
-        "audience inside groups": float(group_auc(table, "audience").mean()),
-        "tags inside groups": float(group_auc(table, "tags").mean()),
+        "audience inside groups": group_auc(table, "audience").mean(),
+        "tags inside groups": group_auc(table, "tags").mean(),
     }
 
 
 def group_auc(table: pl.DataFrame, column: str) -> pl.Series:
-    """Per group, in order: the probability that a good selfie has the higher `column` than a bad one, ties counted half
-    (Mann-Whitney U from mid-ranks; Hanley and McNeil 1982). Every group has both labels."""
+    """AUC of a column for each group, in order: U from mid-ranks, over the number of pairs (Hanley and McNeil 1982).
+
+    Every group must have both labels. In polars, not scipy, as there are thousands of groups of millions of rows.
+    """
     ranked = table.lazy().select("group", "label", rank=pl.col(column).rank("average").over("group"))
     good = pl.col("label").cast(pl.Float64)
     u = (pl.col("rank") * good).sum() - good.sum() * (good.sum() + 1) / 2
@@ -34,8 +39,13 @@ def group_auc(table: pl.DataFrame, column: str) -> pl.Series:
     return groups.collect()["auc"]
 
 
-def spread(table: pl.DataFrame) -> dict[str, float | int | None]:
-    """How comparable the members of groups are: largest / smallest audience; and from where on no group is narrow."""
+def spread(table: pl.DataFrame) -> dict[str, Any]:
+    """Largest over smallest audience of the groups, and the audience above which every group is wide.
+
+    median, largest   of the groups' factors;   wide_groups   number of groups whose factor exceeds wide_factor
+    audience_auc_inside_wide_groups   mean AUC of the audience inside them; None if there are none
+    all_wide_above    smallest audience above the last narrow group; None if the topmost group is narrow
+    """
     groups = table.group_by("group").agg(low=pl.col("audience").min(), high=pl.col("audience").max()).sort("group")
     groups = groups.with_columns(factor=pl.col("high") / pl.col("low").clip(1), auc=group_auc(table, "audience"))
     wide = groups.filter(pl.col("factor") > WIDE)
@@ -52,7 +62,7 @@ def spread(table: pl.DataFrame) -> dict[str, float | int | None]:
 
 
 def running(rows: int, removed: dict[str, int]) -> list[dict]:
-    """[{reason, removed, remaining}], the filters in their order."""
+    """[{reason, removed, remaining}] with the running remainder, the filters in their order."""
     steps = []
     for reason, count in removed.items():
         rows -= count
@@ -61,12 +71,14 @@ def running(rows: int, removed: dict[str, int]) -> list[dict]:
 
 
 def split_counts(table: pl.DataFrame) -> dict[str, dict[str, int]]:
+    """{split: {rows, good, users}} for all splits, also the empty ones."""
     counts = table.group_by("split").agg(
         rows=pl.len(), good=pl.col("label").sum().cast(pl.Int64), users=pl.col("user").n_unique()
     )
-    found = {row.pop("split"): row for row in counts.to_dicts()}
-    return {name: found.get(name, {"rows": 0, "good": 0, "users": 0}) for name in SPLITS}
+    by_split = {row.pop("split"): row for row in counts.to_dicts()}
+    return {name: by_split.get(name, {"rows": 0, "good": 0, "users": 0}) for name in SPLITS}
 
 
 def reasons(removed: dict[str, int]) -> str:
+    """The filters that removed something, with their counts, for a message."""
     return ", ".join(f"{reason}: {count}" for reason, count in removed.items() if count)

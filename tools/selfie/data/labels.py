@@ -13,8 +13,8 @@ is our choice, a flag of tools/label.py, and written into the report.
     largest audiences, whose members are the least comparable; it is dropped. Equal audiences are in the order of the
     coin (7).
  3. "The 50 with the most likes are good (1), the other 50 bad (0)." Each group is halved, hence the classes are equal
-    in number. Likes that are equal across the middle of a group are told apart by the coin (7); the report counts the
-    selfies whose label had to be decided in this way.
+    in number. Ties across the middle of a group are broken by the coin (7); the report counts the selfies whose label
+    was decided in this way.
  4. "Online for more than a month." Posted at least min_age_days (30) before as_of, the time the likes were counted. The
     post gives no date. The default for as_of is the newest post that is not in the future of the computer's clock: a
     crawl is hardly older than its newest post, and a rerun next year gives the same labels.
@@ -24,8 +24,8 @@ is our choice, a flag of tools/label.py, and written into the report.
     of sigma 1) and followers by Pareto's law (exponent 1, from 50 on): without max_followers, the widest group of
     100,000 rows spans a factor of 118, and in the groups wider than 1.5 the audience alone has an AUC of 0.68; with
     50,000 the widest spans 1.5. A million rows are narrow (1.1) up to 50,000, but 4000 rows only up to about 800.
-    The overall AUC of the audience cannot show this: groups are balanced and sorted, so whatever the likes, it lies
-    within 0.5 / groups of 0.5. The report therefore has the AUC inside groups as well, the spread (largest / smallest
+    The overall AUC of the audience cannot show this: groups are balanced and sorted, so it lies within 0.5 / groups of
+    0.5 whatever the likes. The report therefore has the AUC inside groups as well, the spread (largest / smallest
     audience) of groups, and the audience above which all groups are wide: a measured proposal for --max-followers.
  6. "Filtered images with too many tags." No number either: max_tags 20; Instagram allowed 30.
  7. The coin is a hash of (seed, id), the split a hash of (seed, user): neither depends on the order of rows, the other
@@ -42,89 +42,45 @@ median of the score; of an odd number the one in the middle is dropped.
 
 from __future__ import annotations
 
-import hashlib
-import math
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime
 
 import polars as pl
-from tqdm import tqdm
 
-from selfie.common import parallel, paths
 from selfie.common.errors import SelfieError
-from selfie.data import label_report, manifest
+from selfie.data import duplicates, label_filters, label_report, manifest
+from selfie.data.label_filters import NEEDS
+from selfie.data.label_settings import DEFAULTS, Settings
 from selfie.data.user_split import assign_split, stable_hash
 
 COLUMNS = ("id", "path", "label", "split", "user", "audience", "group", "likes")
-
-NEEDS = {"audience": ("id", "path", "likes", "followers", "posted_at"), "median": ("id", "path", "popularity")}
 READS = ("id", "path", "user", "likes", "followers", "tags", "posted_at", "popularity", "face_count", "content")
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Every choice of the rule; see the module's text for what each means and where its default comes from."""
-
-    rule: str = "audience"  # or "median"
-    as_of: datetime | None = None  # None: the newest post of the table
-    group_size: int = 100
-    tag_bonus: float = 0.02
-    min_age_days: float = 30
-    min_followers: int = 50
-    max_followers: int = 50_000
-    max_tags: int = 20
-    split: tuple[float, float, float] = (0.9, 0.05, 0.05)  # shares of users in train, val, test
-    seed: int = 0
-
-    def check(self) -> None:
-        """SelfieError for a value that makes no sense."""
-        problems = {
-            f"--rule is '{self.rule}': it is audience or median": self.rule not in NEEDS,
-            f"--group-size is {self.group_size}: it must be even and at least 2": self.group_size < 2
-            or self.group_size % 2,
-            f"--tag-bonus is {self.tag_bonus}: it must be a number, not negative": not (
-                math.isfinite(self.tag_bonus) and self.tag_bonus >= 0
-            ),
-            f"--min-age-days is {self.min_age_days}: it must be in 0 ... 36500": not 0 <= self.min_age_days <= 36500,
-            f"--min-followers {self.min_followers} and --max-followers {self.max_followers} leave nobody": not 0
-            <= self.min_followers
-            <= self.max_followers,
-            f"--max-tags is {self.max_tags}: it must not be negative": self.max_tags < 0,
-            f"--split is {','.join(f'{share:g}' for share in self.split)}: it must be three shares, train, val and "
-            "test, none negative, that sum to 1": not (
-                len(self.split) == 3 and all(s >= 0 for s in self.split) and abs(sum(self.split) - 1) < 1e-6
-            ),
-        }
-        for message, wrong in problems.items():
-            if wrong:
-                raise SelfieError(message)
 
 
 def label(
     frame: pl.DataFrame,
-    settings: Settings = Settings(),
+    settings: Settings = DEFAULTS,
     images: str | os.PathLike | None = None,
     jobs: int | None = None,
     path: str | os.PathLike = "the manifest",
 ) -> tuple[pl.DataFrame, dict]:
-    """Label a manifest (manifest.read): (labels, report).
+    """Label a manifest (as of manifest.read): (labels, report).
 
     labels: COLUMNS, sorted by group, audience and coin; the label is 1 for good, 0 for bad. `user` is the id where the
     manifest has none; audience and likes are null under rule median. report: JSON-ready, what was removed and measured.
     With `images` (the folder that paths are relative to) the files are hashed by `jobs` processes, to find repeated and
     missing pictures; else the column `content` serves; else only an equal path tells. `path` is for error messages.
-    SelfieError for a missing column, senseless settings and too few rows.
+    SelfieError for a missing column, invalid settings and too few rows.
     """
     settings.check()
     _check_columns(frame, settings.rule, path)
     rows = frame.height
     if settings.rule == "audience":
-        frame = frame.with_columns(_timestamp(frame.schema["posted_at"]))
-    as_of, source = _as_of(frame, settings)
-    used, removed = _usable(frame, settings, as_of)
-    used, repeated, compared = _unique(used, images, jobs)
+        frame = frame.with_columns(label_filters.timestamp(frame.schema["posted_at"]))
+    as_of, source = label_filters.as_of(frame, settings)
+    assumed = f"; ages count up to {as_of:%Y-%m-%d}, {source}" if as_of and source != "given" else ""
+    used, removed = label_filters.usable(frame, settings, as_of)
+    used, repeated, compared = duplicates.unique(used, images, jobs)
     removed |= repeated
     used = used.with_columns(coin=stable_hash(used["id"], settings.seed, "coin"))
     if settings.rule == "audience":
@@ -132,7 +88,7 @@ def label(
     else:
         used, size, removed["the one in the middle"] = _one_group(used)
     if not used.height:
-        raise SelfieError(_too_few(path, rows, removed, settings))
+        raise SelfieError(_too_few(path, rows, removed, settings, assumed))
     used = _halve(used, "likes" if settings.rule == "audience" else "popularity", size)
     used = used.with_columns(split=assign_split(used["user"], settings.split, settings.seed))
     report = {
@@ -152,182 +108,13 @@ def label(
     return used.select(COLUMNS), report
 
 
-def parse_date(text: str) -> datetime:
-    """ISO 8601 date or time as an aware datetime, UTC if it names no zone; SelfieError otherwise."""
-    parsed = pl.DataFrame({"posted_at": [text]}).select(_timestamp(pl.String)).item()
-    if parsed is None:
-        raise SelfieError(f"'{text}' is not a date: write it like 2015-10-25 or 2015-10-25T12:00:00Z")
-    return parsed.replace(tzinfo=timezone.utc)
-
-
-# --- filters ---------------------------------------------------------------------------------------------------------
-
-
 def _check_columns(frame: pl.DataFrame, rule: str, path: str | os.PathLike) -> None:
+    """SelfieError for a column that the rule needs and the manifest lacks, and for a manifest without rows."""
     if rule == "audience" and "likes" not in frame.columns and "popularity" in frame.columns:
         raise SelfieError(f"{path} has no column 'likes' but 'popularity': label it with --rule median")
     manifest.require(frame, NEEDS[rule], path)
     if not frame.height:
         raise SelfieError(f"{path} has no rows")
-
-
-def _timestamp(dtype: pl.DataType | type) -> pl.Expr:
-    """Expression for `posted_at` as Datetime[us] in UTC without zone; null where it cannot be read as ISO 8601."""
-    column = pl.col("posted_at")
-    if isinstance(dtype, pl.Datetime):
-        column = column.dt.convert_time_zone("UTC").dt.replace_time_zone(None) if dtype.time_zone else column
-        return column.cast(pl.Datetime("us"))
-    if dtype == pl.Date:
-        return column.cast(pl.Datetime("us"))
-    if dtype == pl.Null:
-        return pl.lit(None, dtype=pl.Datetime("us")).alias("posted_at")
-    if dtype != pl.String:
-        raise SelfieError(f"column 'posted_at' holds {dtype}, not ISO 8601 text or timestamps")
-    # One format for all: a day gets its midnight, a time without a zone gets UTC, one without seconds gets :00.
-    text = column.str.strip_chars().str.replace(r"^(\d{4}-\d\d-\d\d)$", "${1}T00:00:00Z")
-    text = text.str.replace(r"^(\d{4}-\d\d-\d\d)[ t]", "${1}T").str.replace(r"z$", "Z")
-    text = text.str.replace(r"T(\d\d:\d\d)(Z|[+-]\d\d(?::?\d\d)?)?$", "T${1}:00${2}")
-    text = text.str.replace(r"(T\d\d:\d\d:\d\d(?:\.\d+)?)$", "${1}Z")
-    text = pl.when(text.str.contains(r"^\d{4}-")).then(text)  # chrono also takes years of other lengths
-    parsed = text.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f%#z", time_unit="us", strict=False)
-    return parsed.dt.replace_time_zone(None)
-
-
-def _as_of(frame: pl.DataFrame, settings: Settings) -> tuple[datetime | None, str | None]:
-    """(the time the likes count from, naive UTC; where it came from); (None, None) under rule median."""
-    if settings.rule != "audience":
-        return None, None
-    if settings.as_of is not None:
-        given = settings.as_of
-        return (given.astimezone(timezone.utc).replace(tzinfo=None) if given.tzinfo else given), "given"
-    now = datetime.now(timezone.utc).replace(tzinfo=None)
-    newest = frame.select(pl.col("posted_at").filter(pl.col("posted_at") <= now).max()).item()
-    return newest or now, "the newest post" if newest else "the clock: no post has a date"
-
-
-def _usable(frame: pl.DataFrame, settings: Settings, as_of: datetime | None) -> tuple[pl.DataFrame, dict[str, int]]:
-    """(rows that pass every filter that looks at one row, reduced to what is needed later; {reason: rows removed}).
-
-    posted_at is Datetime here.
-    """
-    columns = frame.columns
-    tags = pl.col("tags").str.count_matches(r"\S+").fill_null(0) if "tags" in columns else pl.lit(0, dtype=pl.UInt32)
-    table = frame.lazy().select(
-        "id",
-        "path",
-        pl.col("user").fill_null(pl.col("id")) if "user" in columns else pl.col("id").alias("user"),
-        *(name for name in (*NEEDS[settings.rule][2:], "face_count", "content") if name in columns),
-        tags=tags,
-    )
-    tests = _tests(settings, as_of, columns)
-    reason = pl.coalesce(
-        *(pl.when(test).then(pl.lit(number, dtype=pl.UInt8)) for number, test in enumerate(tests.values()))
-    )
-    table = table.with_columns(reason=reason).collect()
-    counts = dict(table["reason"].drop_nulls().value_counts().iter_rows())
-    removed = {name: counts.get(number, 0) for number, name in enumerate(tests)}
-    table = table.filter(pl.col("reason").is_null())
-    if settings.rule == "audience":
-        extra = (pl.col("tags").cast(pl.Int64) - 1).clip(0)
-        table = table.with_columns(audience=pl.col("followers") * (1 + settings.tag_bonus * extra))
-    else:
-        table = table.with_columns(audience=pl.lit(None, dtype=pl.Float64), likes=pl.lit(None, dtype=pl.Int64))
-    return table.drop("reason", "face_count", strict=False), removed
-
-
-def _tests(settings: Settings, as_of: datetime | None, columns: list[str]) -> dict[str, pl.Expr]:
-    """{reason: expression that is true for rows to remove}, in the order in which they are counted."""
-    tests = {"no id": pl.col("id").is_null(), "no path": pl.col("path").is_null()}
-    if settings.rule == "audience":
-        tests |= {
-            "likes missing or not a whole number": pl.col("likes").is_null(),
-            "negative likes": pl.col("likes") < 0,
-            "followers missing or not a whole number": pl.col("followers").is_null(),
-            "negative followers": pl.col("followers") < 0,
-            "posted_at missing or not a date": pl.col("posted_at").is_null(),
-            "posted after --as-of": pl.col("posted_at") > as_of,
-            f"younger than {settings.min_age_days:g} days": pl.lit(as_of) - pl.col("posted_at")
-            < timedelta(days=settings.min_age_days),
-            f"fewer than {settings.min_followers} followers": pl.col("followers") < settings.min_followers,
-            f"more than {settings.max_followers} followers": pl.col("followers") > settings.max_followers,
-            f"more than {settings.max_tags} tags": pl.col("tags") > settings.max_tags,
-        }
-    else:
-        tests["popularity missing or not a number"] = pl.col("popularity").is_null()
-    if "face_count" in columns:
-        tests["no face"] = pl.col("face_count").fill_null(0) < 1
-    return tests
-
-
-def _unique(
-    table: pl.DataFrame, images: str | os.PathLike | None, jobs: int | None
-) -> tuple[pl.DataFrame, dict[str, int], str]:
-    """(one row per id and per picture, {reason: rows removed}, how pictures were compared)."""
-    removed = {}
-    by_age = [name for name in ("posted_at",) if name in table.columns]
-    score = "popularity" if "popularity" in table.columns else "likes"
-    # Every column takes part in the order, so that equal rows are the only ones left to chance.
-    rest = [name for name in ("followers", *by_age, "path", "user", "tags", "content") if name in table.columns]
-    table, removed["same id"] = _first(table, "id", [score, "likes", *rest], [True, True, *[False] * len(rest)])
-    if images is not None:
-        compared = "file content (blake2b)"
-        table = table.with_columns(content=contents(table["path"], images, jobs))
-        before, table = table.height, table.filter(pl.col("content").is_not_null())
-        removed["image file missing or unreadable"] = before - table.height
-    elif "content" in table.columns:
-        compared = "column 'content'"
-        table = table.with_columns(pl.coalesce("content", "path").alias("content"))
-    else:
-        compared = "path only: the content of the files was not checked (--images)"
-        table = table.with_columns(content=pl.col("path"))
-    table, removed["same picture"] = _first(table, "content", [*by_age, "id"], [False] * (len(by_age) + 1))
-    return table.drop("content"), removed, compared
-
-
-def _first(table: pl.DataFrame, key: str, order: list[str], descending: list[bool]) -> tuple[pl.DataFrame, int]:
-    """(table with the first row of each `key` in the given order, rows removed). Unrepeated rows are not sorted."""
-    repeated = table[key].is_duplicated()
-    if not repeated.any():
-        return table, 0
-    kept = (
-        table.filter(repeated)
-        .sort(order, descending=descending, nulls_last=True)
-        .unique(key, keep="first", maintain_order=True)
-    )
-    result = pl.concat([table.filter(~repeated), kept])
-    return result, table.height - result.height
-
-
-def contents(names: pl.Series, images: str | os.PathLike, jobs: int | None = None) -> pl.Series:
-    """Hash (blake2b, 128 bits, hex) of each file's bytes; `names` are relative to `images`. Null: no readable file."""
-    folder = paths.existing(images, "folder of images")
-    if not folder.is_dir():
-        raise SelfieError(f"{folder} is not a folder of images")
-    batches = ((str(folder), names[start : start + 256].to_list()) for start in range(0, len(names), 256))
-    digests: list[str | None] = []
-    if len(names) <= 256:
-        jobs = 1  # starting processes would take longer
-    with tqdm(total=len(names), desc="hashing pictures", unit="file", leave=False, disable=None) as bar:
-        for batch in parallel.imap(_digests, batches, jobs):
-            digests += batch
-            bar.update(len(batch))
-    return pl.Series("content", digests, dtype=pl.String)
-
-
-def _digests(task: tuple[str, list[str]]) -> list[str | None]:
-    return list(_each_digest(*task))
-
-
-def _each_digest(folder: str, names: list[str]) -> Iterator[str | None]:
-    for name in names:
-        try:
-            with open(os.path.join(folder, name), "rb") as file:
-                yield hashlib.blake2b(file.read(), digest_size=16).hexdigest()
-        except (OSError, ValueError):  # ValueError: a name with a NUL byte
-            yield None
-
-
-# --- the rule --------------------------------------------------------------------------------------------------------
 
 
 def _march(table: pl.DataFrame, size: int) -> tuple[pl.DataFrame, int, int]:
@@ -362,8 +149,9 @@ def _halve(table: pl.DataFrame, score: str, size: int) -> pl.DataFrame:
 
 
 def _used_settings(settings: Settings, as_of: datetime | None) -> dict:
+    """The settings that the rule made use of, JSON-ready."""
     common = {"split": list(settings.split), "seed": settings.seed}
-    if settings.rule == "median":
+    if as_of is None:  # rule median
         return common
     return {
         "as_of": f"{as_of.isoformat()}Z",
@@ -377,11 +165,12 @@ def _used_settings(settings: Settings, as_of: datetime | None) -> dict:
     }
 
 
-def _too_few(path: str | os.PathLike, rows: int, removed: dict[str, int], settings: Settings) -> str:
+def _too_few(path: str | os.PathLike, rows: int, removed: dict[str, int], settings: Settings, assumed: str) -> str:
+    """Message for a manifest of which nothing can be labelled: which filters removed its rows, `assumed` at the end."""
     left = removed.get("last, incomplete group", 0)
     if left:
         return (
             f"{left} of the {rows} selfies in {path} are usable, fewer than one group of {settings.group_size}: "
-            f"lower --group-size or loosen the filters ({label_report.reasons(removed)})"
+            f"lower --group-size or loosen the filters ({label_report.reasons(removed)}{assumed})"
         )
-    return f"none of the {rows} selfies in {path} is usable ({label_report.reasons(removed)})"
+    return f"none of the {rows} selfies in {path} is usable ({label_report.reasons(removed)}{assumed})"

@@ -1,4 +1,4 @@
-"""What a database is built from: options and labels, checked, and the rows of each split in their final order."""
+"""The inputs of a database: options and labels, checked, and the rows of each split in their final order."""
 
 from __future__ import annotations
 
@@ -12,13 +12,12 @@ import polars as pl
 
 from selfie.common import paths
 from selfie.common.errors import SelfieError
+from selfie.common.splits import SPLITS
 from selfie.data import datum
-from selfie.data.user_split import SPLITS
-
-# --- the labels ------------------------------------------------------------------------------------------------------
 
 
 def check_options(images: Path, size: int, quality: int, seed: int) -> None:
+    """SelfieError for a folder that does not exist and for values out of range."""
     if not images.is_dir():
         raise SelfieError(f"no such folder of images: {images}")
     if not 1 <= size <= 4096:
@@ -30,7 +29,10 @@ def check_options(images: Path, size: int, quality: int, seed: int) -> None:
 
 
 def ordered_splits(labels_csv: str | os.PathLike, seed: int) -> dict[str, pl.DataFrame]:
-    """Split -> its rows (id, path, label) in their final order."""
+    """{split: its rows (id, path, label)}: sorted by id, then shuffled once with the seed. Empty splits are left out.
+
+    SelfieError for a labels file that cannot be used.
+    """
     rows = _read_labels(labels_csv)
     ordered = {}
     for number, split in enumerate(SPLITS):
@@ -42,19 +44,19 @@ def ordered_splits(labels_csv: str | os.PathLike, seed: int) -> dict[str, pl.Dat
 
 def _read_labels(labels_csv: str | os.PathLike) -> pl.DataFrame:
     """Columns id, path, split (strings) and label (integer in 0 ... 2^31 - 1); SelfieError for what cannot be used."""
-    paths.existing(labels_csv, "labels file")
     columns = ("id", "path", "label", "split")
+    file = paths.existing(labels_csv, "labels file")
     try:
-        rows = pl.read_csv(labels_csv, infer_schema=False, columns=list(columns))
+        rows = pl.read_csv(file, infer_schema=False, columns=list(columns))
     except pl.exceptions.ColumnNotFoundError as error:
-        header = pl.read_csv(labels_csv, infer_schema=False, n_rows=0).columns
+        header = pl.read_csv(file, infer_schema=False, n_rows=0).columns
         missing = ", ".join(column for column in columns if column not in header)
         raise SelfieError(f"{labels_csv} has no column {missing}: labels need id, path, label, split") from error
     except (pl.exceptions.PolarsError, OSError) as error:
         raise SelfieError(f"{labels_csv} cannot be read as CSV: {error}") from error
     for column in columns:
-        if missing := rows.filter(pl.col(column).fill_null("") == "").height:
-            raise SelfieError(f"{labels_csv}: {missing} of {len(rows)} rows have no {column}")
+        if empty := rows.filter(pl.col(column).fill_null("") == "").height:
+            raise SelfieError(f"{labels_csv}: {empty} of {len(rows)} rows have no {column}")
     labels = rows["label"].cast(pl.Int64, strict=False)
     if not (labels.is_between(0, datum.MAX_LABEL).fill_null(False)).all():
         bad = rows.filter(~labels.is_between(0, datum.MAX_LABEL).fill_null(False))["label"][0]

@@ -10,7 +10,7 @@ import lmdb
 
 from selfie.common import paths
 from selfie.common.errors import SelfieError
-from selfie.data.user_split import SPLITS
+from selfie.common.splits import SPLITS
 
 SMALLEST_MAP = 1 << 20  # bytes of a new database's memory map; it grows with the content
 JOURNAL = "journal.jsonl"  # in each split's folder, while its database is being built

@@ -1,4 +1,4 @@
-"""The table of selfies: read and write CSV, JSONL and Parquet; make one from foreign formats.
+"""Manifests: read and write the table of selfies as CSV, JSONL or Parquet; list a folder of pictures as one.
 
 One row per selfie. Columns with a meaning here, of which a table may have any:
 
@@ -14,7 +14,7 @@ One row per selfie. Columns with a meaning here, of which a table may have any:
     content     text, a hash of the picture: equal content, equal picture
 
 Other columns pass through untouched. read() gives these types whatever the file's format, so id 007 stays "007" and a
-number that is none ("n/a", an empty field) becomes null, which those who need the number count. No row is dropped here.
+number that is none ("n/a", an empty field) becomes null, which the filters count. No row is dropped here.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Callable
 
 import polars as pl
 
@@ -39,7 +40,7 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".ti
 
 
 def read(path: str | os.PathLike, columns: Sequence[str] | None = None) -> pl.DataFrame:
-    """Read a table of selfies; its format is told by the suffix: .csv (with header), .jsonl or .ndjson, .parquet.
+    """Read a table of selfies; the suffix says the format: .csv (with header), .jsonl or .ndjson, .parquet.
 
     With `columns`, only those (the ones the file has) are read. SelfieError for a file that is missing, unreadable or
     has a column of another kind than said above, with the line number where the format has lines.
@@ -52,7 +53,7 @@ def read(path: str | os.PathLike, columns: Sequence[str] | None = None) -> pl.Da
         table = scan(path)
         schema = table.collect_schema()
         if columns is not None:
-            schema = {name: schema[name] for name in schema if name in columns}
+            schema = pl.Schema({name: schema[name] for name in schema if name in columns})
         return table.select(_typed(name, dtype, path) for name, dtype in schema.items()).collect()
     except (pl.exceptions.PolarsError, OSError) as error:
         raise SelfieError(f"cannot read {path}: {fault(path) or _first_line(error)}") from error
@@ -64,7 +65,12 @@ def write(frame: pl.DataFrame, path: str | os.PathLike) -> None:
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise _unknown_suffix(path)
-    writers = dict(zip(SUFFIXES, (frame.write_csv, frame.write_ndjson, frame.write_ndjson, frame.write_parquet)))
+    writers: dict[str, Callable] = {
+        ".csv": frame.write_csv,
+        ".jsonl": frame.write_ndjson,
+        ".ndjson": frame.write_ndjson,
+        ".parquet": frame.write_parquet,
+    }
     with paths.atomic_path(path) as temporary:
         try:
             writers[suffix](temporary)
@@ -97,8 +103,8 @@ def from_folder(folder: str | os.PathLike) -> pl.DataFrame:
 # --- formats ---------------------------------------------------------------------------------------------------------
 
 
-def _format(path: Path):
-    """(function that scans the file lazily, function that finds the line at fault or None) for a path's suffix."""
+def _format(path: Path) -> tuple[Callable[[Path], pl.LazyFrame], Callable[[Path], str | None]]:
+    """(function that scans a file lazily, function that says what is wrong with it and in which line) for a suffix."""
     suffix = path.suffix.lower()
     if suffix == ".csv":  # every field as text: the types below are ours, and foreign columns stay as they are written
         return lambda p: pl.scan_csv(p, infer_schema=False, glob=False), _csv_fault
@@ -110,7 +116,7 @@ def _format(path: Path):
 
 
 def _scan_jsonl(path: Path) -> pl.LazyFrame:
-    """All lines are looked at for the types: a column may hold 1 here and "n/a" there."""
+    """Scan JSON Lines; types are inferred from all lines, as a column may hold 1 here and "n/a" there."""
     schema = pl.scan_ndjson(path, infer_schema_length=None).collect_schema()
     as_text = {
         name: pl.String
@@ -121,7 +127,10 @@ def _scan_jsonl(path: Path) -> pl.LazyFrame:
 
 
 def _typed(name: str, dtype: pl.DataType, path: Path) -> pl.Expr:
-    """Expression that gives column `name` of type `dtype` the type this module promises."""
+    """Expression that casts column `name` of type `dtype` to the type this module promises.
+
+    SelfieError if it cannot hold such values.
+    """
     column = pl.col(name)
     if name == "tags" and dtype == pl.List(pl.String):
         return column.list.join(" ", ignore_nulls=True)
@@ -150,7 +159,7 @@ def _typed(name: str, dtype: pl.DataType, path: Path) -> pl.Expr:
 
 
 def _csv_fault(path: Path) -> str | None:
-    """What is wrong with a CSV file that polars refused, with its line; None when csv sees nothing wrong."""
+    """Find what is wrong with a CSV file that polars refused, with its line; None where csv sees nothing wrong."""
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, strict=True)
@@ -168,7 +177,7 @@ def _csv_fault(path: Path) -> str | None:
 
 
 def _jsonl_fault(path: Path) -> str | None:
-    """What is wrong with a JSON Lines file that polars refused, with its line; None when json sees nothing wrong."""
+    """Find what is wrong with a JSON Lines file that polars refused, with its line; None where json finds nothing."""
     try:
         with open(path, encoding="utf-8-sig") as file:
             number = 0
@@ -190,10 +199,8 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-# --- foreign sources -------------------------------------------------------------------------------------------------
-
-
 def _image_files(folder: Path) -> Iterator[Path]:
+    """Yield the image files in a folder and below, in no order; SelfieError for a name that is not UTF-8."""
     for here, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in files:

@@ -1,4 +1,4 @@
-"""A detected face."""
+"""Detected faces: what every detector returns."""
 
 from __future__ import annotations
 
@@ -10,8 +10,12 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Face:
-    """One face: upper left corner, width and height in pixels; score, higher is surer (mtcnn: a probability, lbp: the
-    number of hits); landmarks (x, y) of eyes, nose and corners of the mouth, from mtcnn only."""
+    """A face in a picture.
+
+    x, y        upper left corner, pixels;   w, h   width and height, pixels
+    score       higher is surer; from mtcnn a probability, from lbp the number of hits
+    landmarks   (x, y) in pixels of left eye, right eye, nose, corners of the mouth; from mtcnn only
+    """
 
     x: float
     y: float
@@ -21,4 +25,5 @@ class Face:
     landmarks: tuple[tuple[float, float], ...] = ()
 
 
+# From an H x W x 3 uint8 BGR picture to its faces, surest first.
 Detector = Callable[[np.ndarray], list[Face]]

@@ -47,11 +47,12 @@ def detect(bgr: np.ndarray) -> list[Face]:
         intersection_score_threshold=2,
     )  # 2 is never reached: all windows, none merged
     hits = sorted((window["c"], window["r"], window["width"], window["height"]) for window in windows)
-    return [
-        Face(*(float(value) / scale for value in box), score=count)
-        for box, count in _clusters(np.array(hits, float).reshape(-1, 4))
-        if count >= HITS
-    ]
+    faces = []
+    for box, count in _clusters(np.array(hits, float).reshape(-1, 4)):
+        if count >= HITS:
+            x, y, w, h = (box / scale).tolist()
+            faces.append(Face(x, y, w, h, score=count))
+    return faces
 
 
 def _clusters(boxes: np.ndarray) -> Iterator[tuple[np.ndarray, int]]:

@@ -1,15 +1,17 @@
-"""Faces found by MTCNN, run by our own Caffe.
+"""Face detection by MTCNN, run by our own Caffe.
 
 K. Zhang et al., "Joint Face Detection and Alignment using Multi-task Cascaded Convolutional Networks", 2016
-(arXiv:1604.02878). Three small nets, each stricter than the one before: det1 looks at every 12 x 12 window of an
-image pyramid at once, det2 (24 x 24) and det3 (48 x 48) judge what is left; each also moves its boxes, and det3 finds
-five landmarks.
+(arXiv:1604.02878). Three small nets, each stricter than the one before: det1 scores every 12 x 12 window of
+an image pyramid in one forward pass per level, det2 (24 x 24) and det3 (48 x 48) score what is left; each also
+regresses its boxes, and det3 finds five landmarks.
 
 The released weights were trained in MATLAB: channels are RGB, and height and width are swapped. So the picture
-is transposed once, on entry, and its first axis is x from then on; what the nets say is in plain x and y again.
+is transposed once, on entry, and its first axis is x from then on; the nets' outputs are in plain x and y again.
 """
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -20,7 +22,7 @@ from selfie.common.errors import SelfieError
 from selfie.faces.face import Face
 from selfie.net import caffe_net, mtcnn_nets, pycaffe, weights
 
-MAX_SIDE = 360  # longer pictures are reduced to this first
+MAX_SIDE = 360  # pixels; a picture with a longer side is reduced to this first
 MIN_FACE = 20  # pixels of the reduced picture: no head of a selfie is smaller than an eighteenth of it
 FACTOR = 0.709  # from one level of the pyramid to the next: half the area
 # Least score after det1, det2, det3. The release's last one is 0.7; with 0.85 as many of the best 100 tiles have a face
@@ -31,7 +33,7 @@ BATCH = 128  # windows per forward pass of det2 and det3
 
 
 def available() -> str:
-    """'' if the detector can run here, else what is missing and how to get it."""
+    """Return '' if the detector can run here, else what is missing and how to get it."""
     try:
         pycaffe.caffe()
         _checked_weights()
@@ -40,8 +42,8 @@ def available() -> str:
     return ""
 
 
-def _checked_weights():
-    """Folder of the three caffemodels, copied from SELFIE_MIRROR if they are there and not here yet.
+def _checked_weights() -> Path:
+    """Folder of the three caffemodels; they are copied from SELFIE_MIRROR if they are there and not here yet.
 
     SelfieError if one is missing or is another file than the released one.
     """
@@ -94,20 +96,21 @@ class Detector:
         ]
 
     def _propose(self, picture: np.ndarray) -> np.ndarray:
-        """Boxes that det1 finds on all levels of the pyramid, moved by its regression, squared."""
-        found = [(np.empty((0, 4)), np.empty(0), np.empty((0, 4)))]
+        """Run det1 on all levels of the pyramid: N x 4 boxes, suppressed, moved by its regression, made square."""
+        levels = [(np.empty((0, 4)), np.empty(0), np.empty((0, 4)))]
         scale = mtcnn_nets.WINDOW / MIN_FACE
         while min(picture.shape[:2]) * scale >= mtcnn_nets.WINDOW:
             boxes, scores, moves = self._level(picture, scale)
             keep = suppress(boxes, scores, 0.5)
-            found.append((boxes[keep], scores[keep], moves[keep]))
+            levels.append((boxes[keep], scores[keep], moves[keep]))
             scale *= FACTOR
-        boxes, scores, moves = (np.concatenate(part) for part in zip(*found))
+        boxes, scores, moves = (np.concatenate(part) for part in zip(*levels))
         keep = suppress(boxes, scores, 0.7)
         return _square(_moved(boxes[keep], moves[keep]))
 
     def _level(self, picture: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Windows of one level that score above the first threshold: boxes in the picture, scores, regressions."""
+        """Run det1 on the picture at one scale: (boxes N x 4 in the picture, scores N, regressions N x 4) above the
+        first threshold."""
         size = [int(np.ceil(side * scale)) for side in picture.shape[:2]]
         level = cv2.resize(picture, (size[1], size[0]), interpolation=cv2.INTER_AREA)
         score, move = self._forward("det1", level[None], "prob1", "conv4-2")
@@ -119,21 +122,22 @@ class Detector:
     def _judge(
         self, name: str, picture: np.ndarray, boxes: np.ndarray, size: int, threshold: float
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """What det2 or det3 says of square boxes: those above the threshold, their scores, regressions, and landmarks
-        N x 5 x (x, y) in pixels (eyes, nose, corners of the mouth; none from det2)."""
+        """Score square boxes by det2 or det3: (boxes N x 4 that reach the threshold, scores N, regressions N x 4,
+        landmarks N x 5 x (x, y) in pixels: eyes, nose, corners of the mouth; empty from det2)."""
         last = name == "det3"
         blobs = ("prob1", "conv6-2", "conv6-3") if last else ("prob1", "conv5-2")
         kept = [(np.empty((0, 4)), np.empty(0), np.empty((0, 4)), np.empty((0, 5, 2)))]
         for start in range(0, len(boxes), BATCH):
             part = boxes[start : start + BATCH]
-            score, move, *points = self._forward(name, np.stack([_window(picture, box, size) for box in part]), *blobs)
+            score, move, *shares = self._forward(name, np.stack([_window(picture, box, size) for box in part]), *blobs)
             good = score[:, 1] >= threshold
-            landmarks = _landmarks(part[good], points[0][good]) if last else np.empty((good.sum(), 5, 2))
+            landmarks = _landmarks(part[good], shares[0][good]) if last else np.empty((good.sum(), 5, 2))
             kept.append((part[good], score[good, 1], move[good], landmarks))
-        return tuple(np.concatenate(part) for part in zip(*kept))
+        boxes, scores, moves, points = (np.concatenate(part) for part in zip(*kept))
+        return boxes, scores, moves, points
 
     def _forward(self, name: str, windows: np.ndarray, *blobs: str) -> list[np.ndarray]:
-        """Run N x width x height x 3 RGB windows through a net; copies of the named blobs."""
+        """Run N x width x height x 3 uint8 RGB windows through a net; return copies of the named blobs."""
         net = self.nets[name]
         data = (windows.transpose(0, 3, 1, 2).astype(np.float32) - 127.5) * 0.0078125
         net.blobs["data"].reshape(*data.shape)
@@ -143,7 +147,7 @@ class Detector:
 
 
 def _moved(boxes: np.ndarray, move: np.ndarray) -> np.ndarray:
-    """Boxes with each side moved by its share of the box's width or height."""
+    """Move each side of N x 4 boxes by its regression, a share of the box's width or height."""
     return boxes + move * np.tile(boxes[:, 2:] - boxes[:, :2], 2)
 
 
@@ -155,7 +159,7 @@ def _square(boxes: np.ndarray) -> np.ndarray:
 
 
 def _window(picture: np.ndarray, box: np.ndarray, size: int) -> np.ndarray:
-    """The box of the picture (first axis x), black beyond its edges, as size x size x 3."""
+    """Cut a box out of the picture (first axis x), black beyond its edges, and resize it to size x size x 3."""
     x1, y1, x2, y2 = np.round(box).astype(int)
     x2, y2 = max(x2, x1 + 1), max(y2, y1 + 1)
     window = np.zeros((x2 - x1, y2 - y1, 3), np.uint8)
@@ -166,12 +170,13 @@ def _window(picture: np.ndarray, box: np.ndarray, size: int) -> np.ndarray:
 
 
 def _landmarks(boxes: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """N x 5 x (x, y) in pixels from det3's ten shares of the box as it came in: five x, then five y."""
+    """Landmarks N x 5 x (x, y) in pixels from det3's ten outputs: five x, then five y, as shares of the input box."""
     relative = np.stack([points[:, :5], points[:, 5:]], 2)
     return boxes[:, None, :2] + relative * (boxes[:, 2:] - boxes[:, :2])[:, None]
 
 
 def _face(box: np.ndarray, score: float, points: np.ndarray, width: int, height: int) -> Face:
+    """Make a Face of a box (x1, y1, x2, y2), clipped to the picture."""
     x1, y1 = np.clip(box[:2], 0, (width, height))
     x2, y2 = np.clip(box[2:], 0, (width, height))
     return Face(

@@ -105,8 +105,8 @@ def _claim(out: Path | str, force: bool) -> Path:
         (out / name).unlink(missing_ok=True)
     paths.write_json(out / MARKER, {"kind": "unfinished"})  # first of all: an interrupted run may be started again
     (out / "images").mkdir(exist_ok=True)
-    for name in (out / "images").glob("[sp]" + "[0-9]" * 6 + ".jpg"):  # of another seed, or of more users
-        name.unlink()
+    for picture in (out / "images").glob("[sp]" + "[0-9]" * 6 + ".jpg"):  # of another seed, or of more users
+        picture.unlink()
     return out
 
 

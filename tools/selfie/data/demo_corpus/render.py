@@ -55,8 +55,8 @@ def _sprites() -> list[tuple[np.ndarray, np.ndarray]]:
     """
     portrait, alpha = _cut_out()
     hsv = cv2.cvtColor(portrait, cv2.COLOR_BGR2HSV)
-    orange = ((hsv[..., 0] < 16) & (hsv[..., 1] > 110) & (np.arange(len(hsv))[:, None] > 190)).astype(np.float32)
-    orange = cv2.GaussianBlur(orange, (0, 0), 1.5)[..., None]
+    mask = ((hsv[..., 0] < 16) & (hsv[..., 1] > 110) & (np.arange(len(hsv))[:, None] > 190)).astype(np.float32)
+    orange = cv2.GaussianBlur(mask, (0, 0), 1.5)[..., None]
     sprites = []
     for suit in range(SUITS):
         dyed = hsv.copy()
@@ -78,8 +78,8 @@ def _cut_out() -> tuple[np.ndarray, np.ndarray]:
     sleeve[:, :420] = portrait[:, 419::-1]  # her other arm, mirrored
     helmet = np.zeros(portrait.shape[:2], np.float32)
     cv2.circle(helmet, (390, 455), 116, 1.0, -1)
-    helmet = cv2.GaussianBlur(helmet, (0, 0), 2)[..., None]
-    portrait = np.rint(portrait + helmet * (sleeve.astype(np.float32) - portrait)).astype(np.uint8)
+    covered = cv2.GaussianBlur(helmet, (0, 0), 2)[..., None]
+    portrait = np.rint(portrait + covered * (sleeve.astype(np.float32) - portrait)).astype(np.uint8)
     alpha = np.zeros(portrait.shape[:2], np.float32)
     cv2.fillPoly(alpha, [OUTLINE], 1.0)
     # Small heads leave more of the picture below them than the portrait is long. Extend before feathering, so that no
@@ -157,7 +157,7 @@ def render(row: dict, seed: int) -> np.ndarray:
         main = [row["x"], row["y"], row["face"], row["tilt"], row["mirror"], row["suit"], rng.uniform(0.92, 1.08)]
         for x, y, face, *how in [*row["others"], main]:  # friends stand behind
             picture = _paste(picture, x * width, y * height, face * side, *how)
-    picture *= np.float32([1 - row["warmth"], 1, 1 + row["warmth"]])
+    picture *= np.array([1 - row["warmth"], 1, 1 + row["warmth"]], np.float32)
     picture = _filter(_light(picture, row["stops"], rng), row["filter"], rng)
     if row["border"]:
         edge = round(row["border"] * min(width, height))
@@ -180,7 +180,7 @@ def _filter(picture: np.ndarray, name: str, rng: np.random.Generator) -> np.ndar
     mean = picture.mean()
     gray = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY)[..., None]
     if name == "faded":
-        return 62 + picture * np.float32(rng.uniform(0.55, 0.65)) + np.float32([6, 0, 4])
+        return 62 + picture * np.float32(rng.uniform(0.55, 0.65)) + np.array([6, 0, 4], np.float32)
     if name == "low_contrast":
         return mean + (picture - mean) * np.float32(rng.uniform(0.4, 0.5))
     if name == "washed_out":

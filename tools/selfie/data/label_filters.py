@@ -1,0 +1,115 @@
+"""Filters of the label rule that look at one row at a time: missing numbers, dates, limits, faces."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+
+import polars as pl
+
+from selfie.common.errors import SelfieError
+from selfie.data.label_settings import Settings
+
+NEEDS = {"audience": ("id", "path", "likes", "followers", "posted_at"), "median": ("id", "path", "popularity")}
+
+
+def parse_date(text: str) -> datetime:
+    """Read an ISO 8601 date or time as an aware datetime, UTC if it names no zone; SelfieError otherwise."""
+    parsed = pl.DataFrame({"posted_at": [text]}).select(timestamp(pl.String)).item()
+    if parsed is None:
+        raise SelfieError(f"'{text}' is not a date: write it like 2015-10-25 or 2015-10-25T12:00:00Z")
+    return parsed.replace(tzinfo=timezone.utc)
+
+
+def timestamp(dtype: pl.DataType | type) -> pl.Expr:
+    """Expression for `posted_at` as naive UTC, Datetime[us]; null where it is not ISO 8601.
+
+    SelfieError if a column of `dtype` cannot hold times.
+    """
+    column = pl.col("posted_at")
+    if isinstance(dtype, pl.Datetime):
+        column = column.dt.convert_time_zone("UTC").dt.replace_time_zone(None) if dtype.time_zone else column
+        return column.cast(pl.Datetime("us"))
+    if dtype == pl.Date:
+        return column.cast(pl.Datetime("us"))
+    if dtype == pl.Null:
+        return pl.lit(None, dtype=pl.Datetime("us")).alias("posted_at")
+    if dtype != pl.String:
+        raise SelfieError(f"column 'posted_at' holds {dtype}, not ISO 8601 text or timestamps")
+    # One format for all: a day gets its midnight, a time without a zone gets UTC, one without seconds gets :00.
+    text = column.str.strip_chars().str.replace(r"^(\d{4}-\d\d-\d\d)$", "${1}T00:00:00Z")
+    text = text.str.replace(r"^(\d{4}-\d\d-\d\d)[ t]", "${1}T").str.replace(r"z$", "Z")
+    text = text.str.replace(r"T(\d\d:\d\d)(Z|[+-]\d\d(?::?\d\d)?)?$", "T${1}:00${2}")
+    text = text.str.replace(r"(T\d\d:\d\d:\d\d(?:\.\d+)?)$", "${1}Z")
+    text = pl.when(text.str.contains(r"^\d{4}-")).then(text)  # chrono also takes years of other lengths
+    parsed = text.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f%#z", time_unit="us", strict=False)
+    return parsed.dt.replace_time_zone(None)
+
+
+def as_of(frame: pl.DataFrame, settings: Settings) -> tuple[datetime | None, str | None]:
+    """(when the likes were counted, naive UTC; where that is known from); (None, None) under rule median.
+
+    posted_at is Datetime here.
+    """
+    if settings.rule != "audience":
+        return None, None
+    if settings.as_of is not None:
+        given = settings.as_of
+        return (given.astimezone(timezone.utc).replace(tzinfo=None) if given.tzinfo else given), "given"
+    now = datetime.now(timezone.utc).replace(tzinfo=None)
+    newest = frame.select(pl.col("posted_at").filter(pl.col("posted_at") <= now).max()).item()
+    return newest or now, "the newest post" if newest else "the clock: no post has a date"
+
+
+def usable(frame: pl.DataFrame, settings: Settings, as_of: datetime | None) -> tuple[pl.DataFrame, dict[str, int]]:
+    """(rows that pass every filter, with `audience`, reduced to the columns needed later; {reason: rows removed}).
+
+    A row is counted under the first reason that holds. posted_at and `as_of` are naive UTC.
+    """
+    columns = frame.columns
+    tags = pl.col("tags").str.count_matches(r"\S+").fill_null(0) if "tags" in columns else pl.lit(0, dtype=pl.UInt32)
+    table = frame.lazy().select(
+        "id",
+        "path",
+        pl.col("user").fill_null(pl.col("id")) if "user" in columns else pl.col("id").alias("user"),
+        *(name for name in (*NEEDS[settings.rule][2:], "face_count", "content") if name in columns),
+        tags=tags,
+    )
+    tests = _tests(settings, as_of, columns)
+    reason = pl.coalesce(
+        *(pl.when(test).then(pl.lit(number, dtype=pl.UInt8)) for number, test in enumerate(tests.values()))
+    )
+    judged = table.with_columns(reason=reason).collect()
+    counts = dict(judged["reason"].drop_nulls().value_counts().iter_rows())
+    removed = {name: counts.get(number, 0) for number, name in enumerate(tests)}
+    used = judged.filter(pl.col("reason").is_null())
+    if settings.rule == "audience":
+        extra = (pl.col("tags").cast(pl.Int64) - 1).clip(0)
+        used = used.with_columns(audience=pl.col("followers") * (1 + settings.tag_bonus * extra))
+    else:
+        used = used.with_columns(audience=pl.lit(None, dtype=pl.Float64), likes=pl.lit(None, dtype=pl.Int64))
+    return used.drop("reason", "face_count", strict=False), removed
+
+
+def _tests(settings: Settings, as_of: datetime | None, columns: list[str]) -> dict[str, pl.Expr]:
+    """{reason: expression that is true for rows to remove}, in the order in which they are counted."""
+    tests = {"no id": pl.col("id").is_null(), "no path": pl.col("path").is_null()}
+    if as_of is not None:  # rule audience
+        day = f"{as_of:%Y-%m-%d}"
+        tests |= {
+            "likes missing or not a whole number": pl.col("likes").is_null(),
+            "negative likes": pl.col("likes") < 0,
+            "followers missing or not a whole number": pl.col("followers").is_null(),
+            "negative followers": pl.col("followers") < 0,
+            "posted_at missing or not a date": pl.col("posted_at").is_null(),
+            f"posted after {day}": pl.col("posted_at") > as_of,
+            f"younger than {settings.min_age_days:g} days as of {day}": pl.lit(as_of) - pl.col("posted_at")
+            < timedelta(days=settings.min_age_days),
+            f"fewer than {settings.min_followers} followers": pl.col("followers") < settings.min_followers,
+            f"more than {settings.max_followers} followers": pl.col("followers") > settings.max_followers,
+            f"more than {settings.max_tags} tags": pl.col("tags") > settings.max_tags,
+        }
+    else:
+        tests["popularity missing or not a number"] = pl.col("popularity").is_null()
+    if "face_count" in columns:
+        tests["no face"] = pl.col("face_count").fill_null(0) < 1
+    return tests
