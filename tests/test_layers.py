@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ast
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -25,6 +28,7 @@ ALLOWED = {
     "bench": {"common", "data", "net", "faces", "runs", "experiments", "original"},
 }
 LARGEST = 400  # lines of a module: more is more than one concept
+OPTIONAL = {"caffe", "onnx", "onnxruntime", "openTSNE", "openvino", "sklearn", "torch"}  # packages that may be missing
 CAFFE = {"net"}  # the only package that may import Caffe itself
 
 
@@ -60,6 +64,20 @@ def test_a_package_imports_only_those_before_it(path):
     assert packages <= allowed, f"{parts[0]} must not import {packages - allowed}"
     if parts[0] not in CAFFE:
         assert not {name for name in imports(path) if name.split(".")[0] == "caffe"}
+
+
+def test_every_module_can_be_imported():
+    """With any Python of pyproject.toml, without Caffe and without what only some users install."""
+    code = f"""if True:
+        import importlib, sys
+        sys.modules.update(dict.fromkeys({sorted(OPTIONAL)}))
+        for line in sys.stdin:
+            importlib.import_module(line.strip())
+    """
+    names = "\n".join(name_of(path) for path in modules() if path != LIBRARY / "bench" / "torch_peer.py")
+    environment = {**os.environ, "PYTHONPATH": str(LIBRARY.parent)}
+    result = subprocess.run([sys.executable, "-c", code], input=names, capture_output=True, text=True, env=environment)
+    assert result.returncode == 0, result.stderr
 
 
 def test_no_module_imports_itself_by_way_of_others():
