@@ -1,133 +1,83 @@
-"""A run held against the published figures: the tests, the baselines, the crops, the protocol."""
+"""A run held against the published figures: the tests, the baselines, what the run has seen, the page."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import shutil
+from dataclasses import asdict
+from pathlib import Path
 
-import cv2
 import numpy as np
-import polars as pl
 import pytest
-import scipy.stats
 
+import compare_paper
 import testlib
+from browser import Browser
 from selfie.common import paths, stats
 from selfie.common.errors import SelfieError
-from selfie.data import image
-from selfie.experiments import ablations, crops
-from selfie.net import weights
-from selfie.original import compare, crop_pairs, figures, protocol, reach
+from selfie.data import lmdb_writer
+from selfie.net import variants
+from selfie.original import agreement, baselines, compare, page, protocol, reach, recipes, tile_labels
+from selfie.original.tiles import Tiles
 from selfie.runs import run_folder
 from selfie.runs.run_folder import Run
 
-# --- metrics ---------------------------------------------------------------------------------------------------------
-
-
-def test_spearman_and_auc_are_those_of_scipy():
-    """With ties, as published rows have them."""
-    generator = np.random.default_rng(0)
-    rows, values = generator.integers(0, 20, 240), generator.normal(size=240).round(1)
-    assert stats.spearman(values, rows) == pytest.approx(scipy.stats.spearmanr(values, rows).statistic)
-    labels = (rows > 12).astype(int)
-    mann_whitney = scipy.stats.mannwhitneyu(values[labels == 1], values[labels == 0]).statistic
-    assert stats.auc(values, labels) == pytest.approx(mann_whitney / labels.sum() / (1 - labels).sum())
-
-
-def test_bootstrap_intervals_are_those_of_scipy():
-    """As wide and where scipy's percentile bootstrap puts them, up to the luck of the draw."""
-    generator = np.random.default_rng(1)
-    first = generator.normal(size=150)
-    second = first + generator.normal(size=150)
-    expected = scipy.stats.bootstrap(
-        (first, second),
-        lambda a, b: scipy.stats.spearmanr(a, b).statistic,
-        paired=True,
-        vectorized=False,
-        n_resamples=2000,
-        method="percentile",
-        rng=0,
-    ).confidence_interval
-    found = stats.spearman_report(first, second)
-    assert (found["low"], found["high"]) == pytest.approx((expected.low, expected.high), abs=0.02)
-    labels = (second > 0).astype(int)
-    report = stats.auc_report(first, labels)
-    assert report["low"] < report["value"] < report["high"] < 1
+# --- agreement -------------------------------------------------------------------------------------------------------
 
 
 def test_a_difference_of_equal_measures_is_nothing():
     """Paired resampling: the interval of score minus a copy of itself is exactly 0."""
     values = np.random.default_rng(2).normal(size=60)
-    found = compare.ordered({"score": values, "probe": values.copy()}, np.arange(60.0))
-    assert found["score_minus_probe"] == {"value": 0, "low": 0, "high": 0}
-    assert compare.halved({"score": np.arange(10.0)}, np.repeat([0, 1], 5))["score"]["value"] == 1
+    report = agreement.ordered({"score": values, "probe": values.copy()}, np.arange(60.0))
+    assert report["score_minus_probe"] == {"value": 0, "low": 0, "high": 0}
 
 
-# --- synthetic figures of the published geometry ---------------------------------------------------------------------
+def test_a_better_measure_is_ahead_by_its_correlation():
+    """A score in the published order beats one in the reverse order by the whole range of Spearman's correlation."""
+    order = np.arange(60.0)
+    report = agreement.ordered({"score": order, "brightness": -order}, order)
+    assert report["score_minus_brightness"] == pytest.approx({"value": 2, "low": 2, "high": 2})
 
 
-def sheet(name: str, light) -> np.ndarray:
-    """A figure of the published geometry; tile (row, column) has the mean brightness light(row, column)."""
-    figure = figures.FIGURES[name]
-    generator = np.random.default_rng(len(name))
-    picture = np.zeros((*figure.shape, 3), np.uint8)
-    side = figure.pitch - 1
-    for row in range(figure.rows):
-        for column in range(figure.columns):
-            y, x = figure.origin[0] + row * figure.pitch, figure.origin[1] + column * figure.pitch
-            noise = generator.normal(light(row, column), 45, (6, 6, 3)).clip(0, 255).astype(np.uint8)
-            picture[y : y + side, x : x + side] = cv2.resize(noise, (side, side), interpolation=cv2.INTER_CUBIC)
-    return picture
+def test_halves_are_cut_at_the_median_of_each_measure():
+    """Right for an ordered measure, wrong for its reverse, whatever its scale; the interval is Wilson's of 10."""
+    labels = np.repeat([0, 1], 5)
+    report = agreement.halved({"score": np.arange(10.0), "probe": -1000 - np.arange(10.0)}, labels)
+    assert (report["score"]["value"], report["probe"]["value"]) == (1, 0)
+    assert (report["score"]["low"], report["probe"]["high"]) == pytest.approx((0.7225, 0.2775), abs=1e-4)
 
 
-@pytest.fixture
-def drawn(monkeypatch, tmp_path):
-    """A mirror with synthetic figures - bright is good - whose checksums are those expected; figures left to add."""
-    lights = {
-        "best": lambda row, column: 170,
-        "worst": lambda row, column: 80,
-        "continuum": lambda row, column: 180 - 5 * row,
-        "celebs": lambda row, column: 180 - 6 * row,
-    }
-    monkeypatch.setenv("SELFIE_MIRROR", str(tmp_path))
-    monkeypatch.setattr(paths, "DATA", tmp_path / "nothing")
-
-    def add(*names: str) -> None:
-        for name in names:
-            if name == "posneg":
-                picture = np.maximum(sheet("posneg_good", lambda *_: 150), sheet("posneg_bad", lambda *_: 100))
-                keys = ["posneg_good", "posneg_bad"]
-            else:
-                picture, keys = sheet(name, lights[name]), [name]
-            file = tmp_path / figures.FIGURES[keys[0]].file
-            cv2.imwrite(str(file), picture, [cv2.IMWRITE_JPEG_QUALITY, 95])
-            for key in keys:
-                fields = {**figures.FIGURES[key].__dict__, "sha256": paths.sha256(file)}
-                monkeypatch.setitem(figures.FIGURES, key, figures.Figure(**fields))
-
-    return add
+# --- synthetic figures -----------------------------------------------------------------------------------------------
 
 
 def test_every_figure_is_a_test_and_a_missing_one_is_named(drawn, tiny_run):
     """A net that likes light agrees with figures made of light; what is not here says how to get it."""
     drawn("continuum", "celebs", "posneg")
-    found = compare.Comparison(tiny_run)
-    result = {test: getattr(found, test)() for test in ("continuum", "celebs", "posneg")}
+    comparison = compare.Comparison(tiny_run)
+    result = {test: getattr(comparison, test)() for test in ("continuum", "celebs", "posneg")}
     assert (result["continuum"]["tiles"], result["celebs"]["tiles"], result["posneg"]["tiles"]) == (240, 160, 128)
     for test in ("continuum", "celebs"):
-        told = result[test]["spearman"]
-        assert set(told) == {"score", "brightness", "score_minus_brightness"}
-        assert told["brightness"]["value"] > 0.8 and told["score"]["value"] > 0.5
-    assert result["posneg"]["accuracy"]["brightness"]["value"] > 0.9 and result["posneg"]["paper"] == 0.6
-    assert set(found.tiles.missing) == {"best", "worst"}
-    assert "grid_render_best.jpg" in found.tiles.missing["best"] and "SELFIE_MIRROR" in found.tiles.missing["best"]
+        spearman = result[test]["spearman"]
+        assert set(spearman) == {"score", "brightness", "score_minus_brightness"}
+        assert spearman["brightness"]["value"] > 0.8 and spearman["score"]["value"] > 0.5
+    assert result["posneg"]["accuracy"]["brightness"]["value"] > 0.9 and result["posneg"]["majority_class"] == 0.5
+    assert set(comparison.tiles.missing) == {"best", "worst"}
+    for word in ("grid_render_best.jpg", "SELFIE_MIRROR"):
+        assert word in comparison.tiles.missing["best"]
+
+
+def test_the_baselines_of_tiles_are_those_of_the_same_tiles(drawn):
+    """In the order asked for; without best and worst there is no probe."""
+    drawn("continuum")
+    tiles = Tiles().figures["continuum"]
+    forwards, backwards = (baselines.of_tiles(some) for some in (tiles, tiles[::-1]))
+    assert set(forwards) == {"brightness"} and (forwards["brightness"] == backwards["brightness"][::-1]).all()
+    assert stats.spearman(forwards["brightness"], -np.repeat(np.arange(20), 12)) > 0.9
 
 
 def test_tiles_that_a_run_was_trained_on_are_left_out_with_their_twins(drawn):
     """The same selfie in another figure is as little of a test as the tile itself."""
     drawn("best", "worst", "continuum")
-    tiles = compare.Tiles()
+    tiles = Tiles()
     assert tiles.duplicates == []
     tiles.duplicates = [("best_00_00", "continuum_00_00")]
     assert tiles.showing({"best_00_00"}) == {"best_00_00", "continuum_00_00"}
@@ -135,197 +85,153 @@ def test_tiles_that_a_run_was_trained_on_are_left_out_with_their_twins(drawn):
     assert len(tiles.fresh(seen, "continuum")) == 239 and len(tiles.fresh(seen, "best", "worst")) == 398
 
 
-def test_without_any_figure_one_line_says_how_to_get_them(tiny_run, tmp_path):
-    """Exit code 1, nothing written."""
-    result = testlib.command(
-        "tools/compare_paper.py", "--run", tiny_run.folder, env={"SELFIE_MIRROR": str(tmp_path), "PATH": ""}
-    )
-    figures = paths.DATA / "figures"
-    if not list(figures.glob("*.jpg")):
-        testlib.assert_one_line_error(result, "karpathy.github.io", "SELFIE_MIRROR")
-    assert not (tiny_run.folder / "compare.json").exists()
+def trained_as(lmdb: Path, folder: Path) -> Run:
+    """Make the run.json of a demo run on these databases, without training."""
+    info = {
+        "variant": "demo",
+        "preprocessing": asdict(variants.get("demo").preprocessing),
+        "lmdb": {
+            "path": str(lmdb),
+            **{split: paths.read_json(lmdb / split / "meta.json") for split in ("train", "val")},
+        },
+    }
+    folder.mkdir()
+    return Run(folder, info).save()
+
+
+def test_a_run_whose_tiles_were_split_anew_is_not_compared(drawn, tmp_path):
+    """After a rebuild with another seed nobody knows which tiles it was trained on: none may count as unseen."""
+    drawn("best", "worst", "continuum")
+    lmdb, labels = tmp_path / "lmdb", tmp_path / "labels.csv"
+    tile_labels.write(tmp_path, split := tile_labels.labelled(seed=0))
+    lmdb_writer.build(labels, tmp_path / "tiles", lmdb, raw=True, jobs=1)
+    run = trained_as(lmdb, tmp_path / "run")
+    learned = split.labels.filter(split.labels["split"] != "test")["id"]
+    assert compare.trained_on(run, Tiles()) == set(learned) and len(learned) == 340
+
+    paths.write_csv(labels, anew := tile_labels.labelled(seed=1).labels)
+    assert set(anew.filter(anew["split"] == "test")["id"]) & set(learned)
+    lmdb_writer.build(labels, tmp_path / "tiles", lmdb, raw=True, jobs=1, force=True)
+    with pytest.raises(SelfieError, match="built from other labels"):
+        compare.Comparison(run)
+
+
+def test_varied_copies_of_a_tile_are_that_tile(drawn, tmp_path):
+    """The databases of reach hold best_00_00_3: a run on it was trained on best_00_00."""
+    drawn("best", "worst", "continuum")
+    recipe = recipes.Recipe("light", recipes.HEAD, light=True)
+    lmdb = reach.build_database(recipe, 0, reach.Place(tmp_path / "data", tmp_path / "runs"))
+    train = (lmdb / "train" / "list.txt").read_text()
+    assert "best_00_00_3" in train or "best_00_01_3" in train
+    assert compare.trained_on(trained_as(lmdb, tmp_path / "run"), Tiles()) == {
+        tile.id for tile in Tiles().all if tile.figure != "continuum"
+    }
+
+
+def test_without_any_figure_one_line_says_how_to_get_them(own_run, monkeypatch, tmp_path):
+    """Nothing is written."""
+    monkeypatch.delenv("SELFIE_MIRROR", raising=False)
+    monkeypatch.setattr(paths, "DATA", tmp_path)
+    before = sorted(own_run.folder.iterdir())
+    with pytest.raises(SelfieError, match=r"karpathy\.github\.io.*SELFIE_MIRROR"):
+        compare_paper.main(["--run", str(own_run.folder)])
+    assert sorted(own_run.folder.iterdir()) == before
+
+
+# --- the page --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def compared(drawn, tiny_run, tmp_path) -> Path:
+    """The page of a run in a folder with a hostile name, compared with synthetic figures."""
+    drawn("continuum", "posneg")
+    run = Run(tmp_path / "a <b> & c", tiny_run.info)
+    run.folder.mkdir()
+    comparison = compare.Comparison(tiny_run)
+    comparison.run = run
+    result = {
+        "run": str(run.folder),
+        "trained_on_tiles": 0,
+        "tile_size": 32,
+        "duplicates": [],
+        "continuum": comparison.continuum(),
+        "posneg": comparison.posneg(),
+        **{test: {"why_not": comparison.tiles.missing["best"]} for test in ("best_worst", "celebs")},
+        "crops": [{"figure": "crops1", "why_not": "the figure is <missing>"}],
+        "tsne": compare.TSNE,
+        "protocol": [asdict(row) for row in protocol.table(run)],
+    }
+    return comparison.write(result)
+
+
+def test_the_page_names_its_run_and_needs_nothing_beside_it(compared, tiny_run):
+    """Pictures are inside; whatever stands in a name or message is text."""
+    text = compared.read_text()
+    assert text.count("data:image/") == 2 and "<missing>" not in text and "&lt;missing&gt;" in text
+    assert "a &lt;b&gt; &amp; c beside the original" in text and tiny_run.info["started"] in text
+    assert "majority-class baseline" in text
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_page_is_legible_on_a_phone(compared, width):
+    """Tables scroll in their own boxes, the page does not; every picture is drawn; nothing is fetched."""
+    with Browser(width, 900) as browser:
+        browser.open(compared)
+        browser.wait("document.images.length == 2 && [...document.images].every(img => img.naturalWidth > 0)")
+        assert browser.run("document.documentElement.scrollWidth <= window.innerWidth")
+        assert browser.run("document.querySelectorAll('.scroll > table').length") == 3
+        assert browser.run("[...document.images].every(img => img.clientWidth >= 340)")
+        assert {address.split(":")[0] for address in browser.requests()} <= {"file", "data"} and not browser.errors()
+
+
+def test_lines_of_a_test_that_cannot_be_done_say_why():
+    """In the table, and in the sentences about crops; a mean has gains, no scores."""
+    pair = {
+        "figure": "crop2",
+        "iou": 0.5,
+        "iou_of_random_crops": 0.4,
+        "random_crops_that_overlap_more": 0.25,
+        "their_scores": [45.0, 58.3],
+        "their_gain": 13.3,
+        "our_scores": [40.61, 97.3],
+        "our_gain": 56.69,
+        "our_score_of_their_crop": 50.0,
+    }
+    mean = {"pairs": 1, "iou": 0.5, "iou_of_random_crops": 0.4, "their_gain": 13.3, "our_gain": 56.69}
+    result = {"crops": [pair, {"figure": "crops1", "why_not": "not here"}], "crops_mean": mean}
+    assert page.crop_sentences(result) == [
+        "best crop, crop2: IoU 0.50, random 0.40 (25% overlap more); theirs 45.0 to 58.3 (+13.3), "
+        "ours 40.6 to 97.3 (+56.7)",
+        "best crop, crops1: not here",
+        "best crop, mean of 1: IoU 0.50, random 0.40; theirs +13.3, ours +56.7",
+    ]
 
 
 # --- the published figures -------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def published(mirror):
-    """Skips unless grids, crops and the probe's weights are here."""
-    for name in ("best", "worst", "continuum", "crops1", "crop2"):
-        mirror(figures.FIGURES[name].file)
-    mirror("compressed_SqueezeNet.net")
-    weights.obtain("squeezenet")
-
-
 def test_the_probe_is_tested_on_no_selfie_that_it_knows(published, monkeypatch):
     """The 24 selfies that the continuum shares are not among the probe's training tiles, and it beats brightness."""
-    tiles = compare.Tiles()
+    tiles = Tiles()
     assert len(tiles.duplicates) == 24
-    probe = compare.Probe(tiles)
+    probe = baselines.Probe(tiles)
     places, fitted = tiles.of("continuum"), []
-    monkeypatch.setattr(compare, "probe", lambda original=compare.probe: fitted.append(original()) or fitted[-1])
+    monkeypatch.setattr(baselines, "classifier", lambda make=baselines.classifier: fitted.append(make()) or fitted[-1])
     values = probe.on(places)
     assert len(fitted) == 1 and fitted[0].best_estimator_[0].n_samples_seen_ == 376
-    published_row = -np.array([tiles.all[place].row for place in places])
-    assert stats.spearman(values, published_row) > stats.spearman(
-        compare.brightness(tiles.reduced)[places], published_row
-    )
+    published_row = -np.array([tile.row for tile in tiles.at(places)])
+    brightness = baselines.brightness(tiles.reduced)[places]
+    assert stats.spearman(values, published_row) > stats.spearman(brightness, published_row)
 
 
-def test_compare_makes_a_page_and_says_what_is_missing(published, tiny_run, tmp_path):
-    """On a run of the demo net: every figure is a number or a reason; the page needs nothing beside it."""
-    shutil.copytree(tiny_run.folder, folder := tmp_path / "tiny")
-    result = testlib.command("tools/compare_paper.py", "--run", folder, "--crops", "dense")
+def test_compare_writes_every_figure_as_a_number_or_a_reason(published, own_run):
+    """On a run of the demo net, by the command; the run stays a finished one."""
+    result = testlib.command("tools/compare_paper.py", "--run", own_run.folder, "--crops", "dense")
     assert result.returncode == 0, result.stderr
-    told = json.loads((folder / "compare.json").read_text())
-    assert told["continuum"]["tiles"] == 240 and told["trained_on_tiles"] == 0
-    assert told["best_worst"]["tiles"] == 400 and len(told["crops"]) == 6
-    for name, test in (("celebs", "celebs_grid_render.jpg"), ("posneg", "grid_render_posneg.jpg")):
-        assert "spearman" in told[name] or "auc" in told[name] or test in told[name]["why_not"]
-    page = (folder / "compare.html").read_text()
-    assert page.count("data:image/") == 2 and 'src="h' not in page and "different" in page
-    assert run_folder.load(folder).finished
-
-
-# --- crops -----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "window", [crops.Window(12, 30, 120, 120), crops.Window(0, 0, 90, 90), crops.Window(60, 41, 131, 125)]
-)
-def test_a_planted_crop_is_found_again(skimage_data, window):
-    """Enlarged to the size of the original, as a JPEG, at other quality: to within two pixels on each side."""
-    photo = cv2.resize(image.read(skimage_data / "astronaut.png"), (200, 200), interpolation=cv2.INTER_AREA)
-    crop = cv2.resize(window.cut(photo), (200, 200), interpolation=cv2.INTER_CUBIC)
-    crop = cv2.imdecode(cv2.imencode(".jpg", crop, [cv2.IMWRITE_JPEG_QUALITY, 60])[1], 1)
-    found, correlation = crop_pairs.recover(photo, crop)
-    assert correlation > 0.97 and crop_pairs.overlap(found, window) > 0.93
-    assert np.abs(np.subtract(found.corners, window.corners)).max() <= 2
-
-
-def test_a_crop_of_another_picture_is_refused(skimage_data):
-    """Better no rectangle than an invented one."""
-    photo, other = (cv2.resize(image.read(skimage_data / name), (200, 200)) for name in ("astronaut.png", "coffee.png"))
-    with pytest.raises(SelfieError, match="not found"):
-        crop_pairs.recover(photo, other)
-
-
-def test_overlap_is_intersection_over_union():
-    """1 for the same, 0 for none, and a hand-computed one in between."""
-    one = crops.Window(0, 0, 10, 10)
-    assert crop_pairs.overlap(one, one) == 1 and crop_pairs.overlap(one, crops.Window(10, 0, 5, 5)) == 0
-    assert crop_pairs.overlap(one, crops.Window(5, 0, 10, 10)) == pytest.approx(50 / 150)
-
-
-def test_all_published_crops_are_found_in_their_originals(published):
-    """Six pairs; each crop matches its original nearly perfectly, and is smaller than it."""
-    for pair in crop_pairs.PAIRS:
-        original, crop = crop_pairs.pictures(pair)
-        window, correlation = crop_pairs.recover(original, crop)
-        assert correlation > 0.98 and window.width < 0.85 * original.shape[1]
-
-
-# --- protocol --------------------------------------------------------------------------------------------------------
-
-
-def test_the_arithmetic_is_that_of_the_net():
-    """VGG16's multiplications are those of the generated prototxt; the post's two statements exclude each other."""
-    from selfie.net import architectures, caffe_net
-
-    loaded = caffe_net.load(paths.PROTOTXT / "vgg16" / "deploy.prototxt")
-    total = 0
-    for name, (kernel, _) in loaded.params.items():
-        total += kernel.count * int(np.prod(loaded.blobs[name].shape[2:]))
-    assert protocol.vgg16_macs() == total
-    sums = protocol.arithmetic()
-    assert sums["k40_tflops"] == pytest.approx(4.29, abs=0.01) and sums["passes_per_night"] < 2
-    assert sums["days_for_tens_of_passes"] > 7 and architectures.VGG16_STAGES
-
-
-def test_the_protocol_marks_every_statement(tiny_run):
-    """Each row has one of three marks and a reason."""
-    rows = protocol.table(Run(tiny_run.folder, tiny_run.info))
-    assert len(rows) >= 10 and all(row.why and row.mark in ("same", "reconstructed", "different") for row in rows)
-
-
-# --- reach -----------------------------------------------------------------------------------------------------------
-
-
-def test_folds_are_stratified_and_know_no_order():
-    """Each fold has a third of each label; reversing the table reverses the folds."""
-    labels = pl.DataFrame({"id": [f"t{number}" for number in range(90)], "label": [int(n < 30) for n in range(90)]})
-    found = reach.folds(labels)
-    for fold in range(reach.FOLDS):
-        assert (labels["label"].to_numpy()[found == fold].sum(), (found == fold).sum()) == (10, 30)
-    assert (reach.folds(labels.reverse()) == found[::-1]).all()
-
-
-def test_the_most_constrained_recipe_within_one_standard_error_is_taken():
-    """Not the lowest, and not the first that is worse than that."""
-    results = [
-        {"recipe": name, "log_loss": loss, "standard_error": error}
-        for name, loss, error in (("a", 0.30, 0.2), ("b", 0.21, 0.05), ("c", 0.20, 0.02), ("d", 0.19, 0.02))
-    ]
-    assert reach.choose(results)["recipe"] == "b"
-
-
-def test_variation_keeps_size_and_is_repeatable():
-    """Crops and light change a tile, the same way for the same seed."""
-    tile = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
-    for recipe in (reach.Recipe("c", "", crops=True), reach.Recipe("l", "", light=True)):
-        first, again, other = (reach.vary(tile, recipe, seed) for seed in ("a", "a", "b"))
-        assert first.shape == tile.shape and (first == again).all() and (first != other).any()
-
-
-def test_a_recipe_is_trained_on_tiles_of_no_test(published, tmp_path):
-    """Two iterations of the head: held-out scores of all 376 tiles, none of the continuum; frozen layers stay."""
-    recipe = reach.Recipe("tiny", reach.HEAD, iterations=2)
-    where = reach.Place(tmp_path / "data", tmp_path / "runs")
-    scored = reach.held_out(recipe, 1, where)
-    assert len(scored) == 376 and scored["id"].n_unique() == 376
-    assert not scored["id"].str.starts_with("continuum").any()
-    assert 0 < reach.judge(scored)["log_loss"] < 5
-    run = reach.trained(recipe, 0, 1, where)
-    before = run.info["ended"]
-    assert reach.trained(recipe, 0, 1, where).info["ended"] == before
-    from selfie.net import caffe_net
-
-    original = caffe_net.load(paths.PROTOTXT / "squeezenet" / "imagenet.prototxt", weights.caffemodel("squeezenet"))
-    loaded = run.net().net
-    for name, (kernel, _) in loaded.params.items():
-        assert name == "conv10_selfie" or (kernel.data == original.params[name][0].data).all()
-    tiles, values = reach.order(recipe, [1], where)
-    assert len(tiles) == len(values) == 240
-
-
-# --- ablations -------------------------------------------------------------------------------------------------------
-
-
-def test_ablations_train_every_arm_and_go_on(tiny_lmdb, tmp_path):
-    """Two seeds of each arm of the demo net from scratch; a second call trains nothing; another length is refused."""
-    arms = (ablations.Arm("base", "demo", "none"), ablations.Arm("dropout", "demo_dropout", "none"))
-    plan = ablations.Plan("demo", tiny_lmdb, (1, 2), tmp_path / "runs", epochs=4)
-    answers = [ablations.right(plan, arm) for arm in arms]
-    assert [one.shape for one in answers] == [(2, 24)] * 2
-    ended = [run_folder.load(path.parent).info["ended"] for path in sorted((tmp_path / "runs").glob("*/run.json"))]
-    assert len(ended) == 4 and (ablations.right(plan, arms[0]) == answers[0]).all()
-    assert ended == [
-        run_folder.load(path.parent).info["ended"] for path in sorted((tmp_path / "runs").glob("*/run.json"))
-    ]
-    ablations.agree(plan)
-    with pytest.raises(SelfieError, match="another time"):
-        ablations.agree(dataclasses.replace(plan, epochs=5))
-    with pytest.raises(SelfieError, match="vgg16"):
-        ablations.run(dataclasses.replace(plan, net="nothing"))
-
-
-def test_a_planted_difference_shows_and_none_does_not():
-    """5 points between arms on 2,000 selfies are seen; two samples of one arm hold 0; faces need only be no better."""
-    generator = np.random.default_rng(0)
-    base, worse, same = (generator.random((3, 2000)) < share for share in (0.75, 0.70, 0.75))
-    apart = ablations.difference(worse, base)
-    assert apart["low"] < apart["value"] < apart["high"] < 0 and ablations.verdict("dropout", apart) == "shows"
-    assert ablations.verdict("dropout", ablations.difference(same, base)).startswith("does not show")
-    assert ablations.verdict("face_init", apart) == "shows: not better"
-    assert ablations.verdict("face_init", ablations.difference(base, worse)).startswith("contradicted")
+    written = json.loads((own_run.folder / "compare.json").read_text())
+    assert written["continuum"]["tiles"] == 240 and written["trained_on_tiles"] == 0
+    assert written["best_worst"]["tiles"] == 400 and len(written["crops"]) == 6
+    for name, file in (("celebs", "celebs_grid_render.jpg"), ("posneg", "grid_render_posneg.jpg")):
+        assert "spearman" in written[name] or "auc" in written[name] or file in written[name]["why_not"]
+    assert written["run"] == str(own_run.folder) and (own_run.folder / "compare.html").exists()
+    assert run_folder.load(own_run.folder).finished

@@ -1,11 +1,12 @@
-"""The post's before-and-after pictures: which rectangle did its best crop cut out, and would our net cut the same?
+"""The post's before-and-after pictures: the rectangles of its best crops recovered, and compared with our net's.
 
 Six pairs were published, each as a picture and its best crop, both drawn about 200 pixels wide, with their scores. The
-crop's rectangle was not published: it is found again by template matching.
+crop's rectangle was not published; template matching recovers it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -13,19 +14,24 @@ import numpy as np
 
 from selfie.common import boxes
 from selfie.common.errors import SelfieError
-from selfie.experiments import crops
+from selfie.experiments import crop_space, crops
+from selfie.experiments.crop_space import Window
 from selfie.original import figures
 
 SMALLEST = 0.25  # side of the smallest rectangle that is looked for, relative to the picture
-FOUND = 0.9  # correlation from which a rectangle counts as found; the published six reach 0.98 and more
+LEAST_CORRELATION = 0.9  # from which a rectangle counts as recovered; the published six reach 0.98 and more
 ENLARGED = 512  # side to which the small published pictures are brought before our search, which wants 227 pixels
-CHANCE = 1000  # random crops that tell which overlap is no merit
+CHANCE = 1000  # random crops that show which overlap is no merit
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A published picture and its best crop. `original`, `crop`: (top, left, height, width) in the figure, the frame
-    that was drawn around it not included; scores in percent."""
+    """A published picture and its best crop.
+
+    figure           the figure that holds both
+    original, crop   (top, left, height, width) in the figure, in pixels, without the frame that was drawn around it
+    scores           of original and crop, in percent
+    """
 
     figure: str
     original: tuple[int, int, int, int]
@@ -44,17 +50,19 @@ PAIRS = (  # crops1.jpg was cut off on its left: the two originals there miss so
 
 
 def pictures(pair: Pair) -> tuple[np.ndarray, np.ndarray]:
-    """Original and best crop as uint8 BGR; errors as of paper.find."""
+    """Cut original and best crop out of their figure, uint8 BGR; errors as of figures.find."""
     sheet = figures.load(pair.figure)
-    return tuple(
+    original, crop = (
         np.ascontiguousarray(sheet[y : y + height, x : x + width]) for y, x, height, width in (pair.original, pair.crop)
     )
+    return original, crop
 
 
-def recover(original: np.ndarray, crop: np.ndarray) -> tuple[crops.Window, float]:
-    """(the rectangle of `original` that `crop` shows, enlarged and perhaps squashed; the correlation of the two).
+def recover(original: np.ndarray, crop: np.ndarray) -> tuple[Window, float]:
+    """Find the rectangle of `original` that `crop` shows, enlarged and perhaps squashed: (it, the two's correlation).
 
-    Squares of all sizes first, then each side by itself around the best. SelfieError if nothing fits.
+    Both are H x W x 3 uint8 BGR. Squares of all sizes are tried first, then each side by itself around the best.
+    SelfieError if nothing fits.
     """
     big, small = (cv2.cvtColor(bgr, cv2.COLOR_BGR2GRAY) for bgr in (original, crop))
     height, width = big.shape
@@ -63,33 +71,30 @@ def recover(original: np.ndarray, crop: np.ndarray) -> tuple[crops.Window, float
     _, _, (h, w) = max(_match(big, small, size) for size in sizes)
     near = [(y, x) for y in range(h - 6, h + 7) for x in range(w - 6, w + 7) if 8 <= y <= height and 8 <= x <= width]
     correlation, (left, top), (h, w) = max(_match(big, small, size) for size in near)
-    if correlation < FOUND:
+    if correlation < LEAST_CORRELATION:
         raise SelfieError(f"the crop is not found in its original (correlation {correlation:.2f} at best)")
-    return crops.Window(left, top, w, h), correlation
+    return Window(left, top, w, h), correlation
 
 
 def _match(big: np.ndarray, small: np.ndarray, size: tuple[int, int]) -> tuple[float, tuple[int, int], tuple[int, int]]:
-    """(correlation, (left, top), size): the best place of `small` at height x width `size` in `big`."""
+    """Place `small`, resized to `size` (height, width), where it fits `big` best: (correlation, (left, top), size)."""
     template = cv2.resize(small, size[::-1], interpolation=cv2.INTER_AREA)
-    found = cv2.matchTemplate(big, template, cv2.TM_CCOEFF_NORMED)
-    _, value, _, corner = cv2.minMaxLoc(found)
-    return float(value), corner, size
+    _, value, _, (left, top) = cv2.minMaxLoc(cv2.matchTemplate(big, template, cv2.TM_CCOEFF_NORMED))
+    return float(value), (left, top), size
 
 
-def overlap(first: crops.Window, second: crops.Window) -> float:
-    """Intersection over union of two rectangles, in [0, 1]."""
+def overlap(first: Window, second: Window) -> float:
+    """Return the intersection over union of two rectangles, in [0, 1]."""
     return float(boxes.iou(np.array([first.corners]), np.array([second.corners]))[0, 0])
 
 
-def scaled(window: crops.Window, x: float, y: float) -> crops.Window:
-    """`window` in a picture that was resized by x and y."""
-    return crops.Window(
-        round(window.left * x), round(window.top * y), round(window.width * x), round(window.height * y)
-    )
+def scaled(window: Window, x: float, y: float) -> Window:
+    """Return `window` in a picture that was resized by x and y."""
+    return Window(round(window.left * x), round(window.top * y), round(window.width * x), round(window.height * y))
 
 
 def compare(searcher: crops.Searcher, pair: Pair, method: str = "dense") -> dict:
-    """One pair: their rectangle, ours, how they overlap (beside random crops), and all scores in percent.
+    """Compare one pair: their rectangle, ours, how they overlap (beside random crops), and all scores in percent.
 
     Rectangles are shares of the picture: left, top, width, height.
     """
@@ -97,10 +102,10 @@ def compare(searcher: crops.Searcher, pair: Pair, method: str = "dense") -> dict
     theirs, correlation = recover(original, crop)
     big = cv2.resize(original, (ENLARGED, ENLARGED), interpolation=cv2.INTER_CUBIC)
     theirs = scaled(theirs, ENLARGED / original.shape[1], ENLARGED / original.shape[0])
-    allowed = crops.space(big, searcher.preprocessing.crop)
+    allowed = crop_space.space(big, searcher.preprocessing.crop)
     result = searcher.search(big, allowed, method)
     ours, best = result.best[0]
-    chance = [overlap(theirs, one) for one in crops.random(allowed, CHANCE)]
+    chance = [overlap(theirs, window) for window in crop_space.random(allowed, CHANCE)]
     scored = searcher.net.squared_scores([theirs.cut(big)])[0]
     return {
         "figure": pair.figure,
@@ -118,5 +123,12 @@ def compare(searcher: crops.Searcher, pair: Pair, method: str = "dense") -> dict
     }
 
 
-def _shares(window: crops.Window) -> list[float]:
+def means(compared: Sequence[dict]) -> dict[str, float | int]:
+    """Average overlap and gain over compared pairs."""
+    keys = ("iou", "iou_of_random_crops", "their_gain", "our_gain")
+    return {**{key: float(np.mean([pair[key] for pair in compared])) for key in keys}, "pairs": len(compared)}
+
+
+def _shares(window: Window) -> list[float]:
+    """Return left, top, width and height as shares of the enlarged picture."""
     return [round(value / ENLARGED, 3) for value in (window.left, window.top, window.width, window.height)]

@@ -5,19 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from selfie.common import paths
-from selfie.net import architectures
+from selfie.net import architectures, variants
 from selfie.runs.run_folder import Run
 
 K40_CORES, K40_HERTZ = 2880, 745e6  # NVIDIA's data sheet, without boost: 4.29 TFLOP/s
 NIGHT_HOURS = 12
 SELFIES = 2_000_000
-TENS = 20  # the least that "several tens of times" can mean
+TENS = 20  # epochs: the least that "several tens of times" can mean
 SAME, RECONSTRUCTED, DIFFERENT = "same", "reconstructed", "different"
 
 
 @dataclass(frozen=True)
 class Row:
-    """One statement of the post, what a run did, one of the three marks, and the reason."""
+    """A statement of the post, what a run did, one of the three marks, and the reason."""
 
     what: str
     post: str
@@ -26,24 +26,32 @@ class Row:
     why: str
 
 
+# --- arithmetic ------------------------------------------------------------------------------------------------------
+
+
 def vgg16_macs() -> int:
-    """Multiplications of VGG16 with a two-way head, forward, for one 224 x 224 picture: convolutions and fully
-    connected layers."""
-    side, inputs, total = 224, 3, 0
-    for convolutions, channels in architectures.VGG16_STAGES:
-        for _ in range(convolutions):
-            total += inputs * channels * 9 * side * side
-            inputs = channels
-        side //= 2
-    for outputs, size in ((4096, inputs * side * side), (4096, 4096), (2, 4096)):
-        total += outputs * size
+    """Count the multiply-accumulates of VGG16 with a two-way head, forward, for one 224 x 224 picture.
+
+    Convolutions and fully connected layers are counted, as in the definition. Needs no Caffe.
+    """
+    variant = variants.get("vgg16")
+    side, inputs, total = variant.crop, 3, 0
+    for layer in architectures.chain(variant):
+        if layer["type"] == "Convolution":  # all keep the side
+            total += inputs * layer["outputs"] * layer["kernel"] ** 2 * side**2
+            inputs = layer["outputs"]
+        elif layer["type"] == "MAX":
+            side //= layer["stride"]
+        elif layer["type"] == "InnerProduct":
+            total += inputs * side**2 * layer["outputs"]
+            inputs, side = layer["outputs"], 1
     return total
 
 
-def arithmetic() -> dict:
-    """What one K40 can do at the very most: every core adds and multiplies in every cycle, nothing waits.
+def arithmetic() -> dict[str, float]:
+    """Compute what one K40 can do at the very most: every core multiplies and adds in every cycle, nothing waits.
 
-    A training step costs three forwards: one forward, and two as large to differentiate by data and by weights.
+    A training step costs three forward passes: one forward, and two as large to differentiate by data and by weights.
     """
     macs = vgg16_macs()
     flops = K40_CORES * 2 * K40_HERTZ
@@ -60,8 +68,8 @@ def arithmetic() -> dict:
     }
 
 
-def sentence(sums: dict) -> str:
-    """The arithmetic in words."""
+def sentence(sums: dict[str, float]) -> str:
+    """Put the arithmetic into words (they are part of compare.json)."""
     return (
         f"VGG16 takes {sums['forward_gmac']:.1f} GMAC forward, {sums['training_gmac']:.1f} per training image. A "
         f"K40's {sums['k40_tflops']:.2f} TFLOP/s, fully used, are {sums['images_per_second']:.0f} images/s, or "
@@ -72,108 +80,90 @@ def sentence(sums: dict) -> str:
     )
 
 
+# --- the table -------------------------------------------------------------------------------------------------------
+
+
 def table(run: Run, tiles: int = 0) -> list[Row]:
-    """All statements, with what the run folder says of this run; `tiles`: published tiles that it was trained on."""
-    info, variant = run.info, run.variant
-    train, val = (info["lmdb"][split]["count"] for split in ("train", "val"))
-    passes = info["iterations"] * variant.batch / train
-    vgg, imagenet = variant.architecture == "vgg16", variant.weights in ("vgg16", "squeezenet") and info["weights"]
-    rule = (
-        "published best 100 and worst 300"
-        if tiles
-        else "likes within groups of 100 of similar audience, split by user (tools/label.py)"
-    )
-    hardware = "CPU" if info["gpu"] is None else f"GPU {info['gpu']}"
-    start = (info["weights"] or {}).get("path", "random weights")
-    initial = start.rsplit("/", 1)[-1]
+    """List all statements, with what the run folder says of this run; `tiles`: published tiles it was trained on."""
+    return [*_data(run, tiles), *_net(run), *_training(run), *_result(run)]
+
+
+def _data(run: Run, tiles: int) -> list[Row]:
+    """List what the net learns from."""
+    train, val = (run.info["lmdb"][split]["count"] for split in ("train", "val"))
+    gathered, volume = "5 million gathered, 2 million with a face", f"{train:,} to train on, {val:,} to validate"
+    halves = "the better half by likes in groups of 100 of similar audience"
+    if tiles:
+        ours, mark = "published best 100 and worst 300", DIFFERENT
+        why = "extremes, not halves: all that was published"
+    else:
+        ours, mark = "likes within groups of 100 of similar audience, split by user (tools/label.py)", RECONSTRUCTED
+        why = "the post gives the rule; limits of followers and tags and the bonus per tag are our numbers"
     return [
-        Row(
-            "data volume",
-            "5 million gathered, 2 million with a face",
-            f"{train:,} to train on, {val:,} to validate",
-            DIFFERENT,
-            "the selfies were never published",
-        ),
-        Row(
-            "label rule",
-            "the better half by likes in groups of 100 of similar audience",
-            rule,
-            DIFFERENT if tiles else RECONSTRUCTED,
-            "extremes, not halves: all that was published"
-            if tiles
-            else "the post gives the rule; limits of followers and tags and the bonus per tag are our numbers",
-        ),
-        Row(
-            "net",
-            "VGGNet",
-            variant.name,
-            SAME if vgg else DIFFERENT,
-            "VGG16 taken for 'VGGNet'" if vgg else "what a CPU can train",
-        ),
-        Row(
-            "parameters",
-            "about 140 million",
-            f"{info['parameters']:,}",
-            SAME if vgg else DIFFERENT,
-            "140 million are the 1000-way net's 138; a two-way head leaves 134" if vgg else "a smaller net",
-        ),
-        Row(
-            "dropout",
-            "disabled",
-            "with" if variant.dropout else "none",
-            DIFFERENT if variant.dropout else SAME,
-            "the ablation" if variant.dropout else "diff the prototxts of vgg16 and vgg16_dropout",
-        ),
-        Row(
-            "initialisation",
-            "ImageNet; faces no better",
-            initial,
-            SAME if imagenet else DIFFERENT,
-            "ImageNet weights" if imagenet else "not from ImageNet",
-        ),
-        Row(
-            "framework",
-            "Caffe",
-            f"Caffe {info['versions'].get('caffe', '')}",
+        Row("data volume", gathered, volume, DIFFERENT, "the selfies were never published"),
+        Row("label rule", halves, ours, mark, why),
+    ]
+
+
+def _net(run: Run) -> list[Row]:
+    """List what learns, and what it starts from."""
+    info, variant = run.info, run.variant
+    if variant.architecture == "vgg16":
+        mark, net, size = (
             SAME,
-            "BVLC's last state, with patches for today's system",
-        ),
+            "VGG16 taken for 'VGGNet'",
+            "140 million are the 1000-way net's 138; a two-way head leaves 134",
+        )
+    else:
+        mark, net, size = DIFFERENT, "what a CPU can train", "a smaller net"
+    if variant.dropout:
+        dropout = ("with", DIFFERENT, "the ablation")
+    else:
+        dropout = ("none", SAME, "diff the prototxts of vgg16 and vgg16_dropout")
+    if variant.weights in ("vgg16", "squeezenet") and info["weights"]:
+        initial = (SAME, "ImageNet weights")
+    else:
+        initial = (DIFFERENT, "not from ImageNet")
+    start = (info["weights"] or {}).get("path", "random weights").rsplit("/", 1)[-1]
+    return [
+        Row("net", "VGGNet", variant.name, mark, net),
+        Row("parameters", "about 140 million", f"{info['parameters']:,}", mark, size),
+        Row("dropout", "disabled", *dropout),
+        Row("initialisation", "ImageNet; faces no better", start, *initial),
+    ]
+
+
+def _training(run: Run) -> list[Row]:
+    """List how it was trained, on what, and for how long."""
+    info = run.info
+    caffe = f"Caffe {info['versions'].get('caffe', '')}"
+    hardware = "CPU" if info["gpu"] is None else f"GPU {info['gpu']}"
+    epochs = info["iterations"] * run.variant.batch / info["lmdb"]["train"]["count"]
+    time = f"{info['started']} to {info['ended']}; {epochs:.1f} passes"
+    solver = f"solver.prototxt of the run, seed {info['seed']}"
+    return [
+        Row("framework", "Caffe", caffe, SAME, "BVLC's last state, with patches for today's system"),
         Row("hardware", "one NVIDIA K40", hardware, DIFFERENT, "what is here"),
-        Row(
-            "time",
-            "overnight; each selfie several tens of times",
-            f"{info['started']} to {info['ended']}; {passes:.1f} passes",
-            DIFFERENT,
-            sentence(arithmetic()),
-        ),
-        Row(
-            "hyperparameters",
-            "not told",
-            f"solver.prototxt of the run, seed {info['seed']}",
-            RECONSTRUCTED,
-            "each number is argued in solver/",
-        ),
-        Row(
-            "test set",
-            "50,000 held-out selfies",
-            "the test split; the published tiles",
-            DIFFERENT,
-            "of the original only the figures exist",
-        ),
-        Row(
-            "accuracy",
-            "60 % on validation",
-            _accuracy(run),
-            DIFFERENT,
-            "other selfies and other labels: the two numbers cannot be set side by side",
-        ),
+        Row("time", "overnight; each selfie several tens of times", time, DIFFERENT, sentence(arithmetic())),
+        Row("hyperparameters", "not told", solver, RECONSTRUCTED, "each number is argued in solver/"),
+    ]
+
+
+def _result(run: Run) -> list[Row]:
+    """List what it was tested on, and with which result."""
+    ours = "the test split; the published tiles"
+    apart = "other selfies and other labels: the two numbers cannot be set side by side"
+    return [
+        Row("test set", "50,000 held-out selfies", ours, DIFFERENT, "of the original only the figures exist"),
+        Row("accuracy", "60 % on validation", _accuracy(run), DIFFERENT, apart),
     ]
 
 
 def _accuracy(run: Run) -> str:
+    """Say the run's accuracy on its test selfies, if it was evaluated."""
     file = run.folder / "test_evaluation.json"
     if not file.exists():
         return "not evaluated yet: make eval"
-    found = paths.read_json(file)
-    low, high = found["accuracy_95"]
-    return f"{found['accuracy']:.1%} ({low:.1%} to {high:.1%}) on {found['selfies']:,} test selfies"
+    evaluation = paths.read_json(file)
+    low, high = evaluation["accuracy_95"]
+    return f"{evaluation['accuracy']:.1%} ({low:.1%} to {high:.1%}) on {evaluation['selfies']:,} test selfies"

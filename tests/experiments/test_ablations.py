@@ -1,0 +1,41 @@
+"""The ablations: every arm trained, a difference shown or not."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from selfie.common.errors import SelfieError
+from selfie.experiments import ablations
+from selfie.runs import run_folder
+
+
+def test_ablations_train_every_arm_and_go_on(tiny_lmdb, tmp_path):
+    """Two seeds of each arm of the demo net from scratch; a second call trains nothing; another length is refused."""
+    arms = (ablations.Arm("base", "demo", "none"), ablations.Arm("dropout", "demo_dropout", "none"))
+    plan = ablations.Plan("demo", tiny_lmdb, (1, 2), tmp_path / "runs", epochs=4)
+    answers = [ablations.right(plan, arm) for arm in arms]
+    assert [one.shape for one in answers] == [(2, 24)] * 2
+    ended = [run_folder.load(path.parent).info["ended"] for path in sorted((tmp_path / "runs").glob("*/run.json"))]
+    assert len(ended) == 4 and (ablations.right(plan, arms[0]) == answers[0]).all()
+    assert ended == [
+        run_folder.load(path.parent).info["ended"] for path in sorted((tmp_path / "runs").glob("*/run.json"))
+    ]
+    ablations.agree(plan)
+    with pytest.raises(SelfieError, match="another time"):
+        ablations.agree(dataclasses.replace(plan, epochs=5))
+    with pytest.raises(SelfieError, match="vgg16"):
+        ablations.run(dataclasses.replace(plan, net="nothing"))
+
+
+def test_a_planted_difference_shows_and_none_does_not():
+    """5 points between arms on 2,000 selfies are seen; two samples of one arm hold 0; faces need only be no better."""
+    generator = np.random.default_rng(0)
+    base, worse, same = (generator.random((3, 2000)) < share for share in (0.75, 0.70, 0.75))
+    apart = ablations.difference(worse, base)
+    assert apart["low"] < apart["value"] < apart["high"] < 0 and ablations.verdict("dropout", apart) == "shows"
+    assert ablations.verdict("dropout", ablations.difference(same, base)).startswith("does not show")
+    assert ablations.verdict("face_init", apart) == "shows: not better"
+    assert ablations.verdict("face_init", ablations.difference(base, worse)).startswith("contradicted")
