@@ -1,30 +1,81 @@
 #!/usr/bin/env python3
 """Find the best crop of pictures: the part of each that the net scores highest.
 
-Three searches: dense (the default: all windows of an image pyramid in a few passes of a convolutional net, then exact
-scores of the best and of their neighbours), grid (x, y and scale at equal steps) and random (as in the post).
+Three searches: dense (the default: all windows of an image pyramid in a few forward passes of a convolutional net, then
+exact scores of the best and of their neighbours), grid (x, y and scale at equal steps) and random (as in the post).
 
 Written to --out, for each picture NAME: NAME_crop1.png and so on (their file scores what is printed), NAME_heat.png
 (where good crops are); and crops.png with all pictures before and after. A crop may well cut out the person: the post
 calls those rude, and --keep-face forbids them. A picture that cannot be used is named, and the exit code is 1.
 """
 
+from __future__ import annotations
+
+import argparse
 import sys
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))  # before .venv is there, too
 
 from selfie.common import cli
 
+if TYPE_CHECKING:
+    import numpy as np
 
-def main(argv=None):
+    from selfie.experiments.crops import Result
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = make_parser().parse_args(argv)
+
+    from selfie.common.errors import SelfieError
+    from selfie.data import image
+    from selfie.experiments import crop_plots, crop_space, crops
+    from selfie.faces import detectors
+    from selfie.runs import run_folder, score
+
+    run = run_folder.find(args.run)
+    named = [(each, None) if isinstance(each, str) else (each.path, each.error) for each in score.expand(args.paths)]
+    out = args.out or run.folder / "crops"
+    searcher = crops.Searcher(run, args.gpu)
+    detect = detectors.load(args.detector) if args.keep_face else None
+    searched: list[tuple[np.ndarray, Result]] = []
+    for (name, problem), stem in zip(named, stems(name for name, _ in named)):
+        try:
+            if problem:
+                raise SelfieError(problem)
+            bgr = image.read(name)
+            aspect = args.aspect or bgr.shape[1] / bgr.shape[0]
+            keep = crop_space.face(bgr, detect) if detect else None
+            allowed = crop_space.space(bgr, run.preprocessing.crop, aspect, args.min_scale, keep)
+            result = searcher.search(bgr, allowed, args.method, args.top, args.count, args.steps, args.seed)
+        except SelfieError as error:
+            cli.tell_error(f"{name}: {error}")
+            continue
+        files = crop_plots.write(out, stem, bgr, result)
+        if not searched and not args.json:
+            print(f" score      best  picture (scored by {run.folder})")
+        (print_json if args.json else print_lines)(name, result, files)
+        searched.append((bgr, result))
+    if searched:
+        crop_plots.draw_before_after(out / "crops.png", searched)
+    return 1 if len(searched) < len(named) else 0
+
+
+def make_parser() -> argparse.ArgumentParser:
     parser = cli.parser(__doc__)
     parser.add_argument("paths", nargs="+", metavar="PATH", help="files or folders")
-    parser.add_argument("--run", help="run folder (default: the newest finished run)")
-    parser.add_argument("--gpu", type=int, help="GPU to use (default: CPU)")
-    parser.add_argument("--method", choices=("dense", "grid", "random"), default="dense")
-    parser.add_argument("--count", type=int, default=1000, help="crops that random tries (default: %(default)s)")
-    parser.add_argument("--steps", type=int, default=10, help="steps of grid per parameter (default: %(default)s)")
+    cli.add_run(parser)
+    cli.add_gpu(parser)
+    parser.add_argument("--method", choices=("dense", "grid", "random"), default="dense", help="default: %(default)s")
+    parser.add_argument(
+        "--count", type=cli.positive, default=1000, metavar="N", help="crops that random tries (%(default)s)"
+    )
+    parser.add_argument(
+        "--steps", type=cli.positive, default=10, metavar="N", help="grid: steps per parameter (%(default)s)"
+    )
     parser.add_argument(
         "--aspect",
         type=aspect,
@@ -34,114 +85,76 @@ def main(argv=None):
     )
     parser.add_argument(
         "--min-scale",
-        type=float,
+        type=scale,
         default=0.4,
         metavar="S",
         help="side of the smallest crops, of the largest one's (default: %(default)s)",
     )
     parser.add_argument("--keep-face", action="store_true", help="only crops with the whole of the largest face")
     parser.add_argument("--detector", choices=("auto", "mtcnn", "lbp"), default="auto", help="for --keep-face")
-    parser.add_argument("--top", type=int, default=1, help="how many crops to keep (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=2015)
-    parser.add_argument("--out", type=Path, help="folder for the pictures (default: <run>/crops)")
+    parser.add_argument("--top", type=cli.positive, default=1, metavar="N", help="crops to keep (default: %(default)s)")
+    cli.add_seed(parser, of="random crops")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder for the pictures (default: <run>/crops)")
     parser.add_argument("--json", action="store_true", help="one JSON object per picture")
-    args = parser.parse_args(argv)
-    if min(args.count, args.steps, args.top) < 1:
-        parser.error("--count, --steps and --top must be at least 1")
-    if not 0 < args.min_scale <= 1:
-        parser.error("--min-scale must be above 0 and at most 1")
-    return search(args)
+    return parser
 
 
-def aspect(text):
-    """A number from '4:5', '0.8' or 'picture' (None)."""
+def aspect(text: str) -> float | None:
+    """Read a width to height, '4:5' or '0.8', from 0.1 to 10; 'picture' is None."""
     if text == "picture":
         return None
     width, _, height = text.partition(":")
-    width, height = float(width), float(height or 1)
-    if not (height > 0 and 0.1 <= width / height <= 10):
+    try:
+        ratio = float(width) / float(height or 1)
+    except ZeroDivisionError as error:
+        raise ValueError(text) from error
+    if not 0.1 <= ratio <= 10:
         raise ValueError(text)
-    return width / height
+    return ratio
 
 
-def search(args):
-    """All pictures, one after the other; the exit code."""
-    from selfie.common.errors import SelfieError
-    from selfie.data import image
-    from selfie.experiments import crops
-    from selfie.faces import detectors
-    from selfie.runs import run_folder, score
-
-    run = run_folder.find(args.run)
-    names = score.expand(args.paths)
-    out = args.out or run.folder / "crops"
-    searcher = crops.Searcher(run, args.gpu)
-    detect = detectors.load(args.detector) if args.keep_face else None
-    done, bad = [], 0
-    for name, stem in zip(names, stems(names)):
-        try:
-            bgr = image.read(name)
-            allowed = crops.space(
-                bgr,
-                run.preprocessing.crop,
-                args.aspect or bgr.shape[1] / bgr.shape[0],
-                args.min_scale,
-                crops.face(bgr, detect) if detect else None,
-            )
-            result = searcher.search(bgr, allowed, args.method, args.top, args.count, args.steps, args.seed)
-        except SelfieError as error:
-            print(f"error: {name}: {error}", file=sys.stderr)
-            bad += 1
-            continue
-        files = [out / f"{stem}_crop{number}.png" for number in range(1, len(result.best) + 1)]
-        for file, (window, _) in zip(files, result.best):
-            image.write(file, window.cut(bgr))
-        crops.draw_heat(out / f"{stem}_heat.png", bgr, result)
-        (tell_json if args.json else tell)(name, result, files)
-        done.append((bgr, result))
-    if done:
-        crops.draw_before_after(out / "crops.png", done)
-    return 1 if bad else 0
+def scale(text: str) -> float:
+    """Read a number above 0 and at most 1."""
+    number = float(text)
+    if not 0 < number <= 1:
+        raise argparse.ArgumentTypeError("must be above 0 and at most 1")
+    return number
 
 
-def stems(names):
-    """The files' names without folder and suffix; a number where two would be the same."""
-    seen = {}
+def stems(names: Iterable[str]) -> Iterator[str]:
+    """Yield the files' names without folder and suffix; with a number where two would be the same."""
+    counts: dict[str, int] = {}
     for name in names:
         stem = Path(name).stem
-        seen[stem] = seen.get(stem, 0) + 1
-        yield stem if seen[stem] == 1 else f"{stem}-{seen[stem]}"
+        counts[stem] = counts.get(stem, 0) + 1
+        yield stem if counts[stem] == 1 else f"{stem}-{counts[stem]}"
 
 
-def tell(name, result, files):
-    for (window, value), file in zip(result.best, files):
+def print_lines(name: str, result: Result, files: list[Path]) -> None:
+    for (window, score), file in zip(result.best, files):
         print(
-            f"{100 * result.original:5.1f}% -> {100 * value:5.1f}%  {name}  {window.width} x {window.height} at "
+            f"{100 * result.original:5.1f}% -> {100 * score:5.1f}%  {name}  {window.width} x {window.height} at "
             f"({window.left}, {window.top})  {file}"
         )
 
 
-def tell_json(name, result, files):
+def print_json(name: str, result: Result, files: list[Path]) -> None:
     import dataclasses
     import json
 
     best = [
-        {"score": value, **dataclasses.asdict(window), **result.space.relative(window), "file": str(file)}
-        for (window, value), file in zip(result.best, files)
+        {"score": score, **dataclasses.asdict(window), **result.space.relative(window), "file": str(file)}
+        for (window, score), file in zip(result.best, files)
     ]
-    print(
-        json.dumps(
-            {
-                "path": name,
-                "score": result.original,
-                "best": best,
-                "crops": len(result.windows),
-                "forwards": result.forwards,
-                "seconds": round(result.seconds, 3),
-            },
-            ensure_ascii=False,
-        )
-    )
+    record = {
+        "path": name,
+        "score": result.original,
+        "best": best,
+        "crops": len(result.windows),
+        "forwards": result.forwards,
+        "seconds": round(result.seconds, 3),
+    }
+    print(json.dumps(record, ensure_ascii=False))
 
 
 if __name__ == "__main__":

@@ -7,29 +7,33 @@ database. The folder --out gets features.npy (N x D float32), features.csv (name
 and an export that was killed goes on where it stopped when it is started again.
 """
 
+from __future__ import annotations
+
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))  # before .venv is there, too
 
 from selfie.common import cli
+from selfie.common.splits import SPLITS
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> None:
     parser = cli.parser(__doc__)
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("paths", nargs="*", default=[], metavar="PATH")
-    what.add_argument("--split", choices=("train", "val", "test"))
-    parser.add_argument("--run", help="run folder (default: the newest finished run)")
-    parser.add_argument("--out", type=Path, required=True, help="folder to write")
+    what.add_argument("--split", choices=SPLITS, help="selfies of the run's database")
+    cli.add_run(parser)
+    cli.add_gpu(parser)
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
     parser.add_argument("--blob", help="blob to export (default: the variant's features, for vgg16 and demo fc7)")
-    parser.add_argument("--gpu", type=int, help="GPU to use (default: CPU)")
-    parser.add_argument("--batch", type=int, default=16, help="pictures per forward pass (default: %(default)s)")
+    parser.add_argument(
+        "--batch", type=cli.positive, default=16, metavar="N", help="pictures per forward pass (%(default)s)"
+    )
     parser.add_argument("--force", action="store_true", help="replace features of other inputs in --out")
     parser.add_argument("--json", action="store_true", help="print meta.json instead of the summary")
     args = parser.parse_args(argv)
-    if args.batch < 1:
-        parser.error("--batch must be at least 1")
 
     import json
 
@@ -38,11 +42,10 @@ def main(argv=None):
 
     run = run_folder.find(args.run)
     source = Records(run.database(args.split)) if args.split else Files(listed(args.paths, sys.stdin), Path.cwd())
-    features = export(run, source, args.out, args.blob, args.gpu, args.batch, args.force)
+    meta = export(run, source, args.out, args.blob, args.gpu, args.batch, args.force).meta
     if args.json:
-        print(json.dumps(features.meta, indent=2))
+        print(json.dumps(meta, indent=2))
         return
-    meta = features.meta
     print(f"{args.out}/features.npy: {meta['rows']} x {meta['columns']}, {meta['inputs']['blob']} of {meta['run']}")
     for reason, count in meta["rejects"].items():
         print(f"left out: {count} ({reason}), see {args.out}/rejects.csv")

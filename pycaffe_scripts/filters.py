@@ -9,56 +9,64 @@ Writes patches.png, guided.png, deconvolution.png and patches.json into <run>/fi
 With --maps it draws the feature maps of a selfie, layer by layer, instead: into <run>/maps/<name of the file>.
 """
 
+from __future__ import annotations
+
+import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))  # before .venv is there, too
 
 from selfie.common import cli
 
+if TYPE_CHECKING:
+    from selfie.runs.run_folder import Run
 
-def main(argv=None):
+
+def main(argv: Sequence[str] | None = None) -> None:
     parser = cli.parser(__doc__)
-    parser.add_argument("--run", help="run folder (default: the newest finished run)")
+    cli.add_run(parser)
+    cli.add_gpu(parser)
     parser.add_argument("--blob", help="blob whose filters are shown (default: the last of the third stage)")
-    parser.add_argument("--filters", type=int, nargs="+", metavar="N", help="filters to show (default: some at random)")
-    parser.add_argument("--count", type=int, default=12, help="filters to choose (default: %(default)s)")
-    parser.add_argument("--top", type=int, default=9, help="patches per filter (default: %(default)s)")
-    parser.add_argument("--split", default="test", choices=("train", "val", "test"), help="default: %(default)s")
-    parser.add_argument("--limit", type=int, default=2000, help="selfies to look through (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=2015, help="of the choice of filters (default: %(default)s)")
+    parser.add_argument(
+        "--filters", type=cli.natural, nargs="+", metavar="N", help="filters to show (default: some at random)"
+    )
+    parser.add_argument("--count", type=cli.positive, default=12, metavar="N", help="filters to choose (%(default)s)")
+    parser.add_argument("--top", type=cli.positive, default=9, metavar="N", help="patches per filter (%(default)s)")
+    cli.add_split(parser, "selfies to look through")
+    parser.add_argument(
+        "--limit", type=cli.positive, default=2000, metavar="N", help="how many of them at most (%(default)s)"
+    )
+    cli.add_seed(parser, of="the choice of filters")
     parser.add_argument("--maps", metavar="SELFIE", help="draw the feature maps of this file instead")
-    parser.add_argument("--gpu", type=int, help="GPU to use (default: CPU)")
-    parser.add_argument("--out", type=Path, help="folder to write to")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder to write to")
     parser.add_argument("--json", action="store_true", help="print the patches as JSON")
     args = parser.parse_args(argv)
-    if min(args.count, args.top, args.limit) < 1:
-        parser.error("--count, --top and --limit must be at least 1")
 
     from selfie.runs import run_folder
 
     run = run_folder.find(args.run)
-    files = draw_maps(run, args) if args.maps else draw_patches(run, args)
-    if args.maps or not args.json:
-        print("\n".join(map(str, files)))
+    (draw_maps if args.maps else draw_patches)(run, args)
 
 
-def draw_maps(run, args):
+def draw_maps(run: Run, args: argparse.Namespace) -> None:
     from selfie.data import image
-    from selfie.experiments import filters
+    from selfie.experiments import feature_maps
 
-    picture = image.square(image.read_named(args.maps))
+    picture = image.square(image.read_named(args.maps), run.preprocessing.size)
     folder = args.out or run.folder / "maps" / Path(args.maps).stem
-    return filters.draw_maps(filters.feature_maps(run, picture, args.gpu), folder)
+    print_files(feature_maps.draw(feature_maps.compute(run, picture, args.gpu), folder))
 
 
-def draw_patches(run, args):
+def draw_patches(run: Run, args: argparse.Namespace) -> None:
     import json
 
     from selfie.common import paths
     from selfie.experiments import filters
 
-    blob, found = filters.find(
+    blob, patches = filters.find(
         run,
         args.blob,
         args.filters,
@@ -70,17 +78,22 @@ def draw_patches(run, args):
         gpu=args.gpu,
     )
     folder = args.out or run.folder / "filters" / blob.replace("/", "_")
-    files = filters.draw(run, blob, found, folder, args.split, args.gpu)
-    told = {
+    files = filters.draw(run, blob, patches, folder, args.split, args.gpu)
+    record = {
         "run": str(run.folder),
         "blob": blob,
         "split": args.split,
-        "filters": [[patch._asdict() for patch in patches] for patches in found],
+        "filters": [[patch._asdict() for patch in of_filter] for of_filter in patches],
     }
-    paths.write_json(folder / "patches.json", told)
+    paths.write_json(folder / "patches.json", record)
     if args.json:
-        print(json.dumps(told))
-    return [*files, folder / "patches.json"]
+        print(json.dumps(record))
+    else:
+        print_files([*files, folder / "patches.json"])
+
+
+def print_files(files: Sequence[Path]) -> None:
+    print("\n".join(map(str, files)))
 
 
 if __name__ == "__main__":

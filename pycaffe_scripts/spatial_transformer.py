@@ -9,7 +9,11 @@ All steps of a path follow the gradient's direction with a length that shrinks t
 Written to --out: NAME.png (the paths over the picture, and the score along them) and NAME.json (all of the paths).
 """
 
+from __future__ import annotations
+
+import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))  # before .venv is there, too
@@ -17,35 +21,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))  # before
 from selfie.common import cli
 
 
-def main(argv=None):
-    parser = cli.parser(__doc__)
-    parser.add_argument("path", metavar="SELFIE")
-    parser.add_argument("--run", help="run folder (default: the newest finished run)")
-    parser.add_argument("--starts", type=int, default=8, help="paths of each ascent (default: %(default)s)")
-    parser.add_argument("--steps", type=int, default=60, help="steps of each path (default: %(default)s)")
-    parser.add_argument(
-        "--step",
-        type=float,
-        default=0.05,
-        metavar="S",
-        help="length of the first step, in half pictures; they shrink to 0 (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--min-scale",
-        type=float,
-        default=0.4,
-        metavar="S",
-        help="side of the smallest crop, of the picture's (default: %(default)s)",
-    )
-    parser.add_argument("--count", type=int, default=1000, help="crops of the random search (default: %(default)s)")
-    parser.add_argument("--grid", type=int, default=10, help="steps of the grid per parameter (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=2015)
-    parser.add_argument("--gpu", type=int, help="GPU to use (default: CPU)")
-    parser.add_argument("--out", type=Path, help="folder to write to (default: <run>/transformer)")
-    parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = make_parser()
     args = parser.parse_args(argv)
-    if min(args.starts, args.steps, args.count, args.grid) < 1 or not 0 < args.min_scale < 1 or args.step <= 0:
-        parser.error("numbers must be at least 1, --step positive, and --min-scale between 0 and 1")
+    if not 0 < args.min_scale < 1 or args.step <= 0:
+        parser.error("--step must be positive, and --min-scale between 0 and 1")
 
     from selfie.common import paths
     from selfie.data import image
@@ -67,7 +47,7 @@ def main(argv=None):
         gpu=args.gpu,
     )
     folder, name = args.out or run.folder / "transformer", Path(args.path).stem
-    told = {
+    record = {
         "run": str(run.folder),
         "path": args.path,
         "original": searches["grid"].original,
@@ -77,34 +57,70 @@ def main(argv=None):
             for title, result in searches.items()
         },
     }
-    paths.write_json(folder / f"{name}.json", told)
+    paths.write_json(folder / f"{name}.json", record)
     spatial_transformer.draw(folder / f"{name}.png", bgr, ascents, searches)
     if args.json:
         import json
 
-        print(json.dumps(told))
+        print(json.dumps(record))
     else:
-        print_table(told)
+        print_table(record)
         print(folder / f"{name}.png")
 
 
-def print_table(told):
+def make_parser() -> argparse.ArgumentParser:
+    parser = cli.parser(__doc__)
+    parser.add_argument("path", metavar="SELFIE")
+    cli.add_run(parser)
+    cli.add_gpu(parser)
+    parser.add_argument(
+        "--starts", type=cli.positive, default=8, metavar="N", help="paths of each ascent (%(default)s)"
+    )
+    parser.add_argument("--steps", type=cli.positive, default=60, metavar="N", help="steps of each path (%(default)s)")
+    parser.add_argument(
+        "--step",
+        type=float,
+        default=0.05,
+        metavar="S",
+        help="length of the first step, in half pictures; they shrink to 0 (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--min-scale",
+        type=float,
+        default=0.4,
+        metavar="S",
+        help="side of the smallest crop, of the picture's (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--count", type=cli.positive, default=1000, metavar="N", help="crops of the random search (%(default)s)"
+    )
+    parser.add_argument(
+        "--grid", type=cli.positive, default=10, metavar="N", help="steps of the grid per parameter (%(default)s)"
+    )
+    cli.add_seed(parser, of="the starts and the random search")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder to write to (default: <run>/transformer)")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
+    return parser
+
+
+def print_table(record: dict) -> None:
     from statistics import median
 
     print(
-        f"the whole picture scores {100 * told['original']:.1f}%; scores in percent:\n"
+        f"the whole picture scores {100 * record['original']:.1f}% (scored by {record['run']}); scores in percent:\n"
         f"{'':33}best  median of ends  ends below grid  beyond  seconds"
     )
-    grid = told["searches"]["grid"]["best"]
-    for title, one in told["ascents"].items():
-        ends = one["ends"]
+    grid = record["searches"]["grid"]["best"]
+    for title, ascent in record["ascents"].items():
+        ends = ascent["ends"]
         below = f"{sum(end < grid for end in ends)} of {len(ends)}"
         print(
             f"{title:32}{100 * max(ends):5.1f}  {100 * median(ends):14.1f}  {below:>15}  "
-            f"{100 * median(one['beyond']):5.1f}%  {one['seconds']:7.1f}"
+            f"{100 * median(ascent['beyond']):5.1f}%  {ascent['seconds']:7.1f}"
         )
-    for title, one in told["searches"].items():
-        print(f"{title + ', ' + str(one['crops']) + ' crops':32}{100 * one['best']:5.1f}{'':41}  {one['seconds']:7.1f}")
+    for title, search in record["searches"].items():
+        name = f"{title}, {search['crops']} crops"
+        print(f"{name:32}{100 * search['best']:5.1f}{'':41}  {search['seconds']:7.1f}")
     print("beyond: how much of the last glimpse lies beyond the edges of the picture, median")
 
 

@@ -12,6 +12,10 @@ All but celebs need the database of the run; all but celebs and posneg the score
 is <run>/<kind>.jpg unless --out says otherwise.
 """
 
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from selfie.common import cli
@@ -19,12 +23,9 @@ from selfie.common import cli
 KINDS = ("continuum", "best", "worst", "males", "posneg", "celebs")
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> None:
     parser = make_parser()
     args = parser.parse_args(argv)
-    for name in ("rows", "columns", "top"):
-        if getattr(args, name) is not None and getattr(args, name) < 1:
-            parser.error(f"--{name} must be at least 1")
     if args.cell is not None and not 16 <= args.cell <= 1024:
         parser.error("--cell must be 16 to 1024")
     if bool(args.paths) != (args.kind == "celebs"):
@@ -34,8 +35,6 @@ def main(argv=None):
     if args.kind == "posneg" and args.scores:
         parser.error("training selfies are not scored: leave --scores out")
 
-    import json
-
     from selfie.data import image
     from selfie.experiments import grids
     from selfie.runs import run_folder
@@ -43,30 +42,38 @@ def main(argv=None):
     run = run_folder.find(args.run)
     default = grids.LAYOUTS[args.kind]
     layout = grids.Layout(args.rows or default.rows, args.columns or default.columns, args.cell or default.cell)
-    picture, tiles = {"celebs": draw_celebs, "posneg": draw_examples}.get(args.kind, draw_scored)(args, run, layout)
+    if args.kind == "celebs":
+        picture, tiles = grids.files_grid(run, args.paths, layout, args.scores, args.gpu)
+    elif args.kind == "posneg":
+        picture, tiles = grids.examples_grid(run, layout, args.seed)
+    else:
+        ids = wanted_ids(args) if args.kind == "males" else None
+        picture, tiles = grids.scored_grid(
+            run, args.kind, layout, args.split, with_scores=args.scores, ids=ids, top=args.top
+        )
     out = args.out or run.folder / f"{args.kind}.jpg"
     image.write(out, picture)
     if args.json:
-        print(
-            json.dumps(
-                {"picture": str(out), "kind": args.kind, "columns": layout.columns, "cell": layout.cell, "tiles": tiles}
-            )
-        )
+        import json
+
+        shape = {"columns": layout.columns, "cell": layout.cell}
+        print(json.dumps({"picture": str(out), "run": str(run.folder), "kind": args.kind, **shape, "tiles": tiles}))
     else:
-        print(f"{out}: {len(tiles)} selfies, {picture.shape[1]} x {picture.shape[0]} pixels")
+        height, width = picture.shape[:2]
+        print(f"{out}: {len(tiles)} selfies, {width} x {height} pixels (run {run.folder})")
 
 
-def make_parser():
+def make_parser() -> argparse.ArgumentParser:
     parser = cli.parser(__doc__)
     parser.add_argument("kind", nargs="?", default="continuum", choices=KINDS, help="(default: %(default)s)")
     parser.add_argument("paths", nargs="*", metavar="PATH", help="celebs: pictures, or folders of them")
-    parser.add_argument("--run", help="run folder (default: the newest finished run)")
-    parser.add_argument("--rows", type=int, help="(default: as in the post)")
-    parser.add_argument("--columns", type=int, help="(default: as in the post)")
-    parser.add_argument("--cell", type=int, metavar="PX", help="side of a selfie (default: as in the post)")
+    cli.add_run(parser)
+    parser.add_argument("--rows", type=cli.positive, metavar="N", help="(default: as in the post)")
+    parser.add_argument("--columns", type=cli.positive, metavar="N", help="(default: as in the post)")
+    parser.add_argument("--cell", type=cli.positive, metavar="PX", help="side of a selfie (default: as in the post)")
     parser.add_argument("--scores", action="store_true", help="print each selfie's score, in percent, on it")
-    parser.add_argument("--split", default="test", choices=("train", "val", "test"), help="scored selfies to draw")
-    parser.add_argument("--manifest", metavar="M", help="males: table with the attribute")
+    cli.add_split(parser, "scored selfies to draw")
+    parser.add_argument("--manifest", metavar="FILE", help="males: table with the attribute")
     parser.add_argument(
         "--where",
         default="is_female=-1",
@@ -74,27 +81,22 @@ def make_parser():
         help="males: the attribute and its value (default: %(default)s, as in UCF's)",
     )
     parser.add_argument("--list", metavar="FILE", help="males: ids picked by hand, one on a line")
-    parser.add_argument("--top", type=int, default=2000, help="males: how many of the best to look at")
-    parser.add_argument("--seed", type=int, default=2015, help="posneg: which examples (default: %(default)s)")
-    parser.add_argument("--gpu", type=int, help="celebs: GPU to use (default: CPU)")
-    parser.add_argument("--out", type=Path, help="JPEG or PNG file to write")
+    parser.add_argument(
+        "--top",
+        type=cli.positive,
+        default=2000,
+        metavar="N",
+        help="males: how many of the best to look at (%(default)s)",
+    )
+    cli.add_seed(parser, of="posneg's examples")
+    parser.add_argument("--gpu", type=int, metavar="N", help="celebs: GPU to use (default: CPU)")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="JPEG or PNG file to write")
     parser.add_argument("--json", action="store_true", help="print which selfies are drawn, in order")
     return parser
 
 
-def draw_scored(args, run, layout):
-    from selfie.experiments import grids
-
-    scored = grids.scored(run, args.split)
-    if args.kind == "males":
-        chosen = grids.picked(scored.head(args.top), wanted_ids(args), layout)
-    else:
-        chosen = {"continuum": grids.spread, "best": grids.best, "worst": grids.worst}[args.kind](scored, layout)
-    picture = grids.draw(run.database(args.split), chosen, layout, args.scores)
-    return picture, chosen.select("key", "score").to_dicts()
-
-
-def wanted_ids(args):
+def wanted_ids(args: argparse.Namespace) -> set[str]:
+    """Read the ids that --list names, or that --manifest has with the attribute of --where."""
     from selfie.common.errors import SelfieError
     from selfie.experiments import grids
 
@@ -102,25 +104,10 @@ def wanted_ids(args):
         return grids.ids_listed(args.list)
     column, _, value = args.where.partition("=")
     try:
-        return grids.ids_with(args.manifest, column, float(value))
+        number = float(value)
     except ValueError as error:
         raise SelfieError(f"--where {args.where}: expected COLUMN=NUMBER") from error
-
-
-def draw_examples(args, run, layout):
-    from selfie.experiments import grids
-
-    folder = run.database("train")
-    bad, good = grids.examples(folder, layout, args.seed)
-    tiles = [{"key": key, "label": label} for label, keys in enumerate((bad, good)) for key in keys]
-    return grids.side_by_side(folder, bad, good, layout), tiles
-
-
-def draw_celebs(args, run, layout):
-    from selfie.experiments import grids
-
-    some = grids.celebrities(run, args.paths, args.gpu)[: layout.count]
-    return grids.gallery(some, layout, args.scores), [{"path": one.path, "score": one.score} for one in some]
+    return grids.ids_with(args.manifest, column, number)
 
 
 if __name__ == "__main__":

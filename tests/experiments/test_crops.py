@@ -13,7 +13,7 @@ from selfie.common import paths, stats
 from selfie.common.errors import SelfieError
 from selfie.data import image
 from selfie.data.image import Preprocessing
-from selfie.experiments import crops
+from selfie.experiments import crop_plots, crop_space, crops
 from selfie.faces import lbp
 from selfie.net import caffe_net, surgery, variants
 from selfie.net.caffe_net import ScoringNet
@@ -83,8 +83,8 @@ def photo(skimage_data) -> np.ndarray:
     return image.read(skimage_data / "astronaut.png")[:400]
 
 
-def all_passes(found: crops.Searcher, allowed: crops.Space, width: int, height: int) -> list[crops.Pass]:
-    return crops.passes(allowed, width, height, found.convolutional()[1], found.preprocessing)
+def all_passes(found: crops.Searcher, allowed: crop_space.Space, width: int, height: int) -> list[crop_space.Pass]:
+    return crop_space.passes(allowed, width, height, found.convolutional()[1], found.preprocessing)
 
 
 # --- surgery ---------------------------------------------------------------------------------------------------------
@@ -115,10 +115,10 @@ def test_a_net_without_scores_is_refused(tiny_run):
 # --- geometry --------------------------------------------------------------------------------------------------------
 
 SPACES = [
-    crops.Space(1000, 700),
-    crops.Space(301, 900, aspect=0.8, min_scale=0.3),
-    crops.Space(640, 640, aspect=1.5, min_scale=0.2, keep=crops.Window(400, 300, 180, 150)),
-    crops.Space(512, 700, min_scale=0.5, keep=crops.Window(0, 650, 50, 50)),
+    crop_space.Space(1000, 700),
+    crop_space.Space(301, 900, aspect=0.8, min_scale=0.3),
+    crop_space.Space(640, 640, aspect=1.5, min_scale=0.2, keep=crop_space.Window(400, 300, 180, 150)),
+    crop_space.Space(512, 700, min_scale=0.5, keep=crop_space.Window(0, 650, 50, 50)),
 ]
 
 
@@ -127,7 +127,7 @@ def test_crops_stay_in_their_space(allowed):
     """Inside the picture, of the aspect (to a pixel), not too small, with all that must be kept: whichever way they
     are made."""
     generator = np.random.default_rng(0)
-    windows = crops.random(allowed, 300, seed=1) + crops.grid(allowed, 5)
+    windows = crop_space.random(allowed, 300, seed=1) + crop_space.grid(allowed, 5)
     windows += [allowed.near(window, *generator.normal(0, 0.5, 2), generator.uniform(0.3, 3)) for window in windows]
     for window in windows:
         x1, y1, x2, y2 = window.corners
@@ -146,7 +146,7 @@ def test_dense_windows_leave_no_gap(allowed, steps, crop):
     width, height = (int(0.8 * side) // steps * steps for side in allowed.largest)
     windows = [
         window
-        for part in crops.passes(allowed, width, height, steps, Preprocessing((0, 0, 0), crop))
+        for part in crop_space.passes(allowed, width, height, steps, Preprocessing((0, 0, 0), crop))
         for window in part.windows
     ]
     for axis, (first, last) in enumerate(allowed.room(width, height)):
@@ -158,12 +158,14 @@ def test_dense_windows_leave_no_gap(allowed, steps, crop):
 
 def test_large_levels_are_cut_into_passes(monkeypatch):
     """A limit on the network's input changes how windows are grouped, not which there are."""
-    allowed = crops.Space(2000, 1000)
+    allowed = crop_space.Space(2000, 1000)
     whole = [
-        window for part in crops.passes(allowed, 400, 400, 16, Preprocessing((0, 0, 0), 227)) for window in part.windows
+        window
+        for part in crop_space.passes(allowed, 400, 400, 16, Preprocessing((0, 0, 0), 227))
+        for window in part.windows
     ]
-    monkeypatch.setattr(crops, "PASS_SIDE", 400)
-    parts = crops.passes(allowed, 400, 400, 16, Preprocessing((0, 0, 0), 227))
+    monkeypatch.setattr(crop_space, "PASS_SIDE", 400)
+    parts = crop_space.passes(allowed, 400, 400, 16, Preprocessing((0, 0, 0), 227))
     assert len(parts) > 4 and {window for part in parts for window in part.windows} == set(whole)
     assert max(227 + 16 * (max(part.rows, part.columns) - 1) for part in parts) <= 400
 
@@ -174,7 +176,7 @@ def test_large_levels_are_cut_into_passes(monkeypatch):
 def test_a_crop_scores_as_a_file_with_its_pixels(tiny_run, photo, tmp_path):
     """One preprocessing: score.py on the saved crop says what the search said."""
     found = crops.Searcher(tiny_run)
-    windows = crops.random(crops.space(photo, found.preprocessing.crop, aspect=0.8), 5)
+    windows = crop_space.random(crop_space.space(photo, found.preprocessing.crop, aspect=0.8), 5)
     names = [str(tmp_path / f"{number}.png") for number in range(5)]
     for name, window in zip(names, windows):
         image.write(name, window.cut(photo))
@@ -189,11 +191,11 @@ def test_a_level_holds_the_pixels_of_its_crops(photo, steps, wanted):
     not see."""
     if max(wanted) > len(photo):
         photo = np.kron(photo, np.ones((3, 3, 1), np.uint8))
-    size = crops.level_size(*wanted, steps, 256)
+    size = crop_space.level_size(*wanted, steps, 256)
     assert all(0.95 * most < side <= most for side, most in zip(size, wanted))
     demo = variants.get("demo").preprocessing
-    for part in crops.passes(crops.space(photo, demo.crop), *size, steps, demo):
-        resized = crops.level(photo, part, steps, 256)
+    for part in crop_space.passes(crop_space.space(photo, demo.crop), *size, steps, demo):
+        resized = crop_space.level(photo, part, steps, 256)
         for number, window in enumerate(part.windows):
             row, column = (256 // steps * place for place in divmod(number, part.columns))
             seen = resized[row : row + 256, column : column + 256]
@@ -203,7 +205,7 @@ def test_a_level_holds_the_pixels_of_its_crops(photo, steps, wanted):
 def test_without_padding_the_map_is_exact(unpadded, photo):
     """The same border treatment, the same scores: all windows of several levels, squashed ones too."""
     for size in ((400, 400), (320, 320), (256, 336)):
-        for part in all_passes(unpadded, crops.space(photo, unpadded.preprocessing.crop), *size):
+        for part in all_passes(unpadded, crop_space.space(photo, unpadded.preprocessing.crop), *size):
             exact = unpadded.exact(photo, part.windows)
             assert exact.std() > 0 and len(exact) > 1
             np.testing.assert_allclose(unpadded.map(photo, part).ravel(), exact, atol=1e-5)
@@ -211,7 +213,7 @@ def test_without_padding_the_map_is_exact(unpadded, photo):
 
 def test_with_padding_a_single_window_is_exact(searcher, photo):
     """A level of one window has the border of a single crop: zeros."""
-    single = crops.Space(512, 512)
+    single = crop_space.Space(512, 512)
     [part] = all_passes(searcher, single, 512, 512)
     assert part.rows == part.columns == 1
     np.testing.assert_allclose(searcher.map(photo, part).ravel(), searcher.exact(photo, part.windows), atol=1e-5)
@@ -220,7 +222,7 @@ def test_with_padding_a_single_window_is_exact(searcher, photo):
 def test_with_padding_the_map_proposes_well(tiny_run, photo):
     """Neighbours instead of zeros change the values of a trained net, but hardly their order."""
     found = crops.Searcher(tiny_run)
-    windows, mapped = found.survey(photo, crops.space(photo, found.preprocessing.crop))
+    windows, mapped = found.survey(photo, crop_space.space(photo, found.preprocessing.crop))
     exact = found.exact(photo, windows)
     print(
         f"map against exact: mean difference {np.abs(mapped - exact).mean():.4f}, "
@@ -234,7 +236,7 @@ def test_with_padding_the_map_proposes_well(tiny_run, photo):
 
 def test_dense_beats_random(tiny_run, photo):
     """At least as good as 1000 random crops with less than a tenth of the exact scores."""
-    found, allowed = crops.Searcher(tiny_run), crops.space(photo, tiny_run.preprocessing.crop)
+    found, allowed = crops.Searcher(tiny_run), crop_space.space(photo, tiny_run.preprocessing.crop)
     dense, many = (found.search(photo, allowed, method) for method in ("dense", "random"))
     assert dense.best[0][1] >= many.best[0][1] and dense.forwards < 100 < many.forwards == 1000
     for name, result in (("dense", dense), ("random", many)):
@@ -245,7 +247,7 @@ def test_dense_beats_random(tiny_run, photo):
 def test_the_best_are_exact_sorted_different_and_repeatable(tiny_run, photo, method):
     """Top crops, best first, that overlap by at most SAME; the same again with the same seed."""
     searcher = crops.Searcher(tiny_run)
-    allowed = crops.space(photo, searcher.preprocessing.crop, min_scale=0.5)
+    allowed = crop_space.space(photo, searcher.preprocessing.crop, min_scale=0.5)
     result, again = (searcher.search(photo, allowed, method, top=3, count=60, steps=4, seed=5) for _ in range(2))
     windows, scores = zip(*result.best)
     assert result.best == again.best and list(scores) == sorted(scores, reverse=True)
@@ -256,7 +258,7 @@ def test_the_best_are_exact_sorted_different_and_repeatable(tiny_run, photo, met
     assert result.original == pytest.approx(float(searcher.net.squared_scores([photo])[0]), abs=1e-6)
 
 
-def overlap(one: crops.Window, other: crops.Window) -> float:
+def overlap(one: crop_space.Window, other: crop_space.Window) -> float:
     """Intersection over union, by counting pixels."""
     masks = np.zeros((2, 1000, 1000), bool)
     for mask, window in zip(masks, (one, other)):
@@ -266,8 +268,8 @@ def overlap(one: crops.Window, other: crops.Window) -> float:
 
 def test_the_face_is_kept(tiny_run, photo):
     """With `keep`, the best crop of every method holds the astronaut's face."""
-    found, kept = crops.Searcher(tiny_run), crops.face(photo, lbp.detect)
-    allowed = crops.space(photo, tiny_run.preprocessing.crop, keep=kept, min_scale=0.2)
+    found, kept = crops.Searcher(tiny_run), crop_space.face(photo, lbp.detect)
+    allowed = crop_space.space(photo, tiny_run.preprocessing.crop, keep=kept, min_scale=0.2)
     for method in crops.METHODS:
         [(window, _)] = found.search(photo, allowed, method, count=50, steps=4).best
         masked = np.zeros(photo.shape[:2], int)
@@ -278,9 +280,9 @@ def test_the_face_is_kept(tiny_run, photo):
 def test_the_heat_map_is_a_correlation(tiny_run, photo):
     """Against numpy's, pixel by pixel."""
     searcher = crops.Searcher(tiny_run)
-    allowed = crops.space(photo, searcher.preprocessing.crop)
+    allowed = crop_space.space(photo, searcher.preprocessing.crop)
     result = searcher.search(photo, allowed, "random", count=40)
-    values = crops.heat(result)
+    values = crop_plots.heat(result)
     masks = np.zeros((40, *photo.shape[:2]))
     for mask, window in zip(masks, result.windows):
         window.cut(mask)[...] = 1
@@ -351,4 +353,4 @@ def test_mistakes_are_one_line(tiny_run, photo, tmp_path):
 def test_a_face_too_large_for_the_aspect(photo):
     """No crop of 4:1 holds a face of half the picture's height."""
     with pytest.raises(SelfieError, match="too large"):
-        crops.space(photo, variants.get("demo").crop, aspect=4, keep=crops.Window(100, 100, 200, 300))
+        crop_space.space(photo, variants.get("demo").crop, aspect=4, keep=crop_space.Window(100, 100, 200, 300))

@@ -11,7 +11,7 @@ from google.protobuf import text_format
 
 import testlib
 from selfie.common import paths
-from selfie.experiments import filters, grids
+from selfie.experiments import feature_maps, filters, grids
 from selfie.net import gradient, pycaffe, receptive_field, variants
 from selfie.net.builder import NetBuilder
 from selfie.net.caffe_net import ScoringNet
@@ -280,12 +280,12 @@ def test_feature_maps_of_a_file(tiny_run, skimage_data, tmp_path):
 def test_maps_are_the_nets_own_numbers(tiny_run, skimage_data):
     """Nothing between the net and the picture but a stretch from black to white."""
     picture = cv2.resize(cv2.imread(str(skimage_data / "astronaut.png")), (256, 256))
-    maps = filters.feature_maps(tiny_run, picture)
+    maps = feature_maps.compute(tiny_run, picture)
     expected = tiny_run.net().forward(picture[None], ("pool2",))[0][0]
     np.testing.assert_array_equal(maps["pool2"], expected)
-    shown = filters.as_picture(np.array([[-1.0, 0], [1, 3]]))
+    shown = feature_maps.as_picture(np.array([[-1.0, 0], [1, 3]]))
     assert shown[..., 0].tolist() == [[0, 63], [127, 255]]
-    assert not filters.as_picture(np.full((2, 2), 7.0)).any()
+    assert not feature_maps.as_picture(np.full((2, 2), 7.0)).any()
 
 
 @pytest.mark.parametrize(

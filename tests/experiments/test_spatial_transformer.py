@@ -10,7 +10,8 @@ import pytest
 
 import testlib
 from selfie.data import image
-from selfie.experiments import crops, spatial_transformer
+from selfie.data.image import Preprocessing
+from selfie.experiments import crop_space, spatial_transformer
 
 STEP = 1e-4  # of theta, in finite differences: a few hundredths of a pixel
 
@@ -27,11 +28,17 @@ def glimpses(tiny_run, astronaut):
     return spatial_transformer.Glimpses(tiny_run, astronaut)
 
 
+def theta_of(window: crop_space.Window, width: int, height: int) -> np.ndarray:
+    """The transformation that shows a window of a width x height picture, from the definition of a glimpse."""
+    x1, y1, x2, y2 = window.corners
+    return np.array([window.width / width, 0, (x1 + x2) / width - 1, 0, window.height / height, (y1 + y2) / height - 1])
+
+
 WINDOWS = [
-    crops.Window(0, 0, 440, 512),
-    crops.Window(31, 57, 300, 256),
-    crops.Window(200, 10, 113, 331),
-    crops.Window(390, 462, 50, 50),
+    crop_space.Window(0, 0, 440, 512),
+    crop_space.Window(31, 57, 300, 256),
+    crop_space.Window(200, 10, 113, 331),
+    crop_space.Window(390, 462, 50, 50),
 ]
 
 
@@ -39,7 +46,7 @@ WINDOWS = [
 def test_a_glimpse_at_a_crop_is_the_crop(glimpses, tiny_run, astronaut, window):
     """The net sees the pixels that it sees when the crop is a file, but for their rounding; enlarged and reduced, with
     the centre crop. So the log-odds agree."""
-    theta = spatial_transformer.theta_of(window, 440, 512)[None]
+    theta = theta_of(window, 440, 512)[None]
     found = glimpses.look(theta)
     picture = image.square(window.cut(astronaut))[None]
     expected = image.prepare(picture, tiny_run.variant.crop, tiny_run.variant.mean)
@@ -54,7 +61,7 @@ def test_the_centre_is_that_of_the_preprocessing(crop):
     ramp = np.broadcast_to(np.arange(256, dtype=np.uint8)[None, :, None], (256, 256, 3))
     kept = image.prepare(ramp[None], crop, (0, 0, 0))[0, 0, 0]
     unit = (2 * np.arange(crop) + 1) / crop - 1
-    there = spatial_transformer.centre(crop) @ np.stack([unit, unit, np.ones(crop)])
+    there = spatial_transformer.centre(Preprocessing((0, 0, 0), crop)) @ np.stack([unit, unit, np.ones(crop)])
     np.testing.assert_allclose(((there[0] + 1) * 256 - 1) / 2, kept, atol=1e-9)
     np.testing.assert_allclose(there[0], there[1])
 
@@ -124,8 +131,8 @@ def test_how_much_of_a_glimpse_is_outside():
 
 def test_a_window_becomes_a_transformation_and_back():
     """In pixels of a picture that is not square."""
-    window = crops.Window(30, 20, 200, 100)
-    around = spatial_transformer.corners(spatial_transformer.theta_of(window, 440, 512), 440, 512)
+    window = crop_space.Window(30, 20, 200, 100)
+    around = spatial_transformer.corners(theta_of(window, 440, 512), 440, 512)
     np.testing.assert_allclose(around, [[30, 20], [230, 20], [230, 120], [30, 120], [30, 20]])
 
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -17,7 +18,7 @@ from selfie.experiments import properties
 
 NEGLIGIBLE = 0.1
 LEVEL = 0.01  # of the whole list: all findings together should be right 99 times in 100
-LEAST = 50  # selfies that effects can be told of
+LEAST = 50  # selfies that effects can be estimated from
 RARE = 10  # selfies that must differ from a property's commonest value, or it is not measurable
 PER_COLUMN = 10  # selfies per column of the regression; with fewer, it goes without squares
 OUTLIER = 3  # standard deviations: what is farther out counts no more than that
@@ -70,7 +71,7 @@ OF_FACE = tuple(name for name in properties.FACE if name != "faces")
 def effects(
     values: pl.DataFrame, targets: dict[str, Target], extra: Sequence[str] = (), seed: int = 2015, resamples: int = 1000
 ) -> dict[str, dict]:
-    """Effects of properties and rules on each target: name of the target -> dict of
+    """Estimate the effects of properties and rules on each target. Returns name of the target -> dict of
 
       selfies     how many were used
       properties  list of dicts: property, rule, selfies, delta and partial, each with _low, _high, and _p (after Holm)
@@ -78,7 +79,7 @@ def effects(
                   effect in the claim's direction is at least small, after Holm), finding, verdict, why
       findings    names of the rules that are findings
 
-    values: a row per selfie, columns as `measure` makes them, and the attributes named in `extra`.
+    values: a row per selfie, columns as findings.measure makes them, and the attributes named in `extra`.
     SelfieError for fewer than 50 selfies.
     """
     rules = [*RULES, *(Rule(name, "", {name: 1}) for name in extra if not any(name in r.members for r in RULES))]
@@ -88,10 +89,10 @@ def effects(
     if used.sum() < LEAST:
         values = values.with_columns(pl.lit(None, pl.Float64).alias(name) for name in OF_FACE)
         used[:] = True
-    told = {}
+    results: dict[str, dict[str, Any]] = {}
     for name, target in targets.items():
         model = _Model(values.filter(used), target.numbers[used], extra, seed, resamples)
-        told[name] = {
+        results[name] = {
             "selfies": int(used.sum()),
             "properties": _property_effects(model, target.top[used], rules),
             "rules": _rule_effects(model, rules),
@@ -102,13 +103,13 @@ def effects(
         ("rules", "partial_p"),
         ("rules", "partial_absent_p"),
     ):
-        _correct([row for one in told.values() for row in one[kind] if field in row], field)
-    for one in told.values():
-        for row in one["rules"]:
+        _correct([row for result in results.values() for row in result[kind] if field in row], field)
+    for result in results.values():
+        for row in result["rules"]:
             row["finding"] = "partial" in row and row["partial_p"] < LEVEL and abs(row["partial"]) >= NEGLIGIBLE
             row["verdict"], row["why"] = _verdict(row)
-        one["findings"] = list(dict.fromkeys(row["rule"] for row in one["rules"] if row["finding"]))
-    return told
+        result["findings"] = list(dict.fromkeys(row["rule"] for row in result["rules"] if row["finding"]))
+    return results
 
 
 class _Model:
@@ -135,7 +136,7 @@ class _Model:
         self._latest: tuple = (b"", [], None)
 
     def partial(self, members: dict[str, int], but: Sequence[str]) -> dict:
-        """Partial correlation of the members' index with the target, given all controls but those named."""
+        """Compute the partial correlation of the members' index with the target, given all controls but those named."""
         known = self.values.select(pl.all_horizontal(pl.col(name).is_not_null() for name in members)).to_series()
         names, grams = self._grams(known.to_numpy())
         index = np.array([members.get(name, 0) for name in names], float)
@@ -160,7 +161,7 @@ class _Model:
         }
 
     def _grams(self, known: np.ndarray) -> tuple[list[str], np.ndarray]:
-        """Names of the columns, the target last, and Gram matrices of the known rows: of all, then of each sample."""
+        """Name the columns, target last, and compute Gram matrices of the known rows: of all, then of each sample."""
         if known.tobytes() != self._latest[0]:
             columns = {"1": np.ones(known.sum())}
             squares = known.sum() >= 2 * PER_COLUMN * len(self.controls)
@@ -175,6 +176,7 @@ class _Model:
         return self._latest[1:]
 
     def _sampled(self, table: np.ndarray) -> Iterator[np.ndarray]:
+        """Yield the table's Gram matrix, then those of its bootstrap samples."""
         generator = np.random.default_rng(self.seed)
         yield table.T @ table
         for _ in tqdm(range(self.resamples), desc="bootstrap", leave=False, disable=None):
@@ -183,16 +185,17 @@ class _Model:
 
 
 def _property_effects(model: _Model, top: np.ndarray, rules: Sequence[Rule]) -> list[dict]:
+    """Estimate the effects of single properties: by themselves, and beyond the other rules' properties."""
     generator = np.random.default_rng(model.seed)
     rule_of = {name: rule.name for rule in rules for name in rule.members} | DERIVED
-    told = []
+    rows = []
     for name in model.usable:
         siblings = [other for other in model.controls if rule_of[other] == rule_of[name]]
         column = model.values[name]
         known = column.is_not_null().to_numpy() & (top >= 0)
         effect = model.partial({name: 1}, siblings)
         del effect["partial_absent_p"]  # a property by itself claims no direction
-        told.append(
+        rows.append(
             {
                 "property": name,
                 "rule": rule_of[name],
@@ -200,22 +203,23 @@ def _property_effects(model: _Model, top: np.ndarray, rules: Sequence[Rule]) -> 
                 **effect,
             }
         )
-    return told
+    return rows
 
 
 def _rule_effects(model: _Model, rules: Sequence[Rule]) -> list[dict]:
-    told = []
+    """Estimate the effect of each rule beyond all others; "why" of those that cannot be measured."""
+    rows = []
     for rule in rules:
         members = {name: sign for name, sign in rule.members.items() if name in model.usable}
         effect = model.partial(members, list(members)) if members else {"why": _unmeasured(rule, model.values)}
-        told.append({"rule": rule.name, "claim": rule.claim, "members": members or rule.members, **effect})
-    return told
+        rows.append({"rule": rule.name, "claim": rule.claim, "members": members or rule.members, **effect})
+    return rows
 
 
 def _verdict(row: dict) -> tuple[str, str]:
-    """The post's claim: confirmed, contradicted or not measurable here, and why. Both "" where the post claims nothing.
+    """Judge the post's claim: (one of VERDICTS, why). Both are "" where the post claims nothing.
 
-    An effect that is not found contradicts the claim only where it is significantly less than a small one, in the
+    An effect that is no finding contradicts the claim only where it is significantly less than a small one, in the
     direction of the claim and after correction for all rules.
     """
     if not row["claim"]:
@@ -230,7 +234,7 @@ def _verdict(row: dict) -> tuple[str, str]:
 
 
 def _unmeasured(rule: Rule, values: pl.DataFrame) -> str:
-    """Why none of the rule's members can be used."""
+    """Say why none of the rule's members can be used."""
     if not rule.members:
         return "looks are not measured"
     name = next(iter(rule.members))
@@ -244,13 +248,16 @@ def _unmeasured(rule: Rule, values: pl.DataFrame) -> str:
 
 
 def _correct(rows: list[dict], field: str) -> None:
+    """Correct the p values in a field of all rows for their number (Holm), in place."""
     for row, p in zip(rows, stats.holm([row[field] for row in rows])):
         row[field] = p
 
 
 def _partial(grams: np.ndarray, given: Sequence[int], index: np.ndarray) -> np.ndarray:
-    """For each Gram matrix: correlation of the columns' weighted sum, weights `index`, with the last column when the
-    columns `given` are known; 0 where these leave nothing of one of them."""
+    """Correlate the columns' weighted sum (weights `index`) with the last column when the columns `given` are known.
+
+    grams: S x C x C. Returns S numbers in (-1, 1); 0 where what is known leaves nothing of one of the two.
+    """
     pair = np.stack([index, np.eye(len(index))[-1]], 1)
     with_pair = grams @ pair
     rest, last = grams[:, given][:, :, given], with_pair[:, given]
@@ -262,13 +269,13 @@ def _partial(grams: np.ndarray, given: Sequence[int], index: np.ndarray) -> np.n
 
 
 def _standard(values: np.ndarray) -> np.ndarray:
-    """Mean 0, deviation 1, outliers pulled in to OUTLIER deviations."""
+    """Shift and scale to mean 0, deviation 1, with outliers pulled in to OUTLIER deviations."""
     values = (values - values.mean()) / (values.std() or 1)
     values = np.clip(values, -OUTLIER, OUTLIER)
     return (values - values.mean()) / (values.std() or 1)
 
 
 def _variety(column: pl.Series) -> int:
-    """How many known values are not the commonest one."""
+    """Count the known values that are not the commonest one."""
     known = column.drop_nulls()
-    return len(known) - int(known.value_counts()["count"].max() or 0)
+    return len(known) - max(known.value_counts()["count"], default=0)

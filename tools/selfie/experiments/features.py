@@ -57,15 +57,17 @@ class Files:
 
     @cached_property
     def names(self) -> list[str]:
+        """The names, once each, in the order of the list."""
         return list(dict.fromkeys(self.listed))
 
     def read(self, names: list[str], size: int = IMAGE_SIZE) -> Iterator[tuple[str, np.ndarray | str]]:
         """Yield (name, size x size x 3 picture, or the reason why there is none), in the order of `names`."""
         read_ahead = score.read_ahead([str(self.folder / name) for name in names], evaluate.BATCH, size=size)
         for name, (_, picture) in zip(names, read_ahead):
-            yield name, picture if isinstance(picture, np.ndarray) else picture.error
+            yield name, picture if isinstance(picture, np.ndarray) else str(picture.error)
 
     def record(self) -> dict:
+        """Describe the source for meta.json."""
         return {"files": str(self.folder)}
 
 
@@ -77,6 +79,7 @@ class Records:
 
     @cached_property
     def names(self) -> list[str]:
+        """The database's keys, in its order."""
         with Database(self.folder) as records:
             return records.keys()
 
@@ -89,16 +92,18 @@ class Records:
                     yield key, image.square(datum.decode(value)[0], size)
 
     def record(self) -> dict:
+        """Describe the source for meta.json."""
         return {"database": str(self.folder)}
 
 
 def listed(names: Iterable[str], listing: Iterable[str] = ()) -> list[str]:
-    """score.expand, but a folder without pictures is a SelfieError."""
-    found = score.expand(names, listing)
-    for one in found:
-        if isinstance(one, Scored):
-            raise SelfieError(f"{one.path}: {one.error}")
-    return found
+    """List files and the pictures in folders, as score.expand does; SelfieError for a folder without pictures."""
+    files = []
+    for name in score.expand(names, listing):
+        if isinstance(name, Scored):
+            raise SelfieError(f"{name.path}: {name.error}")
+        files.append(name)
+    return files
 
 
 # --- finished features -----------------------------------------------------------------------------------------------
@@ -113,23 +118,25 @@ class Features:
 
     @cached_property
     def matrix(self) -> np.ndarray:
+        """The features, N x D float32, memory-mapped."""
         return np.load(self.folder / "features.npy", mmap_mode="r")
 
     @cached_property
     def table(self) -> pl.DataFrame:
+        """Name and score of each row."""
         return pl.read_csv(self.folder / "features.csv", schema={"name": pl.String, "score": pl.Float64})
 
     @cached_property
     def rows(self) -> dict[str, int]:
-        """Name -> its row."""
+        """The row of each name."""
         return {name: row for row, name in enumerate(self.table["name"])}
 
     def __getitem__(self, name: str) -> np.ndarray:
-        """The D numbers of one selfie. KeyError for a name that is not there."""
+        """Return the D numbers of one selfie. KeyError for a name that is not there."""
         return self.matrix[self.rows[name]]
 
     def pictures(self) -> Iterator[np.ndarray]:
-        """The 256 x 256 x 3 picture of each row, in order. SelfieError where it cannot be read any more."""
+        """Yield the 256 x 256 x 3 picture of each row, in order. SelfieError where it cannot be read any more."""
         place, names = self.meta["inputs"]["source"], self.table["name"].to_list()
         source = Records(Path(place["database"])) if "database" in place else Files(names, Path(place["files"]))
         read = 0
@@ -143,7 +150,7 @@ class Features:
 
 
 def load(folder: str | os.PathLike) -> Features:
-    """The finished export in `folder`; SelfieError if there is none."""
+    """Open the finished export in `folder`; SelfieError if there is none."""
     folder = Path(folder)
     if not (folder / "meta.json").exists():
         raise SelfieError(f"{folder} holds no finished features: run pycaffe_scripts/export_fc7.py --out {folder}")
@@ -198,7 +205,7 @@ def export(
 
 
 def _inputs(run: Run, source: Files | Records, blob: str) -> dict:
-    """What the numbers depend on."""
+    """List what the numbers depend on, for meta.json."""
     if not source.names:
         raise SelfieError("nothing to export: the list is empty")
     try:
@@ -215,26 +222,26 @@ def _inputs(run: Run, source: Files | Records, blob: str) -> dict:
 
 
 def _same(file: Path, inputs: dict, force: bool) -> bool:
-    """Is the export that `file` tells of one of these inputs? SelfieError if it is of others, unless `force` is set."""
+    """Tell whether `file` describes an export of these inputs. SelfieError if of others, unless `force` is set."""
     if not file.exists():
         return False
-    found = paths.read_json(file)
-    found = found.get("inputs", found)
-    if found != inputs and not force:
-        changed = ", ".join(name for name in inputs if found.get(name) != inputs[name])
+    recorded = paths.read_json(file)
+    recorded = recorded.get("inputs", recorded)
+    if recorded != inputs and not force:
+        changed = ", ".join(name for name in inputs if recorded.get(name) != inputs[name])
         raise SelfieError(f"{file.parent} holds features of other inputs ({changed}): give another --out, or --force")
-    return found == inputs
+    return recorded == inputs
 
 
 def _begin(out: Path, inputs: dict) -> None:
-    """A new export: what an earlier one left goes, its meta.json first."""
+    """Start a new export: remove what an earlier one left, its meta.json first."""
     for name in ("meta.json", "inputs.json", "journal.jsonl", "features.npy", "features.csv", "rejects.csv"):
         (out / name).unlink(missing_ok=True)
     paths.write_json(out / "inputs.json", inputs)
 
 
 def _forward(net: ScoringNet, blob: str, group: list[tuple[str, np.ndarray | str]]) -> tuple[np.ndarray, list[list]]:
-    """Features of the readable pictures of a batch, and for each of its names [name, score] or [name, null, reason]."""
+    """Compute the features of a batch's readable pictures, and its lines [name, score] or [name, null, reason]."""
     pictures = [picture for _, picture in group if isinstance(picture, np.ndarray)]
     if not pictures:
         return np.empty(0, np.float32), [[name, None, reason] for name, reason in group]

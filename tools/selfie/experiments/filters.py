@@ -1,8 +1,8 @@
-"""What the filters of a net look for: the patches that excite them most, what in those does it, and feature maps."""
+"""What the filters of a net look for: the patches that excite them most, and what in those patches does it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,14 +18,13 @@ from selfie.experiments import grids
 from selfie.experiments.grids import WORST_CELL
 from selfie.net import gradient, pycaffe, receptive_field
 from selfie.net.caffe_net import ScoringNet
-from selfie.net.pycaffe import Net
+from selfie.net.pycaffe import Message, Net
 from selfie.net.receptive_field import Box
 from selfie.runs import evaluate
 from selfie.runs.run_folder import Run
 
 GRAY = 128
 CELL = 96  # pixels of a patch in the sheets
-MAP_CELL = 80
 LABEL = 20  # pixels of height for a line of text
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 
@@ -33,8 +32,8 @@ FONT = cv2.FONT_HERSHEY_SIMPLEX
 class Patch(NamedTuple):
     """The place in a selfie where a filter answers most strongly.
 
-    `unit` is (row, column) in the filter's map; `box` what it sees of the net's input, at full size: at the picture's
-    border it reaches into the padding.
+    unit   (row, column) in the filter's map
+    box    what the unit sees of the net's input, at full size: at the picture's border it reaches into the padding
     """
 
     filter: int
@@ -44,8 +43,11 @@ class Patch(NamedTuple):
     box: Box
 
 
-def third_stage(message) -> str:
-    """The blob at the end of a net's third stage: the one that its third max pooling reads."""
+def third_stage(message: Message) -> str:
+    """Name the blob at the end of a net's third stage: the one that its third max pooling reads.
+
+    SelfieError for a net with fewer stages.
+    """
     pools = [
         layer
         for layer in message.layer
@@ -57,7 +59,7 @@ def third_stage(message) -> str:
 
 
 class Peaks(NamedTuple):
-    """For each filter its strongest answers, one per selfie, strongest first: arrays of filters x count (or fewer)."""
+    """The strongest answers of each filter, one per selfie, strongest first: arrays of filters x count (or fewer)."""
 
     activations: np.ndarray
     selfies: np.ndarray  # numbers, in the order in which they were seen
@@ -66,7 +68,10 @@ class Peaks(NamedTuple):
 
 
 def strongest(net: ScoringNet, blob: str, pictures: Iterable[np.ndarray], count: int) -> Peaks:
-    """Each filter's `count` strongest answers to 256 x 256 x 3 pictures, in constant memory."""
+    """Find each filter's `count` strongest answers to size x size x 3 pictures, in constant memory.
+
+    SelfieError if there are no pictures.
+    """
     best: Peaks | None = None
     seen = 0
     for batch in parallel.batches(pictures, evaluate.BATCH):
@@ -85,12 +90,12 @@ def strongest(net: ScoringNet, blob: str, pictures: Iterable[np.ndarray], count:
 
 
 def _maps(blob: np.ndarray) -> np.ndarray:
-    """N x filters x H x W; a fully connected layer's numbers are maps of one place."""
+    """Shape a blob as N x filters x H x W; a fully connected layer's numbers are maps of one place."""
     return blob.reshape(*blob.shape[:2], *(blob.shape[2:] or (1, 1)))
 
 
 def choose(peaks: Peaks, count: int, seed: int) -> list[int]:
-    """`count` filters at random (all if there are fewer) among those that every one of its selfies excites."""
+    """Choose `count` filters at random (all if there are fewer) among those that each of their selfies excites."""
     alive = np.flatnonzero(peaks.activations[:, -1] > 0)
     if not len(alive):
         raise SelfieError("no filter of this blob is excited: choose another --blob")
@@ -109,9 +114,10 @@ def find(
     seed: int = 2015,
     gpu: int | None = None,
 ) -> tuple[str, list[list[Patch]]]:
-    """The blob, and for each filter its `top` patches among the first `limit` selfies of a split.
+    """Find, for each filter of a blob, its `top` patches among the first `limit` selfies of a split.
 
-    The blob is by default the last of the third stage, the filters `count` of it at random.
+    The blob is by default the last of the third stage, the filters `count` of it at random. Returns the blob's name and
+    a list of patches, strongest first, for each filter. SelfieError if there is no such blob or filter.
     """
     message = pycaffe.read_net(run.deploy)
     blob = blob or third_stage(message)
@@ -122,7 +128,7 @@ def find(
     with Database(run.database(split)) as records:
         keys = records.keys()[:limit]
         pictures = (picture for _, (_, picture, _) in zip(keys, records))
-        peaks = strongest(net, blob, tqdm(pictures, total=len(keys), unit="selfie", desc=blob), top)
+        peaks = strongest(net, blob, tqdm(pictures, total=len(keys), unit="selfie", desc=blob, disable=None), top)
     sizes = blob_sizes(net.net)
     return blob, [
         [
@@ -152,21 +158,25 @@ def blob_sizes(net: Net) -> dict[str, tuple[int, int]]:
 
 
 def gradients(net: ScoringNet, blob: str, patches: list[Patch], pictures: np.ndarray, rule: str) -> np.ndarray:
-    """What each patch's activation in its picture (N x 256 x 256 x 3) comes from: N x crop x crop x 3, BGR."""
+    """Trace each patch's activation in its picture (N x size x size x 3) back to the input, under a gradient's rule.
+
+    Returns N x crop x crop x 3 floats, BGR.
+    """
     answer = net.forward(pictures, (blob,))[0]
     diff = np.zeros_like(answer)
     for number, patch in enumerate(patches):
-        _maps(diff)[(number, patch.filter, *patch.unit)] = 1
+        row, column = patch.unit
+        _maps(diff)[number, patch.filter, row, column] = 1
     return gradient.backward(net.net, blob, diff, rule).transpose(0, 2, 3, 1)
 
 
 def inputs(pictures: np.ndarray, crop: int) -> np.ndarray:
-    """The part of N x 256 x 256 x 3 pictures that the net sees, N x crop x crop x 3."""
+    """Cut the part of N x size x size x 3 pictures that the net sees: N x crop x crop x 3 uint8."""
     return image.prepare(pictures, crop, (0, 0, 0)).transpose(0, 2, 3, 1).astype(np.uint8)
 
 
 def cut(picture: np.ndarray, box: Box) -> np.ndarray:
-    """The box of an H x W x 3 uint8 picture; what lies outside of the picture is gray."""
+    """Cut a box out of an H x W x 3 uint8 picture; what lies outside of the picture is gray."""
     part = np.full((box.bottom - box.top, box.right - box.left, 3), GRAY, np.uint8)
     top, left, bottom, right = box.within(*picture.shape[:2])
     part[top - box.top : bottom - box.top, left - box.left : right - box.left] = picture[top:bottom, left:right]
@@ -174,31 +184,34 @@ def cut(picture: np.ndarray, box: Box) -> np.ndarray:
 
 
 def visible(values: np.ndarray) -> np.ndarray:
-    """Signed numbers as uint8: 0 is gray, the strongest half percent is as bright or dark as can be."""
+    """Show signed numbers as uint8: 0 is gray, the strongest half percent is as bright or dark as can be."""
     peak = np.percentile(np.abs(values), 99.5) or np.abs(values).max() or 1
     return np.clip(GRAY + values * (127 / peak), 0, 255).astype(np.uint8)
 
 
 def draw(
-    run: Run, blob: str, found: list[list[Patch]], folder: Path, split: str = "test", gpu: int | None = None
+    run: Run, blob: str, of_filters: list[list[Patch]], folder: Path, split: str = "test", gpu: int | None = None
 ) -> list[Path]:
-    """Write patches.png, guided.png and deconvolution.png, block for block the same, into `folder`; their paths."""
-    keys = list(dict.fromkeys(patch.key for patches in found for patch in patches))
+    """Write patches.png, guided.png and deconvolution.png, block for block the same, into `folder`; returns the files.
+
+    A patch of a selfie that the run scores below 50 % has at most WORST_CELL pixels.
+    """
+    keys = list(dict.fromkeys(patch.key for patches in of_filters for patch in patches))
     selfies = dict(zip(keys, grids.pictures_of(run.database(split), keys)))
     sides = _cell_sides(run, selfies, gpu)
     net = _net_up_to(run, blob, gpu)
     names = ["patches", "guided", "deconvolution"]
     blocks: dict[str, list[np.ndarray]] = {name: [] for name in names}
-    for patches in tqdm(found, unit="filter", desc="gradients"):
+    for patches in tqdm(of_filters, unit="filter", desc="gradients", disable=None):
         pictures = np.stack([selfies[patch.key] for patch in patches])
-        shown = {"patches": inputs(pictures, run.preprocessing.crop)}
+        shown: dict[str, Sequence[np.ndarray]] = {"patches": list(inputs(pictures, run.preprocessing.crop))}
         for rule in names[1:]:
             values = gradients(net, blob, patches, pictures, rule)
             shown[rule] = [visible_part(value, patch.box) for value, patch in zip(values, patches)]
         for name in names:
             cells = [cell(cut(picture, patch.box), sides[patch.key]) for picture, patch in zip(shown[name], patches)]
             blocks[name].append(grids.grid(cells, round(len(cells) ** 0.5), CELL))
-    labels = [f"filter {patches[0].filter}" for patches in found]
+    labels = [f"filter {patches[0].filter}" for patches in of_filters]
     files = [folder / f"{name}.png" for name in names]
     for file, name in zip(files, names):
         image.write(file, sheet(blocks[name], labels, columns=4))
@@ -206,7 +219,7 @@ def draw(
 
 
 def _cell_sides(run: Run, selfies: dict[str, np.ndarray], gpu: int | None) -> dict[str, int]:
-    """Key -> pixels that a patch of this selfie may have, by the run's own score of it."""
+    """Map each selfie's key to the pixels that its patches may have, by the run's own score of it."""
     net = run.net(gpu)
     scores = np.concatenate(
         [net.scores(np.stack(batch)) for batch in parallel.batches(selfies.values(), evaluate.BATCH)]
@@ -215,7 +228,7 @@ def _cell_sides(run: Run, selfies: dict[str, np.ndarray], gpu: int | None) -> di
 
 
 def cell(patch: np.ndarray, side: int) -> np.ndarray:
-    """An H x W x 3 patch squashed to `side` pixels, in the middle of a gray square of CELL pixels."""
+    """Squash an H x W x 3 patch to `side` pixels, in the middle of a gray square of CELL pixels."""
     square = np.full((CELL, CELL, 3), GRAY, np.uint8)
     start = (CELL - side) // 2
     square[start : start + side, start : start + side] = cv2.resize(patch, (side, side), interpolation=cv2.INTER_AREA)
@@ -223,7 +236,7 @@ def cell(patch: np.ndarray, side: int) -> np.ndarray:
 
 
 def visible_part(values: np.ndarray, box: Box) -> np.ndarray:
-    """H x W x 3 gradients as a picture, its contrast stretched by what is inside the box."""
+    """Show H x W x 3 gradients as a picture, its contrast stretched by what is inside the box; gray outside of it."""
     top, left, bottom, right = box.within(*values.shape[:2])
     picture = np.full(values.shape, GRAY, np.uint8)
     picture[top:bottom, left:right] = visible(values[top:bottom, left:right])
@@ -231,7 +244,7 @@ def visible_part(values: np.ndarray, box: Box) -> np.ndarray:
 
 
 def sheet(blocks: list[np.ndarray], labels: list[str], columns: int, gap: int = 12) -> np.ndarray:
-    """Pictures of one size on white, row by row, each under its label."""
+    """Lay pictures of one size out on white, row by row, each under its label."""
     height, width = blocks[0].shape[:2]
     rows, columns = -(-len(blocks) // columns), min(columns, len(blocks))
     canvas = np.full((gap + rows * (height + LABEL + gap), gap + columns * (width + gap), 3), 255, np.uint8)
@@ -241,45 +254,3 @@ def sheet(blocks: list[np.ndarray], labels: list[str], columns: int, gap: int = 
         cv2.putText(canvas, label, (left, top + LABEL - 6), FONT, 0.45, (0, 0, 0), 1, cv2.LINE_AA)
         canvas[top + LABEL : top + LABEL + height, left : left + width] = block
     return canvas
-
-
-def feature_maps(run: Run, picture: np.ndarray, gpu: int | None = None) -> dict[str, np.ndarray]:
-    """All maps of one 256 x 256 x 3 picture: blob -> filters x H x W, from the input to the last blob with places.
-
-    Blobs that are a part of another one (concatenated) are left out.
-    """
-    message, net = pycaffe.read_net(run.deploy), run.net(gpu)
-    parts = {bottom for layer in message.layer if layer.type == "Concat" for bottom in layer.bottom}
-    sizes = blob_sizes(net.net)
-    names = dict.fromkeys(
-        top for layer in message.layer for top in layer.top if top not in parts and sizes[top] > (1, 1)
-    )
-    return {name: maps[0] for name, maps in zip(names, net.forward(picture[None], tuple(names)))}
-
-
-def draw_maps(maps: dict[str, np.ndarray], folder: Path, shown: int = 12) -> list[Path]:
-    """Write overview.png, the `shown` strongest maps of each blob, and all maps of each in a file of its own."""
-    rows = []
-    files = [folder / "overview.png"]
-    for number, (name, values) in enumerate(maps.items()):
-        order = np.argsort(-values.max(axis=(1, 2)), kind="stable")[:shown]
-        cells = [as_picture(each) for each in values]
-        rows.append(
-            grids.grid(
-                [cells[index] for index in order] + [np.full_like(cells[0], 255)] * (shown - len(order)),
-                shown,
-                MAP_CELL,
-            )
-        )
-        files.append(folder / f"{number:02d}_{name.replace('/', '_')}.png")
-        image.write(files[-1], grids.grid(cells, int(np.ceil(len(cells) ** 0.5)), MAP_CELL))
-    labels = [f"{name}: {len(values)} maps of {values.shape[1]} x {values.shape[2]}" for name, values in maps.items()]
-    image.write(files[0], sheet(rows, labels, columns=1, gap=6))
-    return files
-
-
-def as_picture(values: np.ndarray) -> np.ndarray:
-    """An H x W map as a gray H x W x 3 picture: its least number black, its greatest white."""
-    low, high = values.min(), values.max()
-    gray = ((values - low) * (255 / (high - low or 1))).astype(np.uint8)
-    return cv2.cvtColor(gray, cv2.COLOR_GRAY2BGR)

@@ -15,8 +15,8 @@ A rule is a finding if its partial correlation is significant after correction f
 against the labels together (Holm 1979), and not negligible (at least 0.1, Cohen's "small"). The score enters by its
 normal scores (ranks): calibration does not matter. Intervals are 95 % percentile bootstrap over selfies, and the test
 of a partial correlation takes its standard error from the same bootstrap, as rare properties scatter unevenly, but none
-below 1 / sqrt(selfies - controls - 3), that of normal values. Selfies
-without a detected face are left out; where too few have one, all are used, and faces are not spoken of.
+below 1 / sqrt(selfies - controls - 3), that of normal values. Selfies without a detected face are left out; where too
+few have one, all are used, and faces are not spoken of.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ import os
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -49,10 +50,10 @@ NOT_ATTRIBUTES = ("likes", "popularity", "label", "audience", "group", "score", 
 def measure(
     folder: Path, boxes: pl.DataFrame | None = None, detector: str = "auto", jobs: int | None = None
 ) -> pl.DataFrame:
-    """Columns key and all of properties.PIXELS and FACE, for every selfie of a database, in its order.
+    """Measure every selfie of a database, in its order: columns key and all of properties.PIXELS and FACE.
 
-    boxes: columns id, face_count, face_x, face_y, face_w, face_h of a manifest; without it the detector (of
-    selfie.faces) looks for faces in the database's pictures. The result does not depend on `jobs`.
+    boxes: columns id, face_count, face_x, face_y, face_w, face_h of a manifest; without it the detector (a name of
+    selfie.faces.detectors) looks for faces in the database's pictures. The result does not depend on `jobs`.
     """
     known = {} if boxes is None else {row["id"]: row for row in boxes.iter_rows(named=True)}
     name = "manifest" if boxes is not None else detectors.choose(detector)
@@ -70,33 +71,37 @@ def measure(
 
 
 def _measure_batch(batch: tuple[str, list[tuple[str, np.ndarray, dict | None]]]) -> list[dict]:
+    """In a worker process: measure pictures (key, square BGR picture, the manifest's row) with a detector."""
     name, pictures = batch
     measured = []
     for key, bgr, box in pictures:
-        found = _known_face(box, len(bgr)) if name == "manifest" else _detected_face(name, bgr)
-        measured.append({"key": key, **properties.measure(bgr, *found)})
+        face, count = _known_face(box, len(bgr)) if name == "manifest" else _detected_face(name, bgr)
+        measured.append({"key": key, **properties.measure(bgr, face, count)})
     return measured
 
 
 def _known_face(box: dict | None, side: int) -> tuple[Face | None, int]:
+    """Return the manifest's largest face, in pixels of a square of that side, and the number of faces."""
     if box is None or not box["face_count"]:
         return None, 0
-    return Face(*(box[name] * side for name in annotate.BOX), score=1), box["face_count"]
+    x, y, w, h = (box[name] * side for name in annotate.BOX)
+    return Face(x, y, w, h, score=1), box["face_count"]
 
 
 def _detected_face(name: str, bgr: np.ndarray) -> tuple[Face | None, int]:
-    found = _detector(name)(bgr)
-    return max(found, key=lambda face: face.w * face.h, default=None), len(found)
+    """Detect the largest face of a picture, and count the faces."""
+    faces = _detector(name)(bgr)
+    return max(faces, key=lambda face: face.w * face.h, default=None), len(faces)
 
 
 @cache
 def _detector(name: str) -> Detector:
-    """The detector, loaded once per process."""
+    """Load a detector, once per process."""
     return detectors.load(name)
 
 
 def attributes(table: pl.DataFrame) -> pl.DataFrame:
-    """Column id and every column of a manifest that holds nothing but numbers (and gaps), as Float64."""
+    """Select column id and every column of a manifest that holds nothing but numbers (and gaps), as Float64."""
     chosen = []
     for name in table.columns:
         column = table[name]
@@ -122,16 +127,16 @@ def find(
     seed: int = 2015,
     resamples: int = 1000,
 ) -> dict:
-    """Findings of a scored split, against the score and against the labels; see `effects`.
+    """Find what a scored split's selfies have in common, against the score and against the labels; see `effects`.
 
     Faces are those of the manifest if it has them and no detector is named. Writes into the run folder findings.json
     (what is returned), findings.csv, findings.png, and <split>_properties.csv, the measured values.
     SelfieError if the split was not scored yet.
     """
     scored = grids.scored(run, split)
-    table = None if manifest_file is None else manifest.read(manifest_file)
-    boxes = None
-    if table is not None:
+    table = boxes = None
+    if manifest_file is not None:
+        table = manifest.read(manifest_file)
         manifest.require(table, ("id",), manifest_file)
         if detector is None and set(annotate.COLUMNS[:-1]) <= set(table.columns):
             boxes = table.select("id", "face_count", pl.col(*annotate.BOX).cast(pl.Float64))
@@ -143,8 +148,7 @@ def find(
         extra = own.columns[1:]
         measured = measured.with_columns(id=lmdb_reader.id_column("key")).join(own, on="id", how="left").drop("id")
     joined = scored.join(measured, on="key", how="left", validate="1:1").sort("key")
-    with paths.atomic_path(run.folder / f"{split}_properties.csv") as temporary:
-        joined.write_csv(temporary)
+    paths.write_csv(run.folder / f"{split}_properties.csv", joined)
     result = {"run": str(run.folder), "split": split, "faces": detector, "resamples": resamples, "seed": seed}
     score, label = joined["score"].to_numpy(), joined["label"].to_numpy()
     targets = {
@@ -153,14 +157,13 @@ def find(
     }
     result |= effects(joined, targets, extra, seed, resamples)
     paths.write_json(run.folder / "findings.json", result)
-    with paths.atomic_path(run.folder / "findings.csv") as temporary:
-        pl.DataFrame(list(flat(result)), infer_schema_length=None).write_csv(temporary)
+    paths.write_csv(run.folder / "findings.csv", pl.DataFrame(list(flat(result)), infer_schema_length=None))
     draw(result, run.folder / "findings.png")
     return result
 
 
 def flat(result: dict) -> Iterator[dict]:
-    """All effects of `find` as rows of one table: against, kind (rule or property), name, ..."""
+    """Yield all effects of `find` as rows of one table: against, kind (rule or property), name, ..."""
     for against in ("score", "labels"):
         for row in result[against]["rules"]:
             yield {"against": against, "kind": "rule", "name": row["rule"], **row, "members": " ".join(row["members"])}
@@ -169,7 +172,7 @@ def flat(result: dict) -> Iterator[dict]:
 
 
 def draw(result: dict, path: Path) -> None:
-    """Left: the rules' partial correlations, findings filled. Right: the properties' Cliff's deltas."""
+    """Draw the rules' partial correlations (left, findings filled) and the properties' Cliff's deltas (right)."""
     height = 1.2 + 0.3 * max(len(result["score"]["rules"]), len(result["score"]["properties"]))
     with plots.figure(path, 1, 2, width=13, height=height) as (left, right):
         for axis, kind, field in ((left, "rules", "partial"), (right, "properties", "delta")):
@@ -192,7 +195,8 @@ def draw(result: dict, path: Path) -> None:
         right.set_xlabel("Cliff's delta, top over bottom third (labels: good over bad)\n(filled: significant)")
 
 
-def _draw_effects(axis, rows: list[dict], field: str, colour: str, shift: float, label: str) -> None:
+def _draw_effects(axis: Any, rows: list[dict], field: str, colour: str, shift: float, label: str) -> None:
+    """Draw a point with its interval for each row, one below the other."""
     for place, row in enumerate(rows):
         value, low, high = row[field], row[f"{field}_low"], row[f"{field}_high"]
         filled = row["finding"] if "finding" in row else row[f"{field}_p"] < LEVEL

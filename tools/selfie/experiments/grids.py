@@ -1,7 +1,8 @@
 """Pictures made of many selfies, in the geometry of the post's figures.
 
-A grid of scored selfies is made in two steps: choose rows of the scores (columns key, label, score, best first) in the
-order in which they are drawn, then `draw` them from the database.
+`scored_grid`, `examples_grid` and `files_grid` make the post's figures from a run. They work in two steps: choose what
+is drawn, in the order in which it is drawn, then draw it. Scores are tables with the columns key, label and score (the
+probability of *good* in [0, 1]), best first.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ LAYOUTS = {  # of the post's figures; selfie.original.figures cuts them along th
 
 
 def scored(run: Run, split: str = "test") -> pl.DataFrame:
-    """The run's scores of a split, best first (columns key, label, score); SelfieError if it was not scored yet."""
+    """Read the run's scores of a split, best first; SelfieError if it was not scored yet."""
     file = run.folder / f"{split}_scores.csv"
     if not file.exists():
         raise SelfieError(f"{run.folder} has no {file.name}: run 'make eval RUN={run.folder}'")
@@ -66,19 +67,19 @@ def scored(run: Run, split: str = "test") -> pl.DataFrame:
 
 
 def spread(ordered: pl.DataFrame, layout: Layout) -> pl.DataFrame:
-    """As many rows of `ordered` as the layout holds, evenly spread from the first to the last."""
+    """Choose as many rows of `ordered` as the layout holds, evenly spread from the first to the last."""
     _check_enough(ordered, layout)
     return ordered[np.linspace(0, len(ordered) - 1, layout.count).round().astype(int)]
 
 
 def best(ordered: pl.DataFrame, layout: Layout) -> pl.DataFrame:
-    """The best, best first."""
+    """Choose the best, best first."""
     _check_enough(ordered, layout)
     return ordered.head(layout.count)
 
 
 def worst(ordered: pl.DataFrame, layout: Layout) -> pl.DataFrame:
-    """The worst, worst first. SelfieError for cells of more than 48 pixels: nobody should be recognised."""
+    """Choose the worst, worst first. SelfieError for cells above WORST_CELL: nobody is to be recognised."""
     if layout.cell > WORST_CELL:
         raise SelfieError(
             f"the worst selfies are drawn with cells of at most {WORST_CELL} pixels, not "
@@ -89,15 +90,15 @@ def worst(ordered: pl.DataFrame, layout: Layout) -> pl.DataFrame:
 
 
 def picked(ordered: pl.DataFrame, ids: set[str], layout: Layout) -> pl.DataFrame:
-    """Those of `ordered` with one of these ids, best first, at most as many as the layout holds."""
-    found = ordered.filter(lmdb_reader.id_column("key").is_in(list(ids)))
-    if found.is_empty():
+    """Choose the rows of `ordered` with one of these ids, best first, at most as many as the layout holds."""
+    named = ordered.filter(lmdb_reader.id_column("key").is_in(list(ids)))
+    if named.is_empty():
         raise SelfieError(f"none of the {len(ids)} selfies asked for is among the {len(ordered)} best scored")
-    return found.head(layout.count)
+    return named.head(layout.count)
 
 
 def ids_with(path: str | os.PathLike, column: str, value: float) -> set[str]:
-    """Ids of the manifest's rows whose attribute `column` is the number `value`."""
+    """Read the ids of the manifest's rows whose attribute `column` is the number `value`."""
     table = manifest.read(path)
     manifest.require(table, ("id", column), path)
     ids = table.filter(pl.col(column).cast(pl.Float64, strict=False) == value)["id"].drop_nulls()
@@ -107,7 +108,7 @@ def ids_with(path: str | os.PathLike, column: str, value: float) -> set[str]:
 
 
 def ids_listed(path: str | os.PathLike) -> set[str]:
-    """Ids from a hand-made list, one on a line."""
+    """Read ids from a hand-made list, one on a line."""
     ids = {line.strip() for line in paths.existing(path, "list").read_text().splitlines() if line.strip()}
     if not ids:
         raise SelfieError(f"{path} lists no id")
@@ -115,7 +116,7 @@ def ids_listed(path: str | os.PathLike) -> set[str]:
 
 
 def examples(folder: Path, layout: Layout, seed: int) -> tuple[list[str], list[str]]:
-    """Keys of (bad, good) training selfies, drawn at random."""
+    """Draw the keys of (bad, good) selfies at random from the database in `folder`, layout.count of each."""
     keys: tuple[list[str], list[str]] = ([], [])
     for line in paths.existing(folder / "list.txt", "database").read_text().splitlines():
         key, label, _ = line.split("\t", 2)
@@ -131,15 +132,16 @@ def examples(folder: Path, layout: Layout, seed: int) -> tuple[list[str], list[s
 
 
 def celebrities(run: Run, names: Sequence[str], gpu: int | None = None) -> list[Scored]:
-    """Files and folders of any pictures, scored, best first; what cannot be read is told and left out."""
-    done = list(score.score(run, score.expand(names), gpu))
-    for one in done:
-        if one.error:
-            log.warning("left out: %s: %s", one.path, one.error)
-    readable = [one for one in done if one.error is None]
+    """Score files and folders of any pictures, best first; what cannot be read is logged and left out."""
+    readable = []
+    for each in score.score(run, score.expand(names), gpu):
+        if each.score is None:
+            log.warning("left out: %s: %s", each.path, each.error)
+        else:
+            readable.append((-each.score, each.path, each))
     if not readable:
         raise SelfieError("none of these pictures can be read")
-    return sorted(readable, key=lambda one: (-one.score, one.path))
+    return [each for *_, each in sorted(readable, key=lambda row: row[:2])]
 
 
 def _check_enough(table: pl.DataFrame, layout: Layout) -> None:
@@ -154,7 +156,7 @@ def _check_enough(table: pl.DataFrame, layout: Layout) -> None:
 
 
 def grid(pictures: list[np.ndarray], columns: int, cell: int = CELL, scores: Sequence[float] = ()) -> np.ndarray:
-    """Square BGR pictures, row by row, each reduced to `cell` pixels and followed by a black line of one pixel.
+    """Lay BGR pictures out row by row, reduced to `cell` x `cell` pixels and followed by a black line of one pixel.
 
     With `scores`, each in [0, 1], they are printed on the pictures in percent.
     """
@@ -171,7 +173,7 @@ def grid(pictures: list[np.ndarray], columns: int, cell: int = CELL, scores: Seq
 
 
 def _print(tile: np.ndarray, score: float) -> None:
-    """The score in percent, white on black, in the lower left corner of a tile, in place."""
+    """Print a score in percent, white on black, into the lower left corner of a tile, in place."""
     text = f"{100 * score:.1f}" if len(tile) >= 96 else f"{100 * score:.0f}"  # a tiny dot is not seen
     size = max(0.3, len(tile) / 320)
     (width, height), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, size, 1)
@@ -180,45 +182,81 @@ def _print(tile: np.ndarray, score: float) -> None:
 
 
 def draw(folder: Path, chosen: pl.DataFrame, layout: Layout, with_scores: bool = False) -> np.ndarray:
-    """The grid of `chosen` (columns key, score) from the database in `folder`."""
+    """Draw the grid of `chosen` (columns key, score) from the database in `folder`: H x W x 3 uint8 BGR."""
     pictures = pictures_of(folder, chosen["key"].to_list())
     return grid(pictures, layout.columns, layout.cell, chosen["score"].to_list() if with_scores else ())
 
 
 def side_by_side(folder: Path, bad: list[str], good: list[str], layout: Layout) -> np.ndarray:
-    """Bad training examples on the left, good ones on the right, on white, below a title."""
+    """Draw bad training examples on the left, good ones on the right, on white, each below its title."""
     left, right = (grid(pictures_of(folder, keys), layout.columns, layout.cell) for keys in (bad, good))
     height, width = left.shape[:2]
     canvas = np.full((HEADER + height - 1, 2 * width + GAP, 3), 255, np.uint8)  # the post's lacks the last line
     for picture, start, title in ((left, 0, "bad"), (right, width + GAP, "good")):
         canvas[HEADER:, start : start + width] = picture[:-1]
         (wide, _), _ = cv2.getTextSize(title, cv2.FONT_HERSHEY_SIMPLEX, 1, 2)
-        cv2.putText(
-            canvas,
-            title,
-            (start + max(0, (width - wide) // 2), 44),
-            cv2.FONT_HERSHEY_SIMPLEX,
-            1,
-            (0, 0, 0),
-            2,
-            cv2.LINE_AA,
-        )
+        place = (start + max(0, (width - wide) // 2), 44)
+        cv2.putText(canvas, title, place, cv2.FONT_HERSHEY_SIMPLEX, 1, (0, 0, 0), 2, cv2.LINE_AA)
     return canvas
 
 
 def gallery(some: Sequence[Scored], layout: Layout, with_scores: bool = False) -> np.ndarray:
-    """The grid of pictures from files, squashed to squares as the net sees them."""
-    pictures = [image.square(image.read(one.path)) for one in some]
-    return grid(pictures, layout.columns, layout.cell, [one.score for one in some] if with_scores else ())
+    """Draw the grid of pictures from files, squashed to squares as the net sees them."""
+    pictures = [image.square(image.read(each.path)) for each in some]
+    return grid(pictures, layout.columns, layout.cell, [each.score or 0.0 for each in some] if with_scores else ())
 
 
 def pictures_of(folder: Path, keys: list[str]) -> list[np.ndarray]:
-    """The pictures of a database's records with these keys, in the order of `keys`."""
+    """Read the pictures of a database's records with these keys, in the order of `keys`; SelfieError if one is gone."""
     wanted = set(keys)
     with Database(folder) as records:
-        found = {key: datum.decode(value)[0] for key, value in records.items() if key in wanted}
-    if missing := wanted - found.keys():
+        pictures = {key: datum.decode(value)[0] for key, value in records.items() if key in wanted}
+    if missing := wanted - pictures.keys():
         raise SelfieError(
             f"{folder} has no record {min(missing)}: it was built anew since it was scored, run 'make eval' again"
         )
-    return [found[key] for key in keys]
+    return [pictures[key] for key in keys]
+
+
+# --- the post's figures, of a run ------------------------------------------------------------------------------------
+
+Tiles = list[dict]  # what is drawn, in order: key or path, and score or label
+
+
+def scored_grid(
+    run: Run,
+    kind: str,
+    layout: Layout,
+    split: str = "test",
+    *,
+    with_scores: bool = False,
+    ids: set[str] | None = None,
+    top: int = 2000,
+) -> tuple[np.ndarray, Tiles]:
+    """Draw scored selfies of a split; kind: continuum, best, worst, or males (those of `ids` among the `top` best).
+
+    Returns the picture and its tiles, each with key and score.
+    """
+    ordered = scored(run, split)
+    if kind == "males":
+        chosen = picked(ordered.head(top), ids or set(), layout)
+    else:
+        chosen = {"continuum": spread, "best": best, "worst": worst}[kind](ordered, layout)
+    picture = draw(run.database(split), chosen, layout, with_scores)
+    return picture, chosen.select("key", "score").to_dicts()
+
+
+def examples_grid(run: Run, layout: Layout, seed: int) -> tuple[np.ndarray, Tiles]:
+    """Draw bad and good training selfies of a run side by side; returns the picture and its tiles (key, label)."""
+    folder = run.database("train")
+    bad, good = examples(folder, layout, seed)
+    tiles = [{"key": key, "label": label} for label, keys in enumerate((bad, good)) for key in keys]
+    return side_by_side(folder, bad, good, layout), tiles
+
+
+def files_grid(
+    run: Run, names: Sequence[str], layout: Layout, with_scores: bool = False, gpu: int | None = None
+) -> tuple[np.ndarray, Tiles]:
+    """Score and draw files and folders of pictures, best first; returns the picture and its tiles (path, score)."""
+    chosen = celebrities(run, names, gpu)[: layout.count]
+    return gallery(chosen, layout, with_scores), [{"path": each.path, "score": each.score} for each in chosen]

@@ -1,8 +1,8 @@
 """What can be measured in one selfie: light, noise, colour, border, sharpness, and where the face is.
 
-All of it is measured in the square picture that the net sees. A white border is found first, and pixels are measured
-inside it, so that it does not pass for light or contrast. Contrast, saturation and the like are measured in a picture
-reduced to 64 x 64, where noise is averaged away and cannot pass for them either.
+All of it is measured in the square picture that the net sees. A white border is located first, and pixels are measured
+inside it, so that it is not mistaken for light or contrast. Contrast, saturation and the like are measured in a picture
+reduced to 64 x 64, where noise is averaged away and cannot be mistaken for them either.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ FACE = (
 
 
 def measure(bgr: np.ndarray, face: Face | None, count: int) -> dict[str, float | None]:
-    """PIXELS and FACE of a square picture (S x S x 3 uint8 BGR) with `count` faces, of which `face` is the largest.
+    """Measure PIXELS and FACE in a square picture (S x S x 3 uint8 BGR) with `count` faces, `face` being the largest.
 
     Where there is no face, all about it but `faces` is None.
 
@@ -66,7 +66,7 @@ def measure(bgr: np.ndarray, face: Face | None, count: int) -> dict[str, float |
 
 
 def border(bgr: np.ndarray) -> tuple[int, int, int, int]:
-    """Lines of a white border at the top, bottom, left and right; a side counts only together with its opposite."""
+    """Count the lines of a white border at the top, bottom, left and right; a side counts only with its opposite."""
     gray = cv2.cvtColor(bgr, cv2.COLOR_BGR2GRAY).astype(np.float32)
     top, bottom = _white_lines(gray), _white_lines(gray[::-1])
     if not top or not bottom:
@@ -77,7 +77,7 @@ def border(bgr: np.ndarray) -> tuple[int, int, int, int]:
 
 
 def _white_lines(gray: np.ndarray) -> int:
-    """Number of lines, from the first on, that are white, and two more, where the border blends into the picture."""
+    """Count the lines that are white, from the first on, and two more, where the border blends into the picture."""
     lines = gray[: int(LARGEST_BORDER * len(gray))]
     white = (lines.mean(1) > WHITE) & (lines.std(1) < EVEN)
     count = int(white.argmin()) if not white.all() else len(white)
@@ -85,6 +85,7 @@ def _white_lines(gray: np.ndarray) -> int:
 
 
 def _pixels(inside: np.ndarray) -> dict[str, float]:
+    """Measure PIXELS but the border, of what is inside it."""
     gray = cv2.cvtColor(inside, cv2.COLOR_BGR2GRAY).astype(np.float32)
     reduced = cv2.resize(inside, (SMALL, SMALL), interpolation=cv2.INTER_AREA)
     small = cv2.cvtColor(reduced, cv2.COLOR_BGR2GRAY).astype(np.float32)
@@ -102,17 +103,20 @@ def _pixels(inside: np.ndarray) -> dict[str, float]:
 
 
 def _noise(gray: np.ndarray) -> float:
-    mask = np.float32([[1, -2, 1], [-2, 4, -2], [1, -2, 1]])
+    """Estimate the deviation of the finest grain in gray values (Immerkaer 1996, with a median for the mean)."""
+    mask = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
     return float(np.median(np.abs(cv2.filter2D(gray, -1, mask)[1:-1, 1:-1])) / 0.6745 / 6)
 
 
 def _sharpness(gray: np.ndarray, noise: float) -> float:
+    """Compare fine with coarse detail, in differences of Gaussians; `noise` is the deviation of the grain."""
     blurred = [cv2.GaussianBlur(gray, (0, 0), sigma) for sigma in (1, 2, 4, 8)]
     fine, coarse = ((a - b).var() for a, b in (blurred[:2], blurred[2:]))
     return float(np.log(max(fine - 0.05 * noise**2, 0.05) / max(coarse, 0.05)))
 
 
 def _face(bgr: np.ndarray, face: Face, top: int) -> dict[str, float | None]:
+    """Measure FACE but the number of faces; `top` lines of the picture are border."""
     x, y, w, h = np.array([face.x, face.y, face.w, face.h]) / len(bgr)
     size = float(np.log2(max(np.sqrt(w * h), 1e-3) / THIRD))
     return {
@@ -129,6 +133,7 @@ def _face(bgr: np.ndarray, face: Face, top: int) -> dict[str, float | None]:
 
 
 def _tilt(face: Face) -> float | None:
+    """Measure the angle of the line through the eyes, degrees >= 0; None without landmarks."""
     if not face.landmarks:
         return None
     (x1, y1), (x2, y2) = face.landmarks[:2]
@@ -136,6 +141,7 @@ def _tilt(face: Face) -> float | None:
 
 
 def _glare(bgr: np.ndarray, face: Face) -> float:
+    """Measure the share of the face's middle that is nearly white, in [0, 1]."""
     gray = cv2.cvtColor(bgr, cv2.COLOR_BGR2GRAY)
     x, y = int(face.x + face.w / 4), int(face.y + face.h / 4)  # the middle of the box, without hair
     skin = gray[y : max(y + 1, int(face.y + 3 * face.h / 4)), x : max(x + 1, int(face.x + 3 * face.w / 4))]

@@ -1,6 +1,6 @@
 """A spatial transformer in front of a run's net, and gradient ascent of the score on where it looks.
 
-The transformer (Jaderberg et al. 2015, arXiv:1506.02025; a Caffe layer of ours, docker/patches) shows the net a glimpse
+The transformer (Jaderberg et al. 2015, arXiv:1506.02025; a Caffe layer of ours, docker/caffe) shows the net a glimpse
 of the picture through an affine transformation theta, six numbers (a, b, c, d, e, f). In coordinates from -1 to 1
 across picture and glimpse the glimpse's pixel (u, v) shows the picture at (a u + b v + c, d u + e v + f). "The glimpse"
 is the 256 x 256 picture that a file becomes when it is scored, so (1, 0, 0, 0, 1, 0) is the whole picture, squashed to
@@ -22,8 +22,9 @@ from tqdm import trange
 
 from selfie.common import plots
 from selfie.data.image import Preprocessing
-from selfie.experiments import crops
+from selfie.experiments import crop_space, crops
 from selfie.net import gradient, pycaffe
+from selfie.net.pycaffe import Message
 from selfie.runs.run_folder import Run
 
 FREE = np.eye(6)
@@ -43,7 +44,7 @@ class Glimpses:
         self._centre = centre(run.preprocessing)
 
     def look(self, theta: np.ndarray) -> np.ndarray:
-        """Log-odds of *good* for N x 6 transformations: N numbers; the score is their logistic function."""
+        """Compute the log-odds of *good* for N x 6 transformations: N floats, whose logistic function is the score."""
         self.net.blobs["theta"].reshape(len(theta), 6)
         self.net.reshape()
         self.net.blobs["theta"].data[...] = (theta.reshape(-1, 2, 3) @ self._centre).reshape(-1, 6)
@@ -52,7 +53,7 @@ class Glimpses:
         return (good - bad).astype(float)
 
     def slope(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Log-odds, and their gradient with respect to theta, N x 6."""
+        """Compute the log-odds (N) of N x 6 transformations, and their gradient with respect to theta, N x 6."""
         odds = self.look(theta)
         diff = self.net.blobs[self.odds].diff
         diff[...] = np.reshape([-1, 1], (1, 2) + (1,) * (diff.ndim - 2))
@@ -61,8 +62,8 @@ class Glimpses:
         return odds, (down @ self._centre.T).reshape(-1, 6)
 
 
-def _with_transformer(message, shape: tuple[int, ...], crop: int):
-    """The net with its "data" made of the blobs "image" and "theta"."""
+def _with_transformer(message: Message, shape: tuple[int, ...], crop: int) -> Message:
+    """Return the net with its "data" made of the blobs "image" (of a picture's shape, H x W x 3) and "theta"."""
     part = type(message)()
     part.layer.add(name="image", type="Input", top=["image"]).input_param.shape.add(dim=[1, 3, *shape[:2]])
     part.layer.add(name="theta", type="Input", top=["theta"]).input_param.shape.add(dim=[1, 6])
@@ -80,14 +81,8 @@ def centre(preprocessing: Preprocessing) -> np.ndarray:
 
 
 def score(odds: np.ndarray) -> np.ndarray:
-    """Probabilities of log-odds."""
+    """Turn log-odds into probabilities: the logistic function."""
     return 1 / (1 + np.exp(-odds))
-
-
-def theta_of(window: crops.Window, width: int, height: int) -> np.ndarray:
-    """The transformation that shows a window of a width x height picture."""
-    x1, y1, x2, y2 = window.corners
-    return np.array([window.width / width, 0, (x1 + x2) / width - 1, 0, window.height / height, (y1 + y2) / height - 1])
 
 
 @dataclass(frozen=True)
@@ -99,8 +94,12 @@ class Ascent:
     seconds: float
 
     def report(self) -> dict:
-        """Scores at the starts and ends, how much of each last glimpse lies beyond the edges of the picture (share in
-        [0, 1]), and the paths themselves."""
+        """Return what is worth keeping as JSON.
+
+        starts, ends   scores of each path's first and last glimpse
+        beyond         share, in [0, 1], of each last glimpse that lies beyond the edges of the picture
+        seconds, thetas   of the whole ascent; the paths themselves
+        """
         return {
             "starts": self.scores[0].tolist(),
             "ends": self.scores[-1].tolist(),
@@ -111,25 +110,24 @@ class Ascent:
 
 
 def starts(count: int, min_scale: float, seed: int) -> np.ndarray:
-    """count x 3 crops (s, x, y): the whole picture, then at random, uniform in scale and in position."""
+    """Draw count x 3 crops (s, x, y): the whole picture, then at random, uniform in scale and in position."""
     shares = np.random.default_rng(seed).random((count, 3))
     scale = min_scale + shares[:, 0] * (1 - min_scale)
-    found = np.column_stack([scale, *((2 * shares[:, axis] - 1) * (1 - scale) for axis in (1, 2))])
-    found[0] = 1, 0, 0
-    return found
+    places = np.column_stack([scale, *((2 * shares[:, axis] - 1) * (1 - scale) for axis in (1, 2))])
+    places[0] = 1, 0, 0
+    return places
 
 
 def ascend(glimpses: Glimpses, begin: np.ndarray, steps: int, step: float, min_scale: float | None = None) -> Ascent:
-    """Gradient ascent of the log-odds from each of the crops `begin`, N x 3.
+    """Follow the gradient of the log-odds upwards from each of the crops `begin`, N x 3.
 
     All steps have the same length in the parameters, but for a decay to zero along a cosine: `step` is the first one's,
     in half pictures. Without min_scale it is free in all six; with it, in scale (from min_scale to 1) and translation
     (within the picture) alone.
     """
     begun = time.perf_counter()
-    free = min_scale is None
-    directions = FREE if free else SCALE_AND_SHIFT
-    place = begin @ SCALE_AND_SHIFT if free else begin.copy()
+    directions = FREE if min_scale is None else SCALE_AND_SHIFT
+    place = begin @ SCALE_AND_SHIFT if min_scale is None else begin.copy()
     thetas, scores = [], []
     for number in trange(steps + 1, unit="step", desc=f"{len(directions)} parameters", leave=False, disable=None):
         theta = place @ directions
@@ -140,13 +138,13 @@ def ascend(glimpses: Glimpses, begin: np.ndarray, steps: int, step: float, min_s
         length = np.linalg.norm(slope, axis=1, keepdims=True)
         rate = step * (1 + np.cos(np.pi * number / steps)) / 2
         place = place + rate * slope / np.maximum(length, np.finfo(float).tiny)
-        if not free:
+        if min_scale is not None:
             place = bounded(place, min_scale)
     return Ascent(np.array(thetas), np.array(scores), time.perf_counter() - begun)
 
 
 def bounded(place: np.ndarray, min_scale: float) -> np.ndarray:
-    """The nearest (s, x, y) with a scale that is allowed, and then the nearest position inside the picture."""
+    """Move N x 3 crops (s, x, y) to the nearest allowed scale, and then to the nearest position in the picture."""
     scale = place[:, :1].clip(min_scale, 1)
     return np.hstack([scale, place[:, 1:].clip(scale - 1, 1 - scale)])
 
@@ -164,12 +162,12 @@ def compare(
     seed: int = 2015,
     gpu: int | None = None,
 ) -> tuple[dict[str, Ascent], dict[str, crops.Result]]:
-    """Both ascents, free and bounded, from the same starts; and a random and a grid search of the same crops.
+    """Ascend twice, free and bounded, from the same `paths` starts; search the same crops at random and on a grid.
 
     SelfieError if the picture is smaller than the net's input.
     """
     height, width = bgr.shape[:2]
-    allowed = crops.space(bgr, run.preprocessing.crop, width / height, min_scale)
+    allowed = crop_space.space(bgr, run.preprocessing.crop, width / height, min_scale)
     glimpses, begin = Glimpses(run, bgr, gpu), starts(paths, min_scale, seed)
     ascents = {
         "gradient, 6 parameters": ascend(glimpses, begin, steps, step),
@@ -183,7 +181,7 @@ def compare(
 
 
 def outside(theta: np.ndarray, samples: int = 64) -> float:
-    """Share of a glimpse that shows nothing, being beyond the edges of the picture."""
+    """Estimate the share of a glimpse, in [0, 1], that shows nothing, being beyond the edges of the picture."""
     line = (np.arange(samples) + 0.5) * 2 / samples - 1
     u, v = np.meshgrid(line, line)
     places = theta.reshape(2, 3) @ np.stack([u.ravel(), v.ravel(), np.ones(u.size)])
@@ -191,14 +189,17 @@ def outside(theta: np.ndarray, samples: int = 64) -> float:
 
 
 def corners(theta: np.ndarray, width: int, height: int) -> np.ndarray:
-    """5 x 2 places of the picture, in pixels: around the glimpse and back."""
+    """Locate a glimpse's corners in the picture, in pixels: 5 x 2, around it and back to the first."""
     square = np.array([[-1, 1, 1, -1, -1], [-1, -1, 1, 1, -1], [1, 1, 1, 1, 1]])
     return ((theta.reshape(2, 3) @ square + 1) / 2 * [[width], [height]]).T
 
 
 def draw(path: Path, bgr: np.ndarray, ascents: dict[str, Ascent], searches: dict[str, crops.Result]) -> None:
-    """Above: each path's centre over the picture, its first glimpse dotted, its last one drawn. Below: the score along
-    the paths, beside what other searches reached."""
+    """Draw the paths.
+
+    Above: each path's centre over the picture, its first glimpse dotted, its last one drawn. Below: the score along
+    the paths, beside what the other searches reached.
+    """
     height, width = bgr.shape[:2]
     with plots.figure(path, 2, len(ascents), width=5.5 * len(ascents), height=9) as axes:
         for (name, ascent), above, below in zip(ascents.items(), *np.reshape(axes, (2, -1))):

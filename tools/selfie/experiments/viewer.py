@@ -1,8 +1,8 @@
 """The map in a browser: a folder that works from file://, with no server and nothing loaded from elsewhere.
 
-    index.html viewer.css viewer.js   as they stand in tools/selfie/viewer_files
+    index.html viewer.css viewer.js   as they stand in viewer_files
     data.js                           names, places, scores, ranks (a script, because file:// forbids reading data)
-    small-0.jpg ...                   thumbnails of 48 pixels, 42 x 42 in a picture: few files, quick to draw
+    small-0.jpg ...                   thumbnails of 48 pixels, 42 x 42 in a picture: few files, quickly drawn
     large-0.jpg ...                   of 128 pixels, 16 x 16 in a picture; loaded when one of them is clicked
 
 Bad selfies, those below 50 %, are kept at 48 pixels throughout, as the post's worst are: nobody can be recognised.
@@ -21,6 +21,7 @@ import numpy as np
 import polars as pl
 
 from selfie.common import paths
+from selfie.experiments.grids import WORST_CELL
 
 FILES = Path(__file__).with_name("viewer_files")
 QUALITY = 85  # of the JPEGs: 10,000 selfies take some 50 MB
@@ -40,10 +41,12 @@ class Sprites:
         return self.columns**2
 
     def file(self, number: int) -> str:
+        """Name of the picture with that number."""
         return f"{self.name}-{number}.jpg"
 
 
-SMALL, LARGE = Sprites("small", 48, 42), Sprites("large", 128, 16)
+SMALL, LARGE = Sprites("small", WORST_CELL, 42), Sprites("large", 128, 16)
+LARGE_SIZE = LARGE.cell, LARGE.cell
 
 
 def write(out: Path, table: pl.DataFrame, pictures: Iterable[np.ndarray], title: str) -> np.ndarray:
@@ -57,10 +60,9 @@ def write(out: Path, table: pl.DataFrame, pictures: Iterable[np.ndarray], title:
     small = np.empty((len(table), SMALL.cell, SMALL.cell, 3), np.uint8)
     group: list[np.ndarray] = []
     for row, picture in enumerate(pictures):
-        small[row] = cv2.resize(picture, (SMALL.cell,) * 2, interpolation=cv2.INTER_AREA)
-        group.append(
-            _enlarged(small[row]) if bad[row] else cv2.resize(picture, (LARGE.cell,) * 2, interpolation=cv2.INTER_AREA)
-        )
+        small[row] = cv2.resize(picture, (SMALL.cell, SMALL.cell), interpolation=cv2.INTER_AREA)
+        large = _enlarged(small[row]) if bad[row] else cv2.resize(picture, LARGE_SIZE, interpolation=cv2.INTER_AREA)
+        group.append(large)
         if len(group) == LARGE.count or row == len(table) - 1:
             _write_sprites(out, LARGE, row // LARGE.count, group)
             group.clear()
@@ -71,7 +73,8 @@ def write(out: Path, table: pl.DataFrame, pictures: Iterable[np.ndarray], title:
 
 
 def _enlarged(thumbnail: np.ndarray) -> np.ndarray:
-    return cv2.resize(thumbnail, (LARGE.cell,) * 2, interpolation=cv2.INTER_LINEAR)
+    """Blow a thumbnail of a bad selfie up to the size of the large ones: as blurred as it was."""
+    return cv2.resize(thumbnail, LARGE_SIZE, interpolation=cv2.INTER_LINEAR)
 
 
 def _write_sprites(out: Path, sprites: Sprites, number: int, thumbnails: Iterable[np.ndarray]) -> None:
