@@ -1,17 +1,21 @@
 #!/usr/bin/env python3
 """Make one self-contained folder of HTML about a run: <run>/report/index.html.
 
-It shows what the other commands left in the run folder - curves, evaluation, grids, findings, crops, map, filters - and
-names the command for what is missing. It works from file:// and can be copied anywhere. `make report` runs all of those
-commands first.
+It shows what the other commands left in the run folder - curves, evaluation, grids, findings, crops, map, filters,
+comparison - and names the command for what is missing. It works from file:// and can be copied anywhere. `make report`
+runs those commands first, but for training and the comparison (`make train`, `make compare`).
 """
+
+from __future__ import annotations
+
+from collections.abc import Sequence
 
 from selfie.common import cli
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> None:
     parser = cli.parser(__doc__)
-    parser.add_argument("--run", help="run folder (default: the newest finished run)")
+    cli.add_run(parser)
     args = parser.parse_args(argv)
 
     from selfie.experiments import report

@@ -53,6 +53,7 @@ def test_a_forgotten_value_is_an_error(page):
         ("a < b/c & d", "a &lt; b/<wbr>c &amp; d"),
         ("5 / 6 = x", "5 / 6 = x"),
         (12, "12"),
+        ("with --keep-face=1 -- or", 'with <span class="whole">--keep-face</span>=<wbr>1 -- or'),
     ],
 )
 def test_paths_may_break_where_people_would_break_them(text, broken):

@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 
+import cv2
 import pytest
 
 from selfie.common import parallel
@@ -27,6 +28,10 @@ def die(number: int) -> int:
     if number == 5:
         os.kill(os.getpid(), signal.SIGKILL)
     return number
+
+
+def opencv_threads(number: int) -> int:
+    return cv2.getNumThreads()
 
 
 @MAPS
@@ -68,3 +73,22 @@ def test_threads_end_with_the_iteration():
     assert next(results) == 0
     results.close()
     assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_opencv_has_one_thread_where_work_is_done_and_what_it_had_elsewhere(jobs):
+    """In worker processes, and in this process during each call only: not between two results, not afterwards."""
+    with parallel.opencv_threads(3):
+        for threads in parallel.imap(opencv_threads, range(4), jobs):
+            assert threads == 1 and cv2.getNumThreads() == 3
+        assert cv2.getNumThreads() == 3
+
+
+def test_opencv_gets_its_threads_back_after_an_error():
+    """From the block, and from work that fails in this process."""
+    with parallel.opencv_threads(3):
+        with pytest.raises(ValueError), parallel.opencv_threads(1):
+            raise ValueError
+        with pytest.raises(ValueError, match="thirteen"):
+            list(parallel.imap(work, range(20), 1))
+        assert cv2.getNumThreads() == 3

@@ -2,38 +2,65 @@
 
 from __future__ import annotations
 
+import copy
+import json
 import shutil
 from pathlib import Path
 
 import cv2
 import numpy as np
+import polars as pl
 import pytest
 
 import testlib
 from browser import Browser
-from selfie.data import image
+from selfie.data import image, lmdb_reader
 from selfie.experiments import report
 from selfie.runs import evaluate, run_folder
 from selfie.runs.run_folder import Run
 
+# Words that a line end goes through, away from places where it may: hyphens, <wbr> and spaces.
+BROKEN_WORDS = """(() => {
+  const broken = [], walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) {
+    const node = walker.currentNode;
+    for (const match of node.data.matchAll(/[^\\s-]+/g)) {
+      const range = document.createRange();
+      range.setStart(node, match.index);
+      range.setEnd(node, match.index + match[0].length);
+      if (new Set([...range.getClientRects()].map(box => Math.round(box.top))).size > 1) broken.push(match[0]);
+    }
+  }
+  return broken;
+})()"""
+# Rendered width of each picture that says below which it cannot be read, less that width.
+LEGIBLE = """[...document.querySelectorAll('figure[class^=least] img')].map(
+  img => img.getBoundingClientRect().width - Number(img.closest('figure').className.split('-')[1]))"""
+
 
 @pytest.fixture(scope="module")
-def page(tiny_run, tmp_path_factory):
-    """The report of a copy of the tiny run with some of its pictures made, moved away from the run afterwards."""
-    folder = tmp_path_factory.mktemp("report") / "tiny"
-    shutil.copytree(tiny_run.folder, folder)
+def evaluated(tiny_run, tmp_path_factory) -> Run:
+    """A copy of the tiny run, with its test selfies scored and some of its pictures made."""
+    folder = shutil.copytree(tiny_run.folder, tmp_path_factory.mktemp("report") / "a_run_with_a_long_name")
     run = run_folder.load(folder)
     evaluate.evaluate(run)
     image.write(folder / "continuum.jpg", np.zeros((2580, 1548, 3), np.uint8))
     image.write(folder / "worst.jpg", np.zeros((490, 1470, 3), np.uint8))
-    report.write(run)
-    return Path(shutil.move(folder / "report", tmp_path_factory.mktemp("elsewhere"))) / "index.html"
+    image.write(folder / "findings.png", np.zeros((600, 1560, 3), np.uint8))
+    return run
+
+
+@pytest.fixture(scope="module")
+def page(evaluated, tmp_path_factory) -> Path:
+    """Its report, moved away from the run."""
+    report.write(evaluated)
+    return Path(shutil.move(evaluated.folder / "report", tmp_path_factory.mktemp("elsewhere"))) / "index.html"
 
 
 @pytest.mark.parametrize("width, height", [(1280, 800), (390, 844)], ids=["laptop", "phone"])
 def test_the_page_works_from_a_file_on_any_screen(page, width, height):
-    """Copied elsewhere and opened from file://: every picture loads, nothing is asked of the network, and no part is
-    wider than the screen."""
+    """Copied elsewhere and opened from file://: every picture loads, nothing is asked of the network, no part is wider
+    than the screen, no word is broken, and plots are as wide as they need to be read."""
     with Browser(width, height) as browser:
         browser.open(page)
         browser.wait("document.images.length > 3 && [...document.images].every(img => img.complete)")
@@ -41,6 +68,21 @@ def test_the_page_works_from_a_file_on_any_screen(page, width, height):
         assert browser.run("document.documentElement.scrollWidth <= window.innerWidth")
         assert all(address.startswith("file:") for address in browser.requests()) and not browser.errors()
         assert "%" in browser.run("document.querySelector('.big').textContent")
+        assert browser.run(BROKEN_WORDS) == []
+        beyond = browser.run(LEGIBLE)
+        assert len(beyond) == 3 and min(beyond) >= 0
+        assert browser.run("document.scripts.length") == 0
+
+
+def test_broken_words_are_noticed(tmp_path):
+    """The measure above: a word that no line holds, in a box that breaks it."""
+    (tmp_path / "page.html").write_text(
+        "<p style='width: 60px; overflow-wrap: anywhere'>fine, well-known, run<wbr>folder unbelievable"
+    )
+    with Browser(390, 844) as browser:
+        browser.open(tmp_path / "page.html")
+        browser.wait("document.querySelector('p')")
+        assert browser.run(BROKEN_WORDS) == ["unbelievable"]
 
 
 def test_no_face_of_the_worst_is_larger_than_48_pixels(page):
@@ -52,7 +94,51 @@ def test_no_face_of_the_worst_is_larger_than_48_pixels(page):
 def test_what_is_missing_is_named_with_its_command(page):
     """A section that was not made says how to make it."""
     text = page.read_text()
-    assert "Not made yet: <code>tools/findings.py</code>" in text and "Not made yet: <code>make train" not in text
+    assert "Not made yet: <code>pycaffe_scripts/crops.py</code>" in text
+    assert "Not made yet: <code>make train" not in text
+
+
+def test_every_section_names_the_run(page):
+    """Whatever part of the page somebody quotes."""
+    sections = page.read_text().split("<h2>")[1:]
+    made = [text for text in sections if "<figure" in text]
+    assert len(sections) == len(report.SECTIONS) and len(made) == 4
+    assert all("a_<wbr>run_<wbr>with_<wbr>a_<wbr>long_<wbr>name" in text for text in made)
+
+
+def test_times_are_written_as_people_do(evaluated, tmp_path):
+    """No ISO 8601 with a zone of +00:00."""
+    changed = Run(shutil.copytree(evaluated.folder, tmp_path / "run"), evaluated.info).save(
+        started="2026-11-28T00:21:00+00:00", ended="2026-11-28T00:23:18+00:00"
+    )
+    text = report.write(changed).read_text()
+    assert "28 November 2026, 00:21 UTC, took 2 min 18 s" in text and "+00:00" not in text
+
+
+@pytest.mark.parametrize("name", ["majority_class", "commoner"])
+def test_the_baseline_of_older_runs_is_read_too(evaluated, tmp_path, name):
+    """Before version 0.2 its key was "commoner"."""
+    folder = shutil.copytree(evaluated.folder, tmp_path / "run")
+    result = json.loads((folder / "test_evaluation.json").read_text())
+    del result["majority_class"]
+    (folder / "test_evaluation.json").write_text(json.dumps({**result, name: 0.625}))
+    assert "majority-class baseline 62.5\u00a0%" in report.write(run_folder.load(folder)).read_text()
+
+
+def test_a_run_on_the_demo_corpus_says_so(evaluated, page, tmp_path):
+    """Its pictures are generated, and the best that anybody can do is known; other runs say nothing of the kind."""
+    info = copy.deepcopy(evaluated.info)
+    info["lmdb"]["train"]["inputs"]["images"] = str(tmp_path / "corpus" / "images")
+    run = Run(shutil.copytree(evaluated.folder, tmp_path / "run"), info)
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "corpus" / "planted.json").write_text('{"kind": "corpus"}')
+    text = report.write(run).read_text()
+    assert "The pictures are generated" in text and "classifier" not in text
+    scored = pl.read_csv(run.folder / "test_scores.csv").select(id=lmdb_reader.id_column("key"), p_good="label")
+    scored.with_columns(p_good=0.125 + 0.75 * pl.col("p_good")).write_csv(tmp_path / "corpus" / "truth.csv")
+    text = report.write(run).read_text()
+    assert "<b>100.0\u00a0%</b> of these 24 test selfies (expected: 87.5\u00a0%" in text
+    assert "generated" not in page.read_text()
 
 
 def test_an_unfinished_run_has_no_report(tiny_run, tmp_path):

@@ -69,10 +69,14 @@ def render(template: str, **values: Any) -> str:
 
 
 def breakable(text: object) -> str:
-    """Escape text and allow a line break behind each slash, underscore and equals sign inside of it (<wbr>)."""
+    """Escape text and say where its lines may break.
+
+    They may behind each slash, underscore and equals sign inside of a word (<wbr>), and not inside of an --option.
+    """
     from markupsafe import Markup, escape
 
-    return Markup(re.sub(r"(?<=[^\s/_=<])([/_=])(?=[^\s/_=])", r"\1<wbr>", str(escape(text))))
+    broken = re.sub(r"(?<=[^\s/_=])([/_=])(?=[^\s/_=])", r"\1<wbr>", str(escape(text)))
+    return Markup(re.sub(r"(?<![\w-])--[a-z][a-z-]*", r'<span class="whole">\g<0></span>', broken))
 
 
 @cache

@@ -1,82 +1,113 @@
 """A run as one self-contained folder of HTML: what was trained, how good it is, what it likes.
 
-The page shows what the other commands left in the run folder and names the command for what is missing. It computes
-nothing itself. Everything works from file://, on a laptop and a phone.
+The page (common/templates/report.html) shows what the other commands left in the run folder and names the command for
+what is missing. Nothing is computed but the best possible accuracy on the demo corpus. Everything works from file://,
+on a laptop and a phone.
 """
 
 from __future__ import annotations
 
-import json
+import shlex
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
-from html import escape
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
+import polars as pl
 
-from selfie.common import html, paths
-from selfie.data import image
+from selfie.common import html, paths, times
+from selfie.common.html import Cell, Figure, Table
+from selfie.data import image, lmdb_reader
+from selfie.data.demo_corpus import corpus, optimum
+from selfie.experiments import grids
+from selfie.experiments.grids import WORST_CELL
 from selfie.runs.run_folder import Run
-
-TINY = 48  # pixels: no face among the worst selfies is shown larger
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A file of the run folder as the report shows it. `cell`: side of its selfies; where it is larger than TINY and
-    `shrink` is set, the picture is reduced until they are TINY."""
+    """A file of the run folder (a glob pattern) as the report shows it.
+
+    cell    side of the selfies in it, pixels, where bad ones are among them: they are reduced to WORST_CELL
+    least   narrower than that many pixels it cannot be read (see html.Figure)
+    """
 
     name: str
     caption: str
     cell: int = 0
-    shrink: bool = False
+    least: int = 0
 
 
 @dataclass(frozen=True)
 class Section:
-    """A heading, what makes its files, and the pictures."""
+    """A heading, what makes its files, its pictures, and what a reader should know of them."""
 
     title: str
     command: str
     pictures: tuple[Picture, ...]
+    about: str = ""
 
 
+LIKES, CROPS, MAP, ORIGINAL = "What the net likes", "Best crops", "The map", "Held against the original"
 SECTIONS = (
-    Section("Training", "make train", (Picture("curves.png", "Loss and validation accuracy while training."),)),
+    Section(
+        "Training", "make train", (Picture("curves.png", "Loss and validation accuracy while training.", least=600),)
+    ),
     Section(
         "Evaluation",
         "make eval",
-        (Picture("test_evaluation.png", "Scores of good and bad test selfies, and the ROC curve."),),
+        (Picture("test_evaluation.png", "Scores of good and bad test selfies, and the ROC curve.", least=960),),
     ),
     Section(
         "From best to worst",
         "tools/grids.py",
         (
-            Picture("continuum.jpg", "Test selfies, best on the top row, worst on the bottom row.", 128, True),
-            Picture("best.jpg", "The best.", 128),
-            Picture("worst.jpg", "The worst, small on purpose: what matters is the pattern, not the person.", 48, True),
+            Picture(
+                "continuum.jpg",
+                "Test selfies, best on the top row, worst on the bottom row.",
+                grids.LAYOUTS["continuum"].cell,
+            ),
+            Picture("best.jpg", "The best test selfies, best first."),
+            Picture(
+                "worst.jpg",
+                "The worst, small on purpose: what matters is the pattern, not the person.",
+                grids.LAYOUTS["worst"].cell,
+            ),
         ),
     ),
     Section(
         "What it was trained on",
         "tools/grids.py posneg",
-        (Picture("posneg.jpg", "Bad (left) and good (right) training selfies, drawn at random.", 64, True),),
+        (
+            Picture(
+                "posneg.jpg",
+                "Bad (left) and good (right) training selfies, drawn at random.",
+                grids.LAYOUTS["posneg"].cell,
+            ),
+        ),
     ),
     Section(
-        "What the net likes",
+        LIKES,
         "tools/findings.py",
-        (Picture("findings.png", "What each property says beyond all others, with 95 % intervals."),),
+        (Picture("findings.png", "What each property says beyond all others, with 95 % intervals.", least=960),),
     ),
     Section(
-        "Best crops",
+        CROPS,
         "pycaffe_scripts/crops.py",
-        (Picture("crops/crops.png", "Pictures before and after, with their scores."),),
+        (Picture("crops/crops.png", "Pictures before and after, with their scores in percent."),),
+        "A best crop can be a chin, or no person at all. The net scores pixels, not people: every rectangle of the "
+        "picture has a score, and the highest one wins, whatever it shows. The post has such crops as well and calls "
+        "them rude. Only crops that were searched with --keep-face must hold the whole face.",
     ),
     Section(
-        "The map",
+        MAP,
         "tools/tsne_map.py",
-        (Picture("map/grid.jpg", "t-SNE of the net's features: similar selfies lie close together.", 48),),
+        (
+            Picture(
+                "map/grid.jpg", "t-SNE of the net's features: selfies that are alike to the net lie close together."
+            ),
+        ),
     ),
     Section(
         "How the net sees",
@@ -85,138 +116,169 @@ SECTIONS = (
             Picture(
                 "filters/*/patches.png",
                 "Patches that excite twelve filters of the third stage most (small: of selfies below 50 %).",
+                least=960,
             ),
-            Picture("filters/*/deconvolution.png", "What in these patches does it: deconvolution (Zeiler and Fergus)."),
+            Picture(
+                "filters/*/deconvolution.png",
+                "What in these patches does it: deconvolution (Zeiler and Fergus).",
+                least=960,
+            ),
         ),
     ),
     Section(
-        "Held against the original",
+        ORIGINAL,
         "tools/compare_paper.py",
-        (Picture("compare.jpg", "The published continuum: their order on the left, ours on the right.", 48),),
+        (Picture("compare.jpg", "The published continuum: their order on the left, ours on the right.", least=960),),
     ),
 )
 
 
+@dataclass
+class Shown:
+    """A section as the template shows it."""
+
+    title: str
+    command: str
+    about: str = ""
+    figures: list[Figure] = field(default_factory=list)
+    tables: list[Table] = field(default_factory=list)
+    links: list[tuple[str, str]] = field(default_factory=list)  # address, text
+
+
 def write(run: Run) -> Path:
-    """Write <run>/report/index.html and its pictures; returns the page."""
+    """Write <run>/report/index.html and its pictures, in place of an earlier report; returns the page."""
     folder = run.folder / "report"
     if folder.exists():
         shutil.rmtree(folder)
-    body = "\n".join([_head(run), *(_section(run, section, folder) for section in SECTIONS)])
-    title = escape(f"{run.folder.name}: a net's view of selfies")
-    page = (
-        f'<!doctype html>\n<html lang="en"><meta charset="utf-8">\n'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<title>{title}</title>\n'
-        f"<style>{html.STYLE}</style>\n<h1>{title}</h1>\n{body}\n"
-        f"<p class=missing>A score says what was liked by a similar audience in the training data, not how "
-        f"somebody looks. Made by tools/report.py.</p>\n</html>\n"
+    folder.mkdir()
+    page = html.render(
+        "report.html",
+        title=f"{run.folder.name}: a net's view of selfies",
+        run=paths.shown(run.folder),
+        cards=list(_cards(run)),
+        percent=percent,
+        demo=_demo(run),
+        facts=_facts(run),
+        sections=[_section(run, section, folder) for section in SECTIONS],
     )
     with paths.atomic_write(folder / "index.html") as file:
         file.write(page)
     return folder / "index.html"
 
 
-def _head(run: Run) -> str:
-    """The run card: the numbers to remember, then the facts of run.json."""
-    info = run.info
-    cards = []
+def percent(share: float) -> str:
+    """Write a share in [0, 1] in percent, with a space that does not break."""
+    return f"{100 * share:.1f}\u00a0%"
+
+
+# --- the head --------------------------------------------------------------------------------------------------------
+
+
+def _cards(run: Run) -> Iterator[tuple[str, str, str]]:
+    """Yield the numbers to remember: (value, what it is, what to compare it with)."""
     if result := _json(run, "test_evaluation.json"):
         low, high = result["accuracy_95"]
-        cards += [
-            (
-                "accuracy",
-                f"{result['accuracy']:.1%}",
-                f"95 % interval {low:.1%} to {high:.1%}, always the commoner answer: {result['commoner']:.1%}",
-            ),
-            ("AUC", f"{result['auc']:.3f}", f"on {result['selfies']:,} test selfies"),
-        ]
-    if value := _json(run, "compare.json").get("continuum", {}).get("spearman", {}).get("score"):
-        cards.append(
-            (
-                "Spearman with the published continuum",
-                f"{value['value']:.2f}",
-                f"95 % interval {value['low']:.2f} to {value['high']:.2f}",
-            )
+        baseline = result["majority_class"] if "majority_class" in result else result["commoner"]
+        yield (
+            percent(result["accuracy"]),
+            "accuracy",
+            f"95 % interval {percent(low)} to {percent(high)}; majority-class baseline {percent(baseline)}",
         )
-    facts = {
-        "net": f"{info['variant']}, {info['parameters']:,} parameters",
-        "iterations": f"{info['iterations']:,}",
-        "trained on": f"{info['lmdb']['train']['count']:,} selfies, validated on {info['lmdb']['val']['count']:,}",
-        "started from": (info["weights"] or {}).get("path", "random weights"),
-        "seed": info["seed"],
-        "time": f"{info['started']} to {info['ended']}",
-        "device": "CPU" if info["gpu"] is None else f"GPU {info['gpu']}",
-        "versions": ", ".join(f"{name} {version}" for name, version in info["versions"].items()),
-    }
-    return (
-        '<div class="cards">'
-        + "".join(
-            f'<div><div class="big">{escape(value)}</div>{escape(name)}<br>'
-            f'<span class="missing">{escape(note)}</span></div>'
-            for name, value, note in cards
+        yield f"{result['auc']:.3f}", "AUC", f"on {result['selfies']:,} test selfies; guessing has 0.5"
+    if spearman := _json(run, "compare.json").get("continuum", {}).get("spearman", {}).get("score"):
+        yield (
+            f"{spearman['value']:.2f}",
+            "Spearman with the published continuum",
+            f"95 % interval {spearman['low']:.2f} to {spearman['high']:.2f}",
         )
-        + "</div>\n"
-        + _table([(f"<b>{escape(name)}</b>", escape(str(value))) for name, value in facts.items()])
-    )
 
 
-def _section(run: Run, section: Section, folder: Path) -> str:
-    """One section; its pictures are copied, or shrunk, into the report's folder."""
-    shown = [part for picture in section.pictures for part in _figures(run, picture, folder)]
-    if section.title == "What the net likes" and (findings := _json(run, "findings.json")):
-        shown.append(_claims(findings))
-    if section.title == "The map" and (run.folder / "map" / "viewer" / "index.html").exists():
+def _demo(run: Run) -> dict[str, float] | None:
+    """Compute the best possible accuracy on the run's test selfies, for a run on the demo corpus; None for others.
+
+    The demo corpus is known by the marker beside the folder of images that the databases were built from; accuracies
+    are missing where the test selfies were not scored, or the corpus is incomplete.
+    """
+    images = Path(run.info["lmdb"]["train"]["inputs"]["images"])
+    folder = next((each for each in (images.parent, images) if (each / corpus.MARKER).exists()), None)
+    if folder is None or paths.read_json(folder / corpus.MARKER).get("kind") != "corpus":
+        return None
+    result = _json(run, "test_evaluation.json")
+    if not result or not (folder / "truth.csv").exists():
+        return {}
+    truth = pl.read_csv(folder / "truth.csv", infer_schema_length=None, schema_overrides={"id": pl.String})
+    labels = grids.scored(run).select(lmdb_reader.id_column("key").alias("id"), "label")
+    return {"ours": result["accuracy"], **optimum.best_accuracy(truth, labels)}
+
+
+def _facts(run: Run) -> list[tuple[str, str]]:
+    """List the facts of run.json: (name, value)."""
+    info = run.info
+    batch = f" of {info['batch']} selfies each" if info.get("batch") else ""
+    return [
+        ("run", paths.shown(run.folder)),
+        ("net", f"{info['variant']}, {info['parameters']:,} parameters"),
+        ("trained on", f"{info['lmdb']['train']['count']:,} selfies"),
+        ("validated on", f"{info['lmdb']['val']['count']:,} selfies"),
+        ("iterations", f"{info['iterations']:,}{batch}"),
+        ("started from", (info["weights"] or {}).get("path", "random weights")),
+        ("seed", str(info["seed"])),
+        ("time", f"{times.date(info['started'])}, took {times.between(info['started'], info['ended'])}"),
+        ("device", "CPU" if info["gpu"] is None else f"GPU {info['gpu']}"),
+        ("command", shlex.join(info["command"])),
+        ("versions", ", ".join(f"{name} {version}" for name, version in info["versions"].items())),
+    ]
+
+
+# --- sections --------------------------------------------------------------------------------------------------------
+
+
+def _section(run: Run, section: Section, folder: Path) -> Shown:
+    """Collect what a section shows; its pictures are copied, or reduced, into the report's folder."""
+    figures = [figure for picture in section.pictures for figure in _figures(run, picture, folder)]
+    shown = Shown(section.title, section.command, section.about, figures)
+    if section.title == LIKES and (findings := _json(run, "findings.json")):
+        shown.tables.append(_claims(findings))
+    if section.title == MAP and (run.folder / "map" / "viewer" / "index.html").exists():
         shutil.copytree(run.folder / "map" / "viewer", folder / "map")
-        shown.append('<p><a href="map/index.html">Walk about in the map</a></p>')
-    if not shown:
-        shown = [f'<p class="missing">Not made yet: <code>{escape(section.command)}</code></p>']
-    return f"<h2>{escape(section.title)}</h2>\n" + "\n".join(shown)
+        shown.links.append(("map/index.html", "Walk about in the map"))
+    if section.title == ORIGINAL and (run.folder / "compare.html").exists():
+        shutil.copyfile(run.folder / "compare.html", folder / "compare.html")
+        shown.links.append(("compare.html", "The whole comparison: tests, crops, protocol"))
+    return shown
 
 
-def _figures(run: Run, picture: Picture, folder: Path) -> Iterator[str]:
+def _figures(run: Run, picture: Picture, folder: Path) -> Iterator[Figure]:
+    """Copy a picture's files, or reduce them until bad selfies are small; yield them as figures."""
     for source in sorted(run.folder.glob(picture.name)):
-        name = "-".join(source.relative_to(run.folder).parts)
-        target = folder / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if picture.shrink and picture.cell > TINY:
+        target = folder / "-".join(source.relative_to(run.folder).parts)
+        if picture.cell > WORST_CELL:
+            scale = WORST_CELL / picture.cell
             pixels = image.read_named(source)
-            scale = TINY / picture.cell
             image.write(target, cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA))
         else:
             shutil.copyfile(source, target)
         height, width = image.read_named(target).shape[:2]
-        caption = escape(picture.caption)
-        yield (
-            f'<figure><img src="{escape(name)}" width="{width}" height="{height}" '
-            f'alt="{caption}"><figcaption>{caption}</figcaption></figure>'
-        )
+        yield Figure(target.name, picture.caption, width, height, picture.least)
 
 
-def _claims(findings: dict) -> str:
-    """The post's claims and what was measured, against the score and against the labels."""
-    rows = [("<b>claim of the post</b>", "<b>in the score</b>", "<b>in the labels</b>")]
+def _claims(findings: dict) -> Table:
+    """Set the post's claims beside what was measured, in the score and in the labels."""
     labels = {row["claim"]: row for row in findings["labels"]["rules"]}
-    for row in findings["score"]["rules"]:
-        if row["claim"]:
-            rows.append((escape(row["claim"]), _verdict(row), _verdict(labels[row["claim"]])))
-    return _table(rows)
+    rows = [
+        (row["claim"], _verdict(row), _verdict(labels[row["claim"]]))
+        for row in findings["score"]["rules"]
+        if row["claim"]
+    ]
+    caption = f"{findings['score']['selfies']:,} selfies of the split {findings['split']}"
+    return Table(("claim of the post", "in the score", "in the labels"), rows, caption)
 
 
-def _verdict(row: dict) -> str:
-    name = escape(row["verdict"])
-    why = f' <span class="missing">({escape(row["why"])})</span>' if row["why"] else ""
-    return f'<span class="{name.split()[0]}">{name}</span>{why}'
-
-
-def _table(rows: list[tuple[str, ...]]) -> str:
-    """Cells are HTML already."""
-    return (
-        '<div class="scroll"><table>'
-        + "\n".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
-        + "</table></div>"
-    )
+def _verdict(row: dict) -> Cell:
+    return Cell(row["verdict"], row["verdict"].split()[0], row["why"])
 
 
 def _json(run: Run, name: str) -> dict:
+    """Read a JSON file of the run folder; {} where it was not made."""
     file = run.folder / name
-    return json.loads(file.read_text()) if file.exists() else {}
+    return paths.read_json(file) if file.exists() else {}

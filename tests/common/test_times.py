@@ -1,0 +1,40 @@
+"""Times as people write them."""
+
+from __future__ import annotations
+
+import pytest
+
+from selfie.common import times
+
+
+@pytest.mark.parametrize(
+    ("iso", "written"),
+    [
+        ("2026-11-28T00:21:19+00:00", "28 November 2026, 00:21 UTC"),
+        ("2026-11-08T23:30:00-02:00", "9 November 2026, 01:30 UTC"),
+        ("2026-01-02T03:04:05", "2 January 2026, 03:04 UTC"),
+    ],
+)
+def test_dates(iso, written):
+    assert times.date(iso) == written
+
+
+@pytest.mark.parametrize(
+    ("seconds", "written"),
+    [
+        (0, "0 s"),
+        (52.4, "52 s"),
+        (60, "1 min"),
+        (138, "2 min 18 s"),
+        (3600, "1 h"),
+        (11105, "3 h 5 min"),
+        (86400, "1 day"),
+        (187205, "2 days 4 h"),
+    ],
+)
+def test_durations(seconds, written):
+    assert times.duration(seconds) == written
+
+
+def test_from_one_time_to_another():
+    assert times.between("2026-11-28T00:01:19+00:00", "2026-11-28T01:02:11+01:00") == "52 s"

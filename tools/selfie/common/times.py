@@ -1,0 +1,31 @@
+"""Times as people write them."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+
+
+def date(iso: str) -> str:
+    """Write an ISO 8601 time as '28 November 2026, 00:21 UTC'; a time without a zone is in UTC."""
+    moment = _parsed(iso)
+    return f"{moment.day} {moment:%B %Y, %H:%M} UTC"
+
+
+def between(start: str, end: str) -> str:
+    """Write how long it is from one ISO 8601 time to another: '2 min 18 s', '3 h 5 min', '2 days 4 h'."""
+    return duration((_parsed(end) - _parsed(start)).total_seconds())
+
+
+def duration(seconds: float) -> str:
+    """Write a number of seconds, at least 0, in the two largest units that it has; whole seconds."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    parts = [(days, "day" if days == 1 else "days"), (hours, "h"), (minutes, "min"), (rest, "s")]
+    first = next((place for place, (count, _) in enumerate(parts) if count), 3)
+    return " ".join(f"{count} {unit}" for count, unit in parts[first : first + 2] if count) or "0 s"
+
+
+def _parsed(iso: str) -> datetime:
+    moment = datetime.fromisoformat(iso)
+    return moment.astimezone(timezone.utc) if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
