@@ -11,8 +11,6 @@ from selfie.common import paths
 from selfie.net import caffe_net, generate, pycaffe, solver, variants
 from selfie.net.prototxt import Token, dump
 
-K40_BYTES = 12 * 1000**3 - 500_000_000  # 12 GB less what the driver, the CUDA context and cuBLAS take
-
 
 def test_checked_in_prototxts_are_what_the_generator_writes():
     """Byte for byte, and no file stands there that nobody generates."""
@@ -70,33 +68,6 @@ def test_parameter_count(name, count):
     loaded = caffe_net.load(paths.PROTOTXT / name / "deploy.prototxt")
     assert caffe_net.parameter_count(loaded) == count
     print(f"{name}: {count:,} parameters")
-
-
-def test_vgg16_and_its_solver_fit_a_k40(tiny_lmdb, tmp_path):
-    """Activations, gradients, weights, momentum, im2col buffer and the test net, from the blob shapes: below 12 GB."""
-    file = with_database(paths.PROTOTXT / "vgg16" / "train_val.prototxt", tiny_lmdb, tmp_path)
-    training, testing = (
-        pycaffe.caffe().Net(str(file), phase) for phase in (pycaffe.caffe().TRAIN, pycaffe.caffe().TEST)
-    )
-    learned = caffe_net.parameter_count(training)
-    numbers = 2 * activations(training)  # data and diff
-    numbers += 3 * learned  # data, diff, momentum
-    numbers += activations(testing)
-    numbers += max(column_buffer(training, layer) for layer in parse(file).layer if layer.type == "Convolution")
-    print(f"vgg16 training needs {4 * numbers / 1e9:.1f} GB")
-    assert 4 * numbers < K40_BYTES
-
-
-def activations(loaded) -> int:
-    """Numbers in a net's blobs; the copies that Caffe's split layers show share memory."""
-    return sum(blob.count for name, blob in loaded.blobs.items() if "_split_" not in name)
-
-
-def column_buffer(loaded, layer) -> int:
-    """Numbers in the im2col buffer of one convolution (for one image)."""
-    inputs = loaded.blobs[layer.bottom[0]].shape[1]
-    height, width = loaded.blobs[layer.top[0]].shape[2:]
-    return inputs * layer.convolution_param.kernel_size[0] ** 2 * height * width
 
 
 @pytest.mark.parametrize("path", sorted(paths.SOLVER.glob("*.prototxt")), ids=lambda path: path.stem)

@@ -65,10 +65,10 @@ def test_the_mirror_is_tried_first_and_checked(away_from_home, monkeypatch):
     assert not list((away_from_home / "weights").rglob("*.net"))
 
 
-def test_offline_is_one_line_that_says_what_to_do():
+def test_offline_is_one_line_that_says_what_to_do(tmp_path):
     """No network, no mirror: the message names the way out."""
     with pytest.raises(SelfieError, match="set SELFIE_MIRROR"):
-        _fetch("http://localhost:9/x.caffemodel", paths.BUILD / "never.part")
+        _fetch("http://localhost:9/x.caffemodel", tmp_path / "never.part")
     testlib.assert_one_line_error(testlib.command("tools/fetch_weights.py", "nonsense"), "choose one of vgg16")
 
 

@@ -1,4 +1,4 @@
-"""A process that prints the bytes a net takes and the bytes that selfie.memory expects: VARIANT MODE BATCH LMDB."""
+"""A process that prints the bytes a net takes and the bytes that selfie.net.memory expects: VARIANT MODE BATCH LMDB."""
 
 from __future__ import annotations
 
