@@ -104,9 +104,9 @@ def test_datum_is_what_protobuf_writes(label):
         channels=3, height=33, width=47, data=bgr.transpose(2, 0, 1).tobytes(), label=label, encoded=False
     )
     assert datum.encode_raw(bgr, label) == raw.SerializeToString()
-    pixels, found = datum.decode(raw.SerializeToString())
+    pixels, decoded = datum.decode(raw.SerializeToString())
     assert np.array_equal(pixels, bgr)
-    assert found == label
+    assert decoded == label
 
     encoded = pycaffe.caffe_pb2().Datum()
     encoded.ParseFromString(datum.encode_jpeg(bgr, label))
@@ -203,8 +203,8 @@ def test_caffe_reads_what_scoring_computes(tmp_path, raw):
     caffe = pycaffe.caffe()
     reader = caffe.Net(str(tmp_path / "net.prototxt"), caffe.TEST)
     blobs = reader.forward()
-    with Database(tmp_path / "lmdb" / "train") as found:
-        _, pixels, expected = zip(*found)
+    with Database(tmp_path / "lmdb" / "train") as database:
+        _, pixels, expected = zip(*database)
     assert blobs["label"].tolist() == list(expected)
     assert np.array_equal(blobs["data"], image.prepare(np.stack(pixels), 227, mean))
 
@@ -219,17 +219,17 @@ def test_a_finished_database_describes_itself(tmp_path):
     assert {split: meta["count"] for split, meta in metas.items()} == {"train": 12, "val": 4, "test": 4}
     original = {row["id"]: row for row in pl.read_csv(labels).iter_rows(named=True)}
     for split in metas:
-        with Database(tmp_path / "lmdb" / split) as found:
-            assert found.meta == metas[split]
-            assert len(found) == len(found.keys()) == found.meta["count"]
+        with Database(tmp_path / "lmdb" / split) as database:
+            assert database.meta == metas[split]
+            assert len(database) == len(database.keys()) == database.meta["count"]
             lines = (tmp_path / "lmdb" / split / "list.txt").read_text().splitlines()
-            for number, ((key, pixels, label), line) in enumerate(zip(found, lines)):
+            for number, ((key, pixels, label), line) in enumerate(zip(database, lines)):
                 row = original[id_of(key)]
                 assert key == f"{number:08d}_{row['id']}"
                 assert line == f"{key}\t{row['label']}\t{row['path']}"
                 assert (label, split) == (row["label"], row["split"])
                 assert np.array_equal(pixels, image.square(image.read(images / row["path"])))
-            assert Counter(map(str, pl.read_csv(labels).filter(split=split)["label"])) == found.meta["labels"]
+            assert Counter(map(str, pl.read_csv(labels).filter(split=split)["label"])) == database.meta["labels"]
     assert sorted(os.listdir(tmp_path / "lmdb" / "train")) == ["data.mdb", "list.txt", "meta.json", "rejects.csv"]
     assert sorted(os.listdir(tmp_path / "lmdb")) == ["test", "train", "val"]
 
@@ -294,8 +294,8 @@ def test_odd_ids_become_usable_keys(tmp_path):
     labels, images = corpus(tmp_path, len(ids))
     write_labels(labels, [(name, f"{number}.png", 5, "train") for number, name in enumerate(ids)])
     lmdb_writer.build(labels, images, tmp_path / "lmdb", size=16, jobs=1)
-    with Database(tmp_path / "lmdb" / "train") as found:
-        keys = found.keys()
+    with Database(tmp_path / "lmdb" / "train") as database:
+        keys = database.keys()
     names = {id_of(key) for key in keys}
     assert pl.DataFrame({"key": keys}).select(id_column("key")).to_series().to_list() == [id_of(key) for key in keys]
     assert all(len(key.encode()) <= 511 for key in keys)
@@ -381,11 +381,11 @@ def unfinished(tmp_path: Path, whole: Path, records: int) -> Path:
     inputs = paths.read_json(whole / "train" / "meta.json")["inputs"]
     (out / "unfinished.json").write_text(json.dumps(inputs))
     with (
-        Database(whole / "train") as found,
+        Database(whole / "train") as database,
         lmdb_state.writable(out / "train") as env,
         Journal(out / "train" / lmdb_state.JOURNAL) as journal,
     ):
-        for key, value in list(found.items())[:records]:
+        for key, value in list(database.items())[:records]:
             lmdb_writer._commit(env, journal, [(key.encode(), value)], [["+", os.urandom(16).hex(), "0" * 64]])
         journal.append(["-", "an earlier reject"], ["+", "a" * 32, "b" * 64], ["-", "lost"])
     with open(journal.path, "a") as file:

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 import testlib
-from selfie.common import paths, stats
+from selfie.common import parallel, paths, stats
 from selfie.common.errors import SelfieError
 from selfie.data import image, lmdb_reader, lmdb_writer
 from selfie.data.demo_corpus import corpus
@@ -208,6 +208,13 @@ def test_the_planted_rules_are_recovered_and_no_other(tmp_path):
     assert set(result["findings"]) == PLANTED
     assert {row["verdict"] for row in result["rules"] if row["rule"] in PLANTED} == {"confirmed"}
     assert findings.measure(tmp_path / "lmdb" / "test", boxes, jobs=1).equals(values), "any number of jobs"
+
+
+def test_opencv_keeps_its_threads(tiny_lmdb):
+    """Measuring and detecting in this process leaves it as it was."""
+    with parallel.opencv_threads(3):
+        assert findings.measure(tiny_lmdb / "test", detector="lbp", jobs=1).height == testlib.SPLITS["test"]
+        assert cv2.getNumThreads() == 3
 
 
 def test_the_command_writes_its_files_and_errors_are_one_line(own_run, tmp_path):

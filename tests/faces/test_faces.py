@@ -19,6 +19,7 @@ import skimage
 
 import testlib
 from selfie.common import parallel, paths
+from selfie.common.boxes import iou
 from selfie.common.errors import SelfieError
 from selfie.data import image
 from selfie.faces import annotate, detectors
@@ -47,35 +48,33 @@ def detect(request):
 
 def bundled() -> dict[str, np.ndarray]:
     """scikit-image's pictures, by name."""
-    found = {}
+    pictures = {}
     for path in sorted(BUNDLED.iterdir()):
         if path.suffix in (".png", ".jpg", ".gif", ".tif") and path.name != "multipage_rgb.tif":  # 64-bit floats
-            found[path.name] = image.read(path)
-    return found
+            pictures[path.name] = image.read(path)
+    return pictures
 
 
 def overlap(face: Face, box: np.ndarray) -> float:
-    """Intersection over union."""
-    low = np.maximum([face.x, face.y], box[:2])
-    high = np.minimum([face.x + face.w, face.y + face.h], box[:2] + box[2:])
-    common = np.prod(np.clip(high - low, 0, None))
-    return common / (face.w * face.h + np.prod(box[2:]) - common)
+    """Intersection over union of a face and a box (x, y, w, h)."""
+    corners = [[x, y, x + w, y + h] for x, y, w, h in ((face.x, face.y, face.w, face.h), box)]
+    return float(iou(np.array(corners[:1]), np.array(corners[1:]))[0, 0])
 
 
 def test_no_face_is_seen_where_there_are_no_people(detect):
     """On all of scikit-image's pictures without people: cat, coffee, motorcycle, moon, coins with heads and so on."""
     seen = {file: detect(bgr) for file, bgr in bundled().items() if file not in PEOPLE}
     assert len(seen) > 20
-    assert {file: found for file, found in seen.items() if found} == {}
+    assert {file: faces for file, faces in seen.items() if faces} == {}
 
 
 @pytest.mark.parametrize("size", [200, 512, 1400])
 def test_the_one_face_of_the_portrait_is_found_at_any_size(detect, size):
     """The box is in the pixels of the picture that was given."""
     portrait = cv2.resize(bundled()["astronaut.png"], (size, size), interpolation=cv2.INTER_AREA)
-    found = detect(portrait)
-    assert len(found) == 1
-    assert overlap(found[0], FACE * size / 512) > 0.6
+    faces = detect(portrait)
+    assert len(faces) == 1
+    assert overlap(faces[0], FACE * size / 512) > 0.6
 
 
 def test_landmarks_are_where_they_belong(mtcnn_detector):

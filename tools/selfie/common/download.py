@@ -1,4 +1,4 @@
-"""Downloads with a checksum: taken from a local mirror where there is one, resumed where they broke off."""
+"""Downloads with a checksum: copied from a local mirror where there is one, resumed where they broke off."""
 
 from __future__ import annotations
 
@@ -18,19 +18,25 @@ from selfie.common.errors import SelfieError
 
 @dataclass(frozen=True)
 class Source:
-    """A file to fetch. `checksum` is '<algorithm>:<hex>'; where none was ever published it is '', and the first
-    download's is recorded beside the file and holds from then on."""
+    """A file to fetch. `checksum`: '<algorithm>:<hex>', or '' where none was ever published.
+
+    In that case the first download's sha256 is recorded beside the file and checked from then on.
+    """
 
     url: str
     checksum: str = ""
 
     @property
     def file(self) -> str:
+        """The file's name."""
         return self.url.rsplit("/", 1)[1]
 
 
 def download(source: Source, path: Path) -> None:
-    """Bring `source` to `path`: keep what is there and right, else copy from the mirror, else download with resume."""
+    """Bring `source` to `path`: keep a file with the right checksum, else copy from the mirror, else download.
+
+    A download that broke off is resumed. SelfieError for a wrong checksum and where the file cannot be had.
+    """
     if path.exists() and _is_right(path, source):
         return
     if copy := paths.mirror(source.file):
@@ -52,10 +58,12 @@ def download(source: Source, path: Path) -> None:
 
 
 def _record(path: Path) -> Path:
+    """The file beside a download that keeps its checksum where none was published."""
     return path.with_name(path.name + ".sha256")
 
 
 def _is_right(path: Path, source: Source) -> bool:
+    """Compare a file with its checksum, published or recorded; a first download is right."""
     if source.checksum:
         algorithm, expected = source.checksum.split(":")
         return paths.digest(path, algorithm) == expected
@@ -64,7 +72,7 @@ def _is_right(path: Path, source: Source) -> bool:
 
 
 def _fetch(url: str, part: Path) -> None:
-    """Append what is still missing of `url` to `part`."""
+    """Download what `part` still lacks of `url`, and append it; SelfieError with advice where that fails."""
     have = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     try:

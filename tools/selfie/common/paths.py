@@ -1,7 +1,8 @@
-"""Where everything lives, and the only way files are written: whole or not at all."""
+"""The project's folders, and the one way to write files: whole or not at all."""
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -15,7 +16,6 @@ from selfie.common.errors import SelfieError
 
 if TYPE_CHECKING:
     import polars
-import fcntl
 
 ROOT = Path(__file__).resolve().parents[3]
 PROTOTXT = ROOT / "prototxt"
@@ -27,7 +27,10 @@ RUNS = ROOT / "runs"
 
 
 def mirror(name: str) -> Path | None:
-    """The file called `name` somewhere below the folder SELFIE_MIRROR (a local copy of downloads), or None."""
+    """Find the file called `name` below the folder SELFIE_MIRROR (a local copy of downloads); None if it is not there.
+
+    SelfieError if SELFIE_MIRROR is not a folder.
+    """
     folder = os.environ.get("SELFIE_MIRROR")
     if not folder:
         return None
@@ -37,7 +40,7 @@ def mirror(name: str) -> Path | None:
 
 
 def existing(path: str | os.PathLike, what: str = "file") -> Path:
-    """`path` as a Path that exists; SelfieError 'no such <what>' otherwise."""
+    """Return `path` as a Path if it exists; SelfieError 'no such <what>' otherwise."""
     path = Path(path)
     if not path.exists():
         raise SelfieError(f"no such {what}: {path}")
@@ -56,7 +59,10 @@ def atomic_write(path: str | os.PathLike, mode: str = "w") -> Iterator[IO]:
 
 @contextmanager
 def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
-    """Like atomic_write for libraries that want a file name: yields a temporary name with the same suffix."""
+    """Like atomic_write, for libraries that want a file name: yield a temporary name with the same suffix.
+
+    SelfieError if `path` is a folder, or its parent cannot be one.
+    """
     path = Path(path)
     if path.is_dir():
         raise SelfieError(f"cannot write {path}: it is a folder")
@@ -79,7 +85,7 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make a rename inside `folder` durable."""
+    """Flush a folder to the disk, so that a rename inside it survives a power cut."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -95,7 +101,7 @@ def write_json(path: str | os.PathLike, value: object) -> None:
 
 
 def write_csv(path: str | os.PathLike, frame: polars.DataFrame) -> None:
-    """Write a table as CSV, atomically."""
+    """Write a table as CSV with a header, atomically."""
     with atomic_write(path, "wb") as file:
         file.write(frame.write_csv().encode())
 
@@ -109,12 +115,12 @@ def read_json(path: str | os.PathLike) -> dict:
 
 
 def sha256(path: str | os.PathLike) -> str:
-    """Hex digest of a file's content, read in pieces."""
+    """SHA-256 of a file's content, as hex; the file is read in pieces."""
     return digest(path, "sha256")
 
 
 def digest(path: str | os.PathLike, algorithm: str) -> str:
-    """Hex digest of a file's content under any hashlib `algorithm`."""
+    """Digest of a file's content under any hashlib `algorithm`, as hex; the file is read in pieces."""
     state = hashlib.new(algorithm)
     with open(path, "rb") as file:
         while block := file.read(1 << 20):
@@ -123,6 +129,7 @@ def digest(path: str | os.PathLike, algorithm: str) -> str:
 
 
 def _umask() -> int:
+    """The process's umask, which can only be read by setting it."""
     mask = os.umask(0)
     os.umask(mask)
     return mask
@@ -130,7 +137,10 @@ def _umask() -> int:
 
 @contextmanager
 def locked(out: Path) -> Iterator[None]:
-    """Hold the folder OUT, made if need be, against a second process. The kernel frees the lock of a killed process."""
+    """Lock the folder `out`, made if need be, against other processes; the kernel frees the lock of a killed process.
+
+    SelfieError while another process holds it.
+    """
     try:
         out.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
@@ -147,6 +157,6 @@ def locked(out: Path) -> Iterator[None]:
 
 
 def shown(path: Path) -> str:
-    """`path` relative to the project where it is inside: run folders then survive a move of the project."""
+    """Return `path` relative to the project if it is inside, so that run folders survive a move of the project."""
     path = path.absolute()
     return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)

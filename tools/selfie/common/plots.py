@@ -1,10 +1,11 @@
-"""The look of every plot, and the one way to save one."""
+"""The look of every plot, and the one way to make and save one."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from selfie.common import paths
 
@@ -13,8 +14,11 @@ BAD = "#c8553d"
 
 
 @contextmanager
-def figure(path: Path, rows: int = 1, columns: int = 1, width: float = 8, height: float = 4.5) -> Iterator:
-    """Yield the axes of a new figure (one, or an array), then save it atomically as `path`. Sizes in inches."""
+def figure(path: Path, rows: int = 1, columns: int = 1, width: float = 8, height: float = 4.5) -> Iterator[Any]:
+    """Yield the axes of a new figure, one or an array of them, then save it atomically as `path`.
+
+    width, height: of the whole figure, inches. matplotlib is imported here, as it is slow to load.
+    """
     import matplotlib
 
     matplotlib.use("Agg")

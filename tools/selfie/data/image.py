@@ -1,4 +1,4 @@
-"""Image files to pixels, and pixels to network input: the ONE preprocessing that training, scoring and crops share.
+"""Image files to pixels, and pixels to network input: the one preprocessing that training, scoring and crops share.
 
     file --load--> bytes --decode--> H x W x 3 --square--> 256 x 256 x 3 --prepare--> 3 x 224 x 224 float32
                                      uint8 BGR             uint8 BGR                   minus mean, BGR
@@ -47,11 +47,11 @@ warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 class BadImage(SelfieError):
-    """A picture that cannot be used. Its text is one of a few fixed phrases: rejects are counted by reason."""
+    """A picture that cannot be used. Its message is one of a few fixed phrases, as rejects are counted by reason."""
 
 
 def load(path: str | os.PathLike) -> bytes:
-    """Content of an image file. BadImage: no such file, not a file, cannot be read, empty file, file over 200 MB."""
+    """Read the bytes of an image file. BadImage: no such file, not a file, cannot be read, empty file, over 200 MB."""
     try:
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):  # opening a named pipe would wait for ever
@@ -70,10 +70,10 @@ def load(path: str | os.PathLike) -> bytes:
 
 
 def decode(data: bytes, size: int | None = None) -> np.ndarray:
-    """H x W x 3 uint8 BGR picture, upright, from the bytes of an image file.
+    """Decode the bytes of an image file to an upright H x W x 3 uint8 BGR picture.
 
-    With `size`, a JPEG comes at the 1/2, 1/4 or 1/8 of its size that `square` would bring it to for a square of that
-    size anyway; libjpeg then skips half of its work.
+    With `size`, a JPEG is decoded at the 1/2, 1/4 or 1/8 to which `square` would reduce it for a square of that size
+    anyway; libjpeg then skips half of its work.
 
     BadImage: empty file, unknown format, over 50 megapixels (nothing is decoded before that is known), broken or
     truncated (also what has no width or height).
@@ -91,12 +91,12 @@ def decode(data: bytes, size: int | None = None) -> np.ndarray:
 
 
 def read(path: str | os.PathLike) -> np.ndarray:
-    """H x W x 3 uint8 BGR picture, upright, from a file. BadImage as in `load` and `decode`."""
+    """Read a file as an upright H x W x 3 uint8 BGR picture. BadImage as in `load` and `decode`."""
     return decode(load(path))
 
 
 def read_named(path: str | os.PathLike) -> np.ndarray:
-    """`read`, with the file's name in front of the error: for a command that cannot go on without this picture."""
+    """`read`, with the file's name in the error, for a command that cannot do without this picture."""
     try:
         return read(path)
     except BadImage as error:
@@ -116,11 +116,11 @@ def write(path: str | os.PathLike, bgr: np.ndarray) -> None:
 
 
 def square(bgr: np.ndarray, size: int = IMAGE_SIZE) -> np.ndarray:
-    """`size` x `size` x 3 uint8: a picture that is not square is squashed, as the post's bot does.
+    """Squash a picture to size x size x 3 uint8, whatever its aspect, as the post's bot does.
 
-    Plain bilinear interpolation, also when shrinking, because convert_imageset does so. It looks at two pixels in a row
-    and skips the others, so a large picture would come out as noise and moire: while both sides have 4 x size pixels or
-    more, the picture is halved before, each pixel the mean of four.
+    Plain bilinear interpolation, also when shrinking, because convert_imageset does so. It reads two pixels in a row
+    and skips the others, so a large picture would alias to noise and moire: while both sides have 4 x size pixels or
+    more, the picture is halved first, each pixel the mean of four.
     """
     height, width = bgr.shape[:2]
     if (height, width) == (size, size):
@@ -129,7 +129,7 @@ def square(bgr: np.ndarray, size: int = IMAGE_SIZE) -> np.ndarray:
 
 
 def decode_square(data: bytes, size: int = IMAGE_SIZE) -> np.ndarray:
-    """`square` of `decode`, but large JPEGs are halved by their decoder, which takes half the time.
+    """Decode and squash to size x size x 3; large JPEGs are halved by their decoder, which takes half the time.
 
     Measured on 200 photographs of 1080 pixels with film grain: the pixels differ from those of square(decode(data)) by
     0.24 levels (of 255) on average, by 0.41 in the worst picture; single pixels by up to 20, where colours change. (By
@@ -142,7 +142,7 @@ def decode_square(data: bytes, size: int = IMAGE_SIZE) -> np.ndarray:
 
 
 def halving(side: int, size: int = IMAGE_SIZE) -> int:
-    """1, 2, 4 ...: by what `square` reduces a picture before it interpolates to `size`. `side`: the shorter one."""
+    """Factor (1, 2, 4, ...) by which `square` reduces a picture, whose shorter side is `side`, before interpolating."""
     scale = 1
     while side >= 4 * size:
         side, scale = -(-side // 2), 2 * scale
@@ -150,7 +150,7 @@ def halving(side: int, size: int = IMAGE_SIZE) -> int:
 
 
 def reduced(bgr: np.ndarray, scale: int) -> np.ndarray:
-    """A picture whose pixels are means of `scale` x `scale` pixels; its last row and column are repeated to fill up."""
+    """Reduce a picture to means of `scale` x `scale` pixels; its last row and column are repeated to fill up."""
     if scale == 1:
         return bgr
     height, width = bgr.shape[:2]
@@ -200,8 +200,10 @@ class Preprocessing:
 
 
 def _check_header(data: bytes) -> tuple[str, int]:
-    """(format, shorter side in pixels); BadImage unless the header names a known format and a size that is safe to
-    decode."""
+    """Read (format, shorter side in pixels) from an image file's header.
+
+    BadImage unless it names a known format and a size that is safe to decode.
+    """
     if not data:
         raise BadImage("empty file")
     if not data.startswith(FIRST_BYTES):
@@ -219,7 +221,7 @@ def _check_header(data: bytes) -> tuple[str, int]:
 
 
 class _Quiet:
-    """While any thread is inside, the process's stderr goes nowhere: libjpeg and libpng write there past OpenCV."""
+    """Silence the process's stderr while any thread is inside: libjpeg and libpng write to it, past OpenCV."""
 
     def __init__(self) -> None:
         self._lock, self._inside, self._saved = threading.Lock(), 0, -1

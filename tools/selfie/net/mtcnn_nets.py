@@ -14,7 +14,7 @@ FILES = ("det1", "det2", "det3")
 
 
 def prototxts() -> dict[str, str]:
-    """The three nets: path below prototxt/ -> text."""
+    """Generate the three nets: {path below prototxt/: text}."""
     about = {
         "det1": "every window of a picture of any size",
         "det2": "24 x 24 windows",
@@ -32,7 +32,7 @@ def prototxts() -> dict[str, str]:
 
 
 def build(name: str) -> dict:
-    """The message of one net; layers are called as in the released caffemodels, which spell PReLU in two ways."""
+    """Build one net, layers named as in the released caffemodels, which spell PReLU in two ways."""
     size, convolutions, hidden, outputs = {
         "det1": (WINDOW, [(10, 3, (2, 2)), (16, 3, None), (32, 3, None)], None, {"conv4-1": 2, "conv4-2": 4}),
         "det2": (24, [(28, 3, (3, 2)), (48, 3, (3, 2)), (64, 2, None)], ("conv4", 128), {"conv5-1": 2, "conv5-2": 4}),
