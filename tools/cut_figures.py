@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from selfie.common import cli
+from selfie.common.splits import SPLITS
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -43,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     labelled = tile_labels.labelled(args.size, args.seed, args.whole_continuum)
     tile_labels.write(args.out, labelled)
     print(f"{len(labelled.tiles)} tiles of {args.size} x {args.size} pixels in {args.out / 'tiles'}")
-    for split in ("train", "val", "test"):
+    for split in SPLITS:
         part = labelled.labels.filter(labelled.labels["split"] == split)["label"]
         print(f"  {split:5}  {(part == 1).sum():3} good  {(part == 0).sum():3} bad")
     duplicates = labelled.continuum["duplicate_of"].count()

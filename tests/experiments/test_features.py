@@ -18,6 +18,7 @@ import testlib
 from selfie.common import paths
 from selfie.common.errors import SelfieError
 from selfie.data import image
+from selfie.data.lmdb_reader import id_of
 from selfie.experiments.features import Features, Files, Records, export, load
 from selfie.runs import evaluate
 from selfie.runs.run_folder import Run
@@ -48,7 +49,7 @@ def test_a_row_is_what_the_net_says_of_that_picture(tiny_run, tiny_lmdb, feature
 
 def test_files_and_database_give_the_same_features(tiny_run, tiny_lmdb, features, tmp_path):
     """A list on standard input, relative names, a broken file in the middle: it is named, the rest is exported."""
-    names = [f"images/{key[9:]}.png" for key in features.table["name"]]
+    names = [f"images/{id_of(key)}.png" for key in features.table["name"]]
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff nonsense")
     listed = "\n".join([*names[:20], str(tmp_path / "broken.jpg"), *names[20:], names[0]])
     result = subprocess.run(

@@ -14,6 +14,7 @@ from selfie.common import paths
 from selfie.common.errors import SelfieError
 from selfie.data import lmdb_writer
 from selfie.data.image import Preprocessing
+from selfie.data.lmdb_reader import id_of
 from selfie.experiments import filters, grids
 from selfie.net import variants
 from selfie.runs import evaluate, prepare, run_folder, score, train
@@ -95,7 +96,7 @@ def test_a_database_of_larger_pictures_is_scored_in_its_size(tmp_path):
     run = train.train(testlib.job(tmp_path / "lmdb", tmp_path / "run"))
     assert run.preprocessing == replace(variants.get("demo").preprocessing, size=320)
     recorded = evaluate.score_database(run, run.database("val"))
-    names = [str(tmp_path / "images" / f"{key[9:]}.png") for key in recorded["key"]]
+    names = [str(tmp_path / "images" / f"{id_of(key)}.png") for key in recorded["key"]]
     np.testing.assert_allclose([one.score for one in score.score(run, names)], recorded["score"], atol=1e-6)
 
 
