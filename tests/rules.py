@@ -35,6 +35,8 @@ KINDS = {
 REQUIRE = "SELFIE_REQUIRE"  # kinds, separated by spaces: a skip for want of one is a failure
 TRIES = 3  # of a test marked timing: a busy machine delays one, not three
 CACHES = {".git", ".venv", "__pycache__", ".pytest_cache", ".ruff_cache", ".mypy_cache"}
+LOCKS = {".lock", "lock.mdb"}  # build_caffe.sh's and LMDB's: whoever reads takes them
+FETCHED = ROOT / "weights"  # what SELFIE_MIRROR has is copied there, verified, at its first use by anybody
 LIBRARY_WITHOUT_CAFFE = {"common", "data"}  # folders of tests, named as the packages are that cannot import selfie.net
 
 MARKERS = (
@@ -137,21 +139,25 @@ _shared: dict[Path, Fingerprint] = {}
 
 
 def fingerprint(folder: Path) -> Fingerprint:
-    """Return sizes and times of all files below `folder`, caches and LMDB's lock files left out."""
+    """Return sizes and times of all files below `folder`, caches and locks left out."""
     files = {}
     for place, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if name not in CACHES and not name.endswith(".egg-info")]
-        for name in names:
-            if name != "lock.mdb":
-                path = os.path.join(place, name)
-                status = os.lstat(path)
-                files[os.path.relpath(path, folder)] = (status.st_size, status.st_mtime_ns)
+        folders[:] = [
+            name
+            for name in folders
+            if name not in CACHES and not name.endswith(".egg-info") and Path(place, name) != FETCHED
+        ]
+        for name in set(names) - LOCKS:
+            path = os.path.join(place, name)
+            status = os.lstat(path)
+            files[os.path.relpath(path, folder)] = (status.st_size, status.st_mtime_ns)
     return files
 
 
-def changes(before: Fingerprint, after: Fingerprint) -> list[str]:
-    """Name the files that are new, gone or changed."""
-    return sorted(name for name in {*before, *after} if before.get(name) != after.get(name))
+def changes(before: Fingerprint, after: Fingerprint) -> str:
+    """Name the files that are new, gone or changed; the first ten of many. "" for none."""
+    names = sorted(name for name in {*before, *after} if before.get(name) != after.get(name))
+    return ", ".join([*names[:10], *([f"and {len(names) - 10} more"] if len(names) > 10 else [])])
 
 
 def share(folder: Path) -> None:
@@ -166,7 +172,7 @@ def shared_folders_stay(request: pytest.FixtureRequest) -> Iterator[None]:
     for folder, before in _shared.items():
         _shared[folder] = after = fingerprint(folder)
         if changed := changes(before, after):
-            pytest.fail(f"{request.node.nodeid} changed what all tests share, in {folder}: {', '.join(changed)}")
+            pytest.fail(f"{request.node.nodeid} changed what all tests share, in {folder}: {changed}")
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -178,4 +184,4 @@ def checkout_stays(request: pytest.FixtureRequest) -> Iterator[None]:
     before = fingerprint(ROOT)
     yield
     if changed := changes(before, fingerprint(ROOT)):
-        pytest.fail(f"{request.node.nodeid} wrote into the checkout: {', '.join(changed)}")
+        pytest.fail(f"{request.node.nodeid} wrote into the checkout: {changed}")

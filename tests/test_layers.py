@@ -42,15 +42,15 @@ def name_of(path: Path) -> str:
 
 def imports(path: Path) -> set[str]:
     """Modules that a file imports, wherever in it: selfie.x.y for `from selfie.x import y` where y is a module."""
-    found = set()
+    names = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert not node.level, f"{path}: relative import"
-            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
     known = {name_of(one) for one in modules()}
-    return {name for name in found if name in known or not name.startswith("selfie")}
+    return {name for name in names if name in known or not name.startswith("selfie")}
 
 
 @pytest.mark.parametrize("path", modules(), ids=name_of)

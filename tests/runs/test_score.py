@@ -25,8 +25,8 @@ def test_a_file_scores_the_same_as_its_record_in_the_database(tiny_run, tiny_lmd
     """One preprocessing: the picture in the database and the file on disk give the same score."""
     recorded = evaluate.score_database(tiny_run, tiny_lmdb / "test")
     names = [str(tiny_lmdb.parent / "images" / f"{key.split('_', 1)[1]}.png") for key in recorded["key"]]
-    found = list(score.score(tiny_run, names))
-    np.testing.assert_allclose([one.score for one in found], recorded["score"], atol=1e-6)
+    scored = list(score.score(tiny_run, names))
+    np.testing.assert_allclose([one.score for one in scored], recorded["score"], atol=1e-6)
 
 
 def test_scores_do_not_depend_on_the_batch(tiny_run, tiny_lmdb):

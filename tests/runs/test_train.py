@@ -174,13 +174,13 @@ def test_a_refused_gpu_leaves_the_run_as_it_is(tiny_lmdb, tmp_path):
     assert train.resume(run.folder, run.variant.name, "cpu").info["gpu"] is None
 
 
-def test_resume_tells_that_another_number_of_gpus_reads_other_batches(tiny_lmdb, tmp_path, caplog):
-    """Two GPUs read two batches for a step, the CPU one; nothing is said where nothing changes."""
+def test_resume_says_that_another_number_of_gpus_reads_other_batches(tiny_lmdb, tmp_path, caplog):
+    """Two GPUs read two batches per iteration, the CPU one; nothing is said where nothing changes."""
     run = train.train(testlib.job(tiny_lmdb, tmp_path / "run", max_iter="8"))
-    for gpu, told in (("0,1", True), ("0", False)):
+    for gpu, warned in (("0,1", True), ("0", False)):
         caplog.clear()
         train.resume(run.save(state="started", gpu=gpu).folder, run.variant.name, "cpu")
-        assert (f"reads {run.info['batch']} selfies, not {2 * run.info['batch']}" in caplog.text) == told
+        assert (f"reads {run.info['batch']} selfies, not {2 * run.info['batch']}" in caplog.text) == warned
 
 
 def test_resume_notices_another_database(tiny_lmdb, tmp_path):
@@ -263,7 +263,7 @@ def test_an_unfinished_database_is_refused(tiny_lmdb, tmp_path):
     ],
 )
 def test_what_goes_wrong_in_training_is_one_line(tiny_lmdb, tmp_path, settings, words):
-    """Divergence, an unknown solver field, and Caffe's own fatal errors are told, not buried in a log."""
+    """Divergence, an unknown solver field, and Caffe's own fatal errors are errors of ours, not buried in a log."""
     with pytest.raises(SelfieError, match=words):
         train.train(testlib.job(tiny_lmdb, tmp_path / "run", **{"display": 1, **settings}))
 
