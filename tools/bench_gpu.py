@@ -7,36 +7,57 @@ the CPU), gtest (upstream's tests). Needs a GPU build of Caffe; PyTorch may be i
 OUT/bench_gpu.json, group by group. `--device cpu --quick` tries the benchmark itself where there is no GPU.
 """
 
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from selfie.common import cli
 
+GROUPS = ("layers", "vgg16", "training", "gtest")  # gpu.GROUPS, slow to import
 
-def main(argv=None):
+
+def main(argv: Sequence[str] | None = None) -> None:
     parser = cli.parser(__doc__)
-    parser.add_argument("--device", default="0", metavar="GPU", help="number of the GPU, or cpu (default: %(default)s)")
-    parser.add_argument("--only", nargs="+", metavar="GROUP", help="measure these groups again, keep the others")
-    parser.add_argument("--quick", action="store_true", help="a miniature net and few passes: half a minute on a CPU")
+    parser.add_argument(
+        "--device",
+        type=device_name,
+        default="0",
+        metavar="GPU",
+        help="number of the GPU, or cpu (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--only", nargs="+", choices=GROUPS, metavar="GROUP", help="measure these groups again, keep the others"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="a miniature net and few iterations: half a minute on a CPU"
+    )
     parser.add_argument("--torch", metavar="PYTHON", help="a Python that has PyTorch (default: this one, or python3)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for all it makes (default: build/bench-gpu)")
     args = parser.parse_args(argv)
-    if args.device != "cpu" and not args.device.isdecimal():
-        parser.error(f"--device {args.device}: give the number of a GPU, or cpu")
 
-    from selfie.bench import gpu
+    from selfie.bench import gpu, gpu_setting
     from selfie.bench.record import table
     from selfie.common import paths
     from selfie.net import device, pycaffe
 
-    unknown = set(args.only or ()) - set(gpu.GROUPS)
-    if unknown:
-        parser.error(f"no group {', '.join(sorted(unknown))}: choose from {', '.join(gpu.GROUPS)}")
-    names = args.only or list(gpu.GROUPS)
+    names = args.only or GROUPS
+    if args.device == "cpu":
+        pycaffe.binary()
+    else:
+        device.check(args.device)
     number = None if args.device == "cpu" else int(args.device)
-    pycaffe.binary() if number is None else device.check(args.device)
-    torch = gpu.find_torch(args.torch) if "vgg16" in names else None
-    setting = gpu.Setting((args.out or paths.BUILD / "bench-gpu").absolute(), args.quick, number, torch)
-    print(*table(gpu.measure(setting, names), gpu.GROUPS), sep="\n")
+    torch = gpu_setting.find_torch(args.torch) if "vgg16" in names else ""
+    setting = gpu_setting.Setting((args.out or paths.BUILD / "bench-gpu").absolute(), args.quick, number, torch)
+    print(*table(gpu.measure(setting, names), GROUPS), sep="\n")
+
+
+def device_name(text: str) -> str:
+    """Read the number of a GPU, or cpu."""
+    if text != "cpu" and not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"'{text}' is not the number of a GPU, nor cpu")
+    return text
 
 
 if __name__ == "__main__":

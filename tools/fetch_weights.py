@@ -1,28 +1,39 @@
 #!/usr/bin/env python3
-"""Fetch a net's pretrained weights into weights/, verified.
+"""Fetch pretrained weights into weights/NAME, from a local mirror or by download.
 
-A folder named by the environment variable SELFIE_MIRROR is searched first; otherwise the file is downloaded, with
-resume. NAME: vgg16 (528 MB), vgg_face (large), squeezenet (660 kB, decoded into a caffemodel), mtcnn (2 MB, the face
-detector). A variant's name stands for the weights it starts from.
+NAME, or a variant's name, which stands for the weights it starts from:
+  vgg16       528 MB, ImageNet
+  vgg_face    large, faces; no checksum was ever published: the first download is taken on trust and recorded
+  squeezenet  660 kB, ImageNet, decoded into a caffemodel
+  mtcnn       2 MB, the face detector
+The other files are used only if they have the published checksum. The folder named by the environment variable
+SELFIE_MIRROR is searched first; downloads resume where they stopped.
 """
+
+from __future__ import annotations
+
+from collections.abc import Sequence
 
 from selfie.common import cli
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> None:
     parser = cli.parser(__doc__)
-    parser.add_argument("name", metavar="NAME")
+    parser.add_argument("name", metavar="NAME", help="weights, or a variant that starts from them")
     args = parser.parse_args(argv)
 
     from selfie.common import paths
     from selfie.net import variants, weights
 
     name = variants.VARIANTS[args.name].weights if args.name in variants.VARIANTS else args.name
-    if name in ("", "demo"):
+    if name == "":
+        print(f"{args.name} starts from random weights: there is nothing to download")
+        return
+    if name == "demo":
         print(f"{args.name} needs no download: 'make demo' makes its weights")
         return
     folder = weights.obtain(name)
-    print("\n".join(str(path.relative_to(paths.ROOT)) for path in sorted(folder.glob("*.caffemodel"))))
+    print("\n".join(paths.shown(path) for path in sorted(folder.glob("*.caffemodel"))))
 
 
 if __name__ == "__main__":

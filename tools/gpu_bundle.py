@@ -6,16 +6,21 @@ folder: python3 unpack.py. The bundle brings its own Python and libraries; it wa
 glibc or a newer one, and CUDA's libraries, as wheels or in /usr/local.
 """
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from pathlib import Path
 
 from selfie.common import cli
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> None:
     parser = cli.parser(__doc__)
     parser.add_argument("--caffe", type=Path, metavar="DIR", help="installed build (default: the one in use)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="(default: build/gpu-bundle)")
-    parser.add_argument("--part", type=int, default=60, metavar="MIB", help="size of a part (default: %(default)s)")
+    parser.add_argument(
+        "--part", type=cli.positive, default=60, metavar="MIB", help="size of a part (default: %(default)s)"
+    )
     parser.add_argument(
         "--preset",
         type=int,
@@ -26,8 +31,6 @@ def main(argv=None):
     )
     parser.add_argument("--cpu", action="store_true", help="pack a build for CPUs, too: to try the packing")
     args = parser.parse_args(argv)
-    if args.part < 1:
-        parser.error("--part must be at least 1")
 
     from selfie.bench import bundle
     from selfie.common import paths

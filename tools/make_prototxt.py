@@ -5,10 +5,14 @@ They are checked in, and a test holds them against this generator byte for byte.
 if a file differs.
 """
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+
 from selfie.common import cli
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> int:
     parser = cli.parser(__doc__)
     parser.add_argument("--check", action="store_true", help="only compare")
     args = parser.parse_args(argv)
@@ -16,17 +20,17 @@ def main(argv=None):
     from selfie.common import paths
     from selfie.net import generate
 
-    different = 0
+    differing = 0
     for name, text in generate.generate().items():
         path = paths.PROTOTXT / name
         if path.exists() and path.read_text() == text:
             continue
-        different += 1
-        print(("differs: " if args.check else "wrote ") + str(path.relative_to(paths.ROOT)))
+        differing += 1
+        print(("differs: " if args.check else "wrote ") + paths.shown(path))
         if not args.check:
             with paths.atomic_write(path) as file:
                 file.write(text)
-    return 1 if args.check and different else 0
+    return 1 if args.check and differing else 0
 
 
 if __name__ == "__main__":

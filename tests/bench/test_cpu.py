@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+from typing import ClassVar
 
 import cv2
 import numpy as np
 import pytest
 
+import bench as bench_command
 import testlib
-from selfie.bench import cpu, peers, workload
+from selfie.bench import contenders, cpu, net_files, nets, workload
+from selfie.bench.contenders import Contender
 from selfie.bench.record import Row, in_turns, median_ratio, table
 from selfie.bench.workload import command, make_manifest, make_pictures, make_run
 from selfie.common import paths
 from selfie.common.errors import SelfieError
 from selfie.data import lmdb_writer
+from selfie.net import caffe_net
 
 
 @pytest.mark.parametrize(
@@ -38,14 +42,16 @@ def test_contenders_take_turns():
     """Round by round, so that a slow minute slows all, and nobody always follows the same one; the ratio is the median
     of the rounds' ratios."""
     calls = []
-    found = in_turns(
+    values = in_turns(
         9,
-        ours=lambda number: calls.append(("ours", number)) or 2.0,
-        peer=lambda number: calls.append(("peer", number)) or 4.0,
+        {
+            "ours": lambda number: calls.append(("ours", number)) or 2.0,
+            "peer": lambda number: calls.append(("peer", number)) or 4.0,
+        },
     )
     assert [number for _, number in calls] == [number for number in range(9) for _ in range(2)]
     assert {name for name, _ in calls[::2]} == {name for name, _ in calls[1::2]} == {"ours", "peer"}
-    assert found == {"ours": [2.0] * 9, "peer": [4.0] * 9}
+    assert values == {"ours": [2.0] * 9, "peer": [4.0] * 9}
     assert median_ratio([1, 10, 4], [1, 5, 1]) == 2
 
 
@@ -68,8 +74,8 @@ def test_the_pictures_are_large_different_and_usable(tmp_path, monkeypatch):
     labels = make_pictures(tmp_path / "a", 8, 300)
     make_pictures(tmp_path / "b", 8, 300)
     for number in range(8):
-        one, two = ((tmp_path / name / "images" / f"{number:06d}.jpg").read_bytes() for name in "ab")
-        assert one == two
+        first, second = ((tmp_path / name / "images" / f"{number:06d}.jpg").read_bytes() for name in "ab")
+        assert first == second
     assert cv2.imread(str(labels.parent / "images" / "000007.jpg")).shape == (300, 300, 3)
     assert lmdb_writer.build(labels, labels.parent / "images", tmp_path / "lmdb", jobs=1)["train"]["count"] == 8
 
@@ -110,9 +116,10 @@ def test_the_report_keeps_what_was_measured_before(tmp_path, monkeypatch):
 
 
 def test_an_unknown_group_is_a_usage_error():
-    """It lists the known ones."""
+    """It lists the known ones, which are those of the library."""
     result = testlib.command("tools/bench.py", "--only", "nothing")
     assert result.returncode == 2 and "scoring" in result.stderr
+    assert tuple(cpu.GROUPS) == bench_command.GROUPS
 
 
 @pytest.mark.parametrize("work", ["forward", "training"])
@@ -121,20 +128,84 @@ def test_all_contenders_run_the_same_net(tmp_path, work):
     time for each pass, memory."""
     run = make_run(tmp_path, "squeezenet")
     data = np.random.default_rng(0).normal(0, 50, (2, 3, 99, 99)).astype(np.float32)
-    peers.prepare(run.deploy, run.folder / "random.caffemodel", data, tmp_path / "nets")
-    others = [name for name in (peers.MODULES if work == "forward" else peers.TRAIN) if name not in peers.missing()]
-    answers = []
-    for name in (*peers.CAFFES, *others):
-        with peers.Contender(name, tmp_path / "nets", work) as one:
-            assert one.seconds() > 0 and len(one.processor) == 1 and one.megabytes() > 10
-            answers.append(one.answer.reshape(-1))
-    for answer in answers[1:]:
-        np.testing.assert_allclose(answer, answers[0], rtol=1e-4, atol=1e-4 * np.abs(answers[0]).max(initial=0))
-    assert len(answers[0]) == (4 if work == "forward" else 0)
+    net_files.prepare(run.deploy, run.folder / "random.caffemodel", data, tmp_path / "nets")
+    able = contenders.MODULES if work == "forward" else contenders.CAN_TRAIN
+    scores = []
+    for name in (*contenders.CAFFES, *(name for name in able if name not in contenders.missing())):
+        with Contender(name, tmp_path / "nets", work) as contender:
+            assert contender.seconds() > 0 and len(contender.processor) == 1 and contender.megabytes() > 10
+            scores.append(contender.scores)
+    for other in scores[1:]:
+        np.testing.assert_allclose(other, scores[0], rtol=1e-4, atol=1e-4 * np.abs(scores[0]).max(initial=0))
+    assert len(scores[0]) == (4 if work == "forward" else 0)
+    if work == "forward":  # not only with each other: with the net itself, fed with the same input
+        net = caffe_net.load(run.deploy, run.folder / "random.caffemodel")
+        net.blobs["data"].reshape(*data.shape)
+        net.reshape()
+        net.blobs["data"].data[...] = data
+        odds = np.log(net.forward()["prob"].reshape(2, 2)[:, 1] / net.blobs["prob"].data.reshape(2, 2)[:, 0])
+        np.testing.assert_allclose(np.diff(scores[0].reshape(2, 2))[:, 0], odds, rtol=1e-3, atol=1e-4)
 
 
-def test_a_contender_that_fails_is_an_error_in_one_line(tmp_path, capfd):
-    """It does not hang."""
+def test_a_contender_that_fails_is_an_error_in_one_line(tmp_path):
+    """With its name and its last words, whether it raises or Caffe aborts; it does not hang."""
     np.save(tmp_path / "input.npy", np.zeros((1, 3, 8, 8), np.float32))
-    with pytest.raises(SelfieError, match="Caffe failed in the benchmark"):
-        peers.Contender(peers.OURS, tmp_path, "forward")
+    with pytest.raises(SelfieError, match=r"Caffe failed in the benchmark of nets: .*forward\.prototxt"):
+        Contender(contenders.OURS, tmp_path, "forward")
+    (tmp_path / "forward.prototxt").write_text('layer { name: "x" type: "Nonsense" }')
+    (tmp_path / "net.caffemodel").touch()
+    with pytest.raises(SelfieError, match=r"Caffe failed in the benchmark of nets: .* F\d+ .*Nonsense"):
+        Contender(contenders.OURS, tmp_path, "forward")
+
+
+class FakeContender:
+    """A contender without a process: 1 s an iteration, and twice that for who has "slow" in its name."""
+
+    SCORES: ClassVar[dict[str, list[float]]] = {}
+
+    def __init__(self, name, folder, work):
+        self.name, self.processor = name, [1.0]
+        self.scores = np.array(self.SCORES.get(name, [3.0, -4.0]))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def seconds(self):
+        return 2.0 if "slow" in self.name else 1.0
+
+    def megabytes(self):
+        return 100.0
+
+
+@pytest.fixture
+def race(tmp_path, monkeypatch):
+    """A race of contenders without processes, of batches of two."""
+    np.save(tmp_path / "input.npy", np.zeros((2, 3, 8, 8), np.float32))
+    monkeypatch.setattr(nets, "Contender", FakeContender)
+    monkeypatch.setattr(nets, "PAUSE", 0)
+    wanted = {"stock": 1.0, "fastest": 2.5, "memory": 0.8}
+    others = ["slower", "slow", "equal"]
+    return nets.Race("vgg16", "forward", tmp_path, 2, contenders.OURS, contenders.STOCK, others, wanted)
+
+
+def test_a_bound_is_that_of_the_fastest_other_library(race):
+    """And a ratio that of times; both sides are milliseconds per image."""
+    rows = {row.peer_name: row for row in list(nets._run(race))[:-1]}
+    assert {name: row.ratio for name, row in rows.items()} == {
+        contenders.STOCK: 1,
+        "slower": 2,
+        "slow": 2,
+        "equal": 1,
+    }
+    assert {name: row.wanted for name, row in rows.items() if row.wanted} == {contenders.STOCK: 1.0, "equal": 2.5}
+    assert (rows["slow"].ours, rows["slow"].peer, rows["equal"].fine) == (500, 1000, False)
+
+
+def test_contenders_that_do_not_compute_the_same_are_refused(race, monkeypatch):
+    """A hundredth of the largest score is no rounding."""
+    monkeypatch.setattr(FakeContender, "SCORES", {"equal": [3.0, -4.04]})
+    with pytest.raises(SelfieError, match="not all compute the same"):
+        list(nets._run(race))

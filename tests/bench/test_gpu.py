@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import bench_gpu
 import testlib
-from selfie.bench import gpu
+from selfie.bench import caffe_time, duel, gpu, gpu_setting, gtest, losses
 from selfie.common import paths
 from selfie.common.errors import SelfieError
 from selfie.common.worker import OutOfMemory, Worker
@@ -22,7 +25,7 @@ from selfie.original import protocol
 @pytest.fixture
 def ours():
     """Caffe in a process of its own, on the CPU."""
-    with Worker(sys.executable, "caffe_peer") as process:
+    with Worker(sys.executable, "bench.caffe_peer") as process:
         process.ask("hello", gpu=None)
         yield process
 
@@ -37,18 +40,18 @@ def test_caffe_scores_and_trains_in_a_process_of_its_own(ours):
 
 
 def test_a_contender_that_fails_is_an_error_with_its_words(ours):
-    """An exception leaves the process alive; its end is told, too."""
+    """An exception leaves the process alive; its end is reported, too."""
     with pytest.raises(SelfieError, match="unknown variant 'nonsense'"):
         ours.ask("prepare", variant="nonsense", batch=4, training=False)
     assert ours.ask("release") == {}
     ours.process.kill()
-    with pytest.raises(SelfieError, match="caffe_peer failed: exit code -9"):
+    with pytest.raises(SelfieError, match=r"bench\.caffe_peer failed: exit code -9"):
         ours.ask("release")
 
 
 def test_glogs_fatal_line_is_what_a_dead_contender_said(ours):
     """Caffe aborts with a stack trace behind the line that matters; a size that int cannot hold makes it."""
-    with pytest.raises(SelfieError, match=r"caffe_peer failed: F\d+ .*Check failed"):
+    with pytest.raises(SelfieError, match=r"bench\.caffe_peer failed: F\d+ .*Check failed"):
         ours.ask("prepare", variant="demo", batch=50_000_000, training=False)
 
 
@@ -63,7 +66,7 @@ def test_glogs_fatal_line_is_what_a_dead_contender_said(ours):
 )
 def test_running_out_of_memory_is_an_error_of_its_own(monkeypatch, words):
     """Then the other rows are still measured."""
-    with Worker(sys.executable, "caffe_peer") as process:
+    with Worker(sys.executable, "bench.caffe_peer") as process:
         monkeypatch.setattr(process, "_last_words", lambda: words)
         process.process.kill()
         process.process.wait()
@@ -72,11 +75,11 @@ def test_running_out_of_memory_is_an_error_of_its_own(monkeypatch, words):
 
 
 def test_multiplications_are_those_of_the_definition():
-    """VGG16's as the protocol counts them from its table; training costs three forwards but for the first layer's
+    """VGG16's as the protocol counts them from its layers; training costs three forwards but for the first layer's
     gradient by pixels, 3 x 64 x 9 at 224 x 224 places."""
-    found = caffe_net.macs(caffe_net.load(paths.PROTOTXT / "vgg16" / "deploy.prototxt"))
-    assert found.forward == protocol.vgg16_macs()
-    assert 3 * found.forward - found.training == 3 * 64 * 9 * 224**2
+    macs = caffe_net.macs(caffe_net.load(paths.PROTOTXT / "vgg16" / "deploy.prototxt"))
+    assert macs.forward == protocol.vgg16_macs()
+    assert 3 * macs.forward - macs.training == 3 * 64 * 9 * 224**2
 
 
 def test_nets_that_branch_are_no_chain():
@@ -119,21 +122,21 @@ def test_caffe_time_is_read_whole(tmp_path):
     """Both passes, and every layer both ways, from a real run."""
     file = tmp_path / "net.prototxt"
     file.write_text(dump(architectures.with_input(variants.get("demo"), 2, training=True)))
-    found = gpu.caffe_time(str(file), 2, [], "fp32")
-    assert set(found["layers"]) == {
+    times = caffe_time.caffe_time(str(file), 2, [], "fp32")
+    assert set(times["layers"]) == {
         layer["name"] for layer in architectures.with_input(variants.get("demo"), 2, True)["layer"]
     }
     for name, way in (("Forward pass", "forward"), ("Backward pass", "backward")):
-        assert found[name] >= 0.9 * sum(layer[way] for layer in found["layers"].values()) > 0
+        assert times[name] >= 0.9 * sum(layer[way] for layer in times["layers"].values()) > 0
     with pytest.raises(SelfieError, match=r"caffe time failed: F\d+ "):
-        gpu.caffe_time(str(tmp_path / "none.prototxt"), 2, [], "fp32")
+        caffe_time.caffe_time(str(tmp_path / "none.prototxt"), 2, [], "fp32")
 
 
 def test_losses_are_held_against_their_mean():
     """Not each against itself: a small loss would make a large difference of nothing. Lengths must agree."""
-    assert gpu.difference([2.0, 0.1], [2.0, 0.2]) == pytest.approx(0.1 / 1.05)
+    assert losses.difference([2.0, 0.1], [2.0, 0.2]) == pytest.approx(0.1 / 1.05)
     with pytest.raises(RuntimeError):
-        gpu.difference([1.0], [])
+        losses.difference([1.0], [])
 
 
 def test_tests_that_fail_or_take_the_program_down_did_not_pass(tmp_path):
@@ -150,7 +153,7 @@ echo "[ RUN      ] A.second$GTEST_SHARD_INDEX"
 echo "[  FAILED  ] A.second0 (1 ms)"; exit 1
 """)
     script.chmod(0o755)
-    assert gpu.run_gtest(script, tmp_path, "*", 2, gpu=3) == {
+    assert gtest.run_gtest(script, tmp_path, "*", 2, gpu=3) == {
         "all": 4,
         "passed": 2,
         "failed": ["A.second0", "A.second1"],
@@ -164,7 +167,7 @@ def test_tests_that_do_not_start_are_an_error(tmp_path):
     script.write_text("#!/bin/sh\necho 'libcublas.so.13: cannot open' >&2\nexit 127\n")
     script.chmod(0o755)
     with pytest.raises(SelfieError, match="libcublas"):
-        gpu.run_gtest(script, tmp_path, "*", 2)
+        gtest.run_gtest(script, tmp_path, "*", 2)
 
 
 @pytest.mark.parametrize(
@@ -172,10 +175,11 @@ def test_tests_that_do_not_start_are_an_error(tmp_path):
     [
         (["--device", "x"], 2, "number of a GPU"),
         (["--only", "nothing"], 2, "gtest"),
+        (["--device", "0", "--only", "vgg16", "nothing"], 2, "invalid choice"),
         (["--device", "cpu", "--only", "vgg16", "--torch", "no-such-python"], 1, "PyTorch, the peer, is not in"),
     ],
 )
-def test_wrong_usage_is_told(arguments, code, word):
+def test_wrong_usage_is_refused(arguments, code, word):
     """Before anything is measured."""
     result = testlib.command("tools/bench_gpu.py", *arguments)
     assert result.returncode == code and word in result.stderr and "Traceback" not in result.stderr
@@ -193,10 +197,59 @@ def test_the_benchmark_measures_on_the_cpu(tmp_path):
 def test_the_whole_benchmark_where_pytorch_is(tmp_path, mirror):
     """Both sides, all groups, on the CPU; the figures give the same losses with another kernel of OpenBLAS."""
     try:
-        python = gpu.find_torch()
+        python = gpu_setting.find_torch()
     except SelfieError as error:
         testlib.skip("torch", str(error))
     mirror("grid_render_best.jpg")
-    report = gpu.measure(gpu.Setting(Path(tmp_path), True, None, python), ["vgg16", "training"])
+    report = gpu.measure(gpu_setting.Setting(Path(tmp_path), True, None, python), ["vgg16", "training"])
     rows = [row for group in report["groups"].values() for row in group["rows"]]
     assert len(rows) == 9 and all(row["fine"] is not False for row in rows)
+
+
+def test_the_commands_groups_are_those_of_the_library():
+    """They stand in the command, too, since the library is slow to import."""
+    assert tuple(gpu.GROUPS) == bench_gpu.GROUPS
+
+
+def test_the_peers_process_needs_pytorch_and_the_standard_library_only():
+    """A Python that has PyTorch has none of our packages: with a stub of torch, all else is at hand in bare Python."""
+    code = """if True:
+        import sys, types
+        class Stub(types.ModuleType):
+            __getattr__ = lambda self, name: type(name, (), {})
+        sys.modules["torch"] = torch = Stub("torch")
+        torch.nn = Stub("torch.nn")
+        import selfie.bench.torch_peer
+        print(sorted(name for name in sys.modules if name.startswith("selfie")))
+    """
+    environment = {**os.environ, "PYTHONPATH": str(paths.ROOT / "tools")}
+    result = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True, env=environment)
+    assert result.returncode == 0, result.stderr
+    assert "selfie.bench.torch_peer" in result.stdout
+
+
+DUEL_PEER = '''
+"""A peer as torch_peer is one, without PyTorch: half as fast in one layout as in the other."""
+from selfie.common.worker import serve
+
+SECONDS = {"contiguous": 4.0, "channels_last": 2.0}
+serve({
+    "hello": lambda device, tf32: {},
+    "prepare": lambda chain, batch, side, classes: {"parameters": 488_066},
+    "forward": lambda layout, count: {"seconds": SECONDS[layout] * count},
+})
+'''
+
+
+def test_the_peer_of_a_duel_is_pytorchs_faster_layout(tmp_path):
+    """With its images/s and a ratio to it; the share of the matrix rate is that of the multiply-accumulates."""
+    python = tmp_path / "python"  # a Python that has another torch_peer
+    (tmp_path / "peer.py").write_text(DUEL_PEER)
+    python.write_text(f"#!/bin/sh\nexec {sys.executable} {tmp_path / 'peer.py'}\n")
+    python.chmod(0o755)
+    setting = gpu_setting.Setting(tmp_path, True, None, str(python))
+    row = duel.duel(setting, "fp32", "forward", 4, 1e12, "title")
+    assert row.peer_name == "PyTorch, channels_last" and row.peer == pytest.approx(2)
+    assert row.ratio == pytest.approx(row.ours / 2) and row.detail["iterations per round"] == 1
+    macs = caffe_net.macs(caffe_net.load(paths.PROTOTXT / "demo" / "deploy.prototxt")).forward
+    assert row.detail["share"] == pytest.approx(row.ours * 2 * macs / 1e12)

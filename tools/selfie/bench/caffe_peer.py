@@ -5,25 +5,36 @@ from __future__ import annotations
 import tempfile
 import time
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
 from selfie.common.worker import serve
 from selfie.net import architectures, caffe_net, device, pycaffe, variants
 from selfie.net.prototxt import dump
+from selfie.net.pycaffe import Net
 
 SOLVER = 'net: "{net}"\nbase_lr: 1e-6\nlr_policy: "fixed"\nmomentum: 0.9\nweight_decay: 0.0005\nrandom_seed: 2015\n'
+
+
+class Solver(Protocol):
+    """A caffe.SGDSolver, as far as it is used here."""
+
+    net: Net
+
+    def step(self, count: int) -> None: ...
 
 
 class Ours:
     """One net at a time: for scoring (its deploy form), or for training (with its solver)."""
 
     def __init__(self) -> None:
-        self.solver = self.net = None
+        self.solver: Solver | None = None
+        self.net: Net | None = None
         self.gpu: int | None = None
 
     def hello(self, gpu: int | None) -> dict:
-        """Choose the device; what this is."""
+        """Choose the device: a GPU, or None, the CPU. Answers with Caffe's version."""
         self.gpu = gpu
         device.use_device(gpu)
         return {"caffe": pycaffe.caffe().__version__}
@@ -34,24 +45,22 @@ class Ours:
         Answers with the number of parameters and the multiply-accumulates per picture, forward and in training.
         """
         self.release()
-        described, rng = variants.get(variant), np.random.default_rng(2015)
+        described = variants.get(variant)
         with tempfile.TemporaryDirectory() as folder:
-            file, solver = Path(folder, "net.prototxt"), Path(folder, "solver.prototxt")
+            file, solver_file = Path(folder, "net.prototxt"), Path(folder, "solver.prototxt")
             file.write_text(dump(architectures.with_input(described, batch, training)))
             if training:
-                solver.write_text(SOLVER.format(net=file))
-                self.solver = pycaffe.caffe().SGDSolver(str(solver))
-                self.net = self.solver.net
-                self.net.blobs["label"].data[...] = np.arange(batch) % described.classes
+                solver_file.write_text(SOLVER.format(net=file))
+                solver: Solver = pycaffe.caffe().SGDSolver(str(solver_file))
+                self.solver, net = solver, solver.net
+                net.blobs["label"].data[...] = np.arange(batch) % described.classes
             else:
-                self.net = caffe_net.load(file, gpu=self.gpu)
-        for weights, *_ in self.net.params.values():  # as He et al. 2015: numbers of about 1 everywhere
-            scale = (2 * weights.shape[0] / weights.count) ** 0.5
-            weights.data[...] = scale * rng.standard_normal(weights.data.shape, np.float32)
-        self.net.blobs["data"].data[...] = rng.standard_normal(self.net.blobs["data"].data.shape, np.float32)
-        macs = caffe_net.macs(self.net)
+                net = caffe_net.load(file, gpu=self.gpu)
+        fill(net)
+        self.net = net
+        macs = caffe_net.macs(net)
         return {
-            "parameters": caffe_net.parameter_count(self.net),
+            "parameters": caffe_net.parameter_count(net),
             "forward_macs": macs.forward,
             "training_macs": macs.training,
         }
@@ -62,19 +71,30 @@ class Ours:
         return {}
 
     def forward(self, count: int) -> dict:
-        """Seconds for `count` passes that score; the probabilities come to the host."""
+        """Time `count` forward passes; the probabilities come to the host."""
+        assert self.net is not None, "prepare comes first"
         begin = time.perf_counter()
         for _ in range(count):
             self.net.forward()["prob"].copy()
         return {"seconds": time.perf_counter() - begin}
 
     def training(self, count: int) -> dict:
-        """Seconds for `count` steps: forward, backward, update; the loss comes to the host."""
+        """Time `count` iterations: forward, backward, update; the loss comes to the host."""
+        assert self.net is not None and self.solver is not None, "prepare comes first"
         begin = time.perf_counter()
         self.solver.step(count)
         loss = float(self.net.blobs["loss"].data)
         self.net.params[next(iter(self.net.params))][0].data.sum()  # after the last update
         return {"seconds": time.perf_counter() - begin, "loss": loss}
+
+
+def fill(net: Net) -> None:
+    """Fill weights and pictures at random, so that numbers are of about 1 everywhere (He et al. 2015)."""
+    rng = np.random.default_rng(2015)
+    for weights, *_ in net.params.values():
+        scale = (2 * weights.shape[0] / weights.count) ** 0.5
+        weights.data[...] = scale * rng.standard_normal(weights.data.shape, np.float32)
+    net.blobs["data"].data[...] = rng.standard_normal(net.blobs["data"].data.shape, np.float32)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Benchmark results: rows with ratios and bounds, kept as JSON group by group, printed as a table."""
+"""Results of a benchmark: rows with ratios and bounds, kept as JSON group by group, shown as a table."""
 
 from __future__ import annotations
 
@@ -7,22 +7,39 @@ import os
 import platform
 import random
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Protocol, TypeVar
 
 from selfie.common import parallel, paths
 from selfie.net import pycaffe
 
+LESS_IS_BETTER = ("s", "MB", "relative")  # units
+
 log = logging.getLogger(__name__)
+
+
+class HasQuick(Protocol):
+    """Settings of a benchmark, as far as all have them: whether it is the short one."""
+
+    @property
+    def quick(self) -> bool: ...
+
+
+S = TypeVar("S", bound=HasQuick)
 
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table. `ours` and `peer` in `unit`; `ratio` says how many times better ours is (time: peer / ours,
-    images/s: ours / peer). `wanted` is the bound that was set: of the ratio, or of `ours` where there is no peer."""
+    """A line of the table.
+
+    ours, peer   values in `unit`
+    ratio        times that ours is better (time: peer / ours, images/s: ours / peer)
+    wanted       the bound that was set: of the ratio, or of `ours` where there is no peer
+    detail       what the values were made of
+    """
 
     group: str
     what: str
@@ -36,39 +53,51 @@ class Row:
 
     @property
     def fine(self) -> bool | None:
-        """Whether the bound is kept; None without one. Times, memory and differences are to be below
-        it, all else above."""
+        """Tell whether the bound is kept; None without one.
+
+        Times, memory and differences are to be below it, all else above.
+        """
         if self.wanted is None:
             return None
         value = self.ours if self.ratio is None else self.ratio
-        less_is_better = self.ratio is None and self.unit in ("s", "MB", "relative")
+        less_is_better = self.ratio is None and self.unit in LESS_IS_BETTER
         return value <= self.wanted if less_is_better else value >= self.wanted
 
 
-def in_turns(rounds: int, **contenders: Callable[[int], float]) -> dict[str, list[float]]:
-    """name -> what contender(round) returned, in seconds or images/s, for each round; they take turns, each round in
-    another order."""
-    found: dict[str, list[float]] = {name: [] for name in contenders}
+def in_turns(rounds: int, contenders: Mapping[str, Callable[[int], float]]) -> dict[str, list[float]]:
+    """Call each contender once per round, with the round's number; they take turns, each round in another order.
+
+    Returns name -> what it returned (seconds or images/s), round by round.
+    """
+    values: dict[str, list[float]] = {name: [] for name in contenders}
     orders = random.Random(2015)
     for number in range(rounds):
         for name in orders.sample([*contenders], len(contenders)):
-            found[name].append(contenders[name](number))
-    return found
+            values[name].append(contenders[name](number))
+    return values
 
 
 def median_ratio(first: list[float], second: list[float]) -> float:
+    """Return the median of the rounds' ratios, first / second."""
     return statistics.median(a / b for a, b in zip(first, second))
 
 
 def record_groups(
-    file: Path, groups: dict[str, Callable], names: Iterable[str], setting, machine: Callable[[], dict]
+    file: Path,
+    groups: Mapping[str, Callable[[S], Iterable[Row]]],
+    names: Iterable[str],
+    setting: S,
+    machine: Callable[[], dict],
 ) -> dict:
-    """Measure those of `groups` called `names`, each with `setting`, into a JSON file; its content."""
+    """Measure those of `groups` called `names` into a JSON file, beside those that were measured before.
+
+    A group that has no rows leaves what is there. Returns the file's content.
+    """
     report = paths.read_json(file) if file.exists() else {"groups": {}}
     for name in names:
         log.info("measuring %s", name)
         rows = [{**asdict(row), "fine": row.fine} for row in groups[name](setting)]
-        if not rows:  # why has been said
+        if not rows:  # it has said why
             continue
         report["machine"] = {**report.get("machine", {}), **machine()}
         report["groups"][name] = {
@@ -81,18 +110,9 @@ def record_groups(
 
 
 def describe_machine() -> dict:
-    """What the numbers depend on."""
-    info = Path("/proc/cpuinfo")
-    model = (
-        next(
-            (line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")),
-            "",
-        )
-        if info.exists()
-        else ""
-    )
+    """List what the numbers depend on."""
     return {
-        "cpu": model or platform.machine(),
+        "cpu": _cpu_model() or platform.machine(),
         "cores": parallel.cores(),
         "system": platform.platform(),
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
@@ -101,8 +121,15 @@ def describe_machine() -> dict:
     }
 
 
+def _cpu_model() -> str:
+    """Return the CPU's name; "" where the system does not tell."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
+
+
 def table(report: dict, groups: Iterable[str]) -> list[str]:
-    """The report as lines of Markdown, in the order of `groups`."""
+    """Write the report as lines of Markdown, in the order of `groups`."""
     lines = ["| what | ours | peer | ratio | wanted |", "|---|---|---|---|---|"]
     for name in (name for name in groups if name in report["groups"]):
         for row in report["groups"][name]["rows"]:
@@ -114,6 +141,7 @@ def table(report: dict, groups: Iterable[str]) -> list[str]:
 
 
 def _number(value: float) -> str:
+    """Write a number with about three digits."""
     if 0 < value < 0.01:
         return f"{value:.0e}"
     return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"

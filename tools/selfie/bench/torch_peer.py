@@ -1,7 +1,7 @@
-"""PyTorch as the peer of a Caffe net: the same layers, in a process of its own (`python -m selfie.bench.torch_peer`).
+"""PyTorch as a contender beside Caffe: the same layers, in a process of its own (`python -m selfie.bench.torch_peer`).
 
 Needs PyTorch and the standard library only, so any Python that has PyTorch can run it. Layers are described as
-`nets.chain` describes them. Both memory layouts are kept, because which one is faster depends on the device.
+net/architectures.chain does. Both memory layouts are kept, because which one is faster depends on the device.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ class Scale(nn.Module):
 
 
 def build(chain: list[dict]) -> nn.Sequential:
-    """The net of `nets.chain`: N x 3 x H x W pixels to N x classes, not softmaxed."""
+    """Build the net of architectures.chain: N x 3 x H x W pixels to N x classes, before the softmax."""
     layers: list[nn.Module] = []
     for layer in chain:
         kind = layer["type"]
         if kind == "Convolution":
             layers.append(nn.LazyConv2d(layer["outputs"], layer["kernel"], layer["stride"], layer["pad"]))
         elif kind == "InnerProduct":
-            if not any(isinstance(one, nn.Flatten) for one in layers):
+            if not any(isinstance(module, nn.Flatten) for module in layers):
                 layers.append(nn.Flatten())
             layers.append(nn.LazyLinear(layer["outputs"]))
         elif kind == "ReLU":
@@ -61,7 +61,7 @@ class Peer:
         self.device = torch.device("cpu")
 
     def hello(self, device: str, tf32: bool) -> dict:
-        """Choose device ("cpu" or "cuda:0") and precision; what this is."""
+        """Choose device ("cpu" or "cuda:0") and precision. Answers with versions and the GPU's name."""
         self.device = torch.device(device)
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
         torch.backends.cudnn.benchmark = True  # tries cuDNN's algorithms and keeps the fastest
@@ -74,7 +74,7 @@ class Peer:
         }
 
     def prepare(self, chain: list[dict], batch: int, side: int, classes: int) -> dict:
-        """Nets of `chain` with random weights, and random pictures; the number of parameters."""
+        """Make nets of `chain` with random weights, and random pictures. Answers with the number of parameters."""
         self.release()
         torch.manual_seed(2015)
         for name, layout in LAYOUTS.items():
@@ -98,7 +98,7 @@ class Peer:
         return {}
 
     def forward(self, layout: str, count: int) -> dict:
-        """Seconds for `count` passes that score; the probabilities come to the host."""
+        """Time `count` forward passes; the probabilities come to the host."""
         model, _, pixels = self.models[layout]
         model.eval()
         begin = time.perf_counter()
@@ -108,7 +108,7 @@ class Peer:
         return {"seconds": time.perf_counter() - begin}
 
     def training(self, layout: str, count: int) -> dict:
-        """Seconds for `count` steps: forward, backward, update; the loss comes to the host."""
+        """Time `count` iterations: forward, backward, update; the loss comes to the host."""
         model, optimizer, pixels = self.models[layout]
         model.train()
         loss = math.nan
@@ -116,15 +116,15 @@ class Peer:
         begin = time.perf_counter()
         for _ in range(count):
             optimizer.zero_grad(set_to_none=True)
-            out = nn.functional.cross_entropy(model(pixels), self.labels)
-            out.backward()
+            output = nn.functional.cross_entropy(model(pixels), self.labels)
+            output.backward()
             optimizer.step()
-            loss = out.item()
+            loss = output.item()
         self.wait()
         return {"seconds": time.perf_counter() - begin, "loss": loss}
 
     def matrix(self, size: int, count: int) -> dict:
-        """Seconds for `count` float32 products of random `size` x `size` matrices."""
+        """Time `count` float32 products of random `size` x `size` matrices."""
         a, b = (torch.randn(size, size, device=self.device) for _ in range(2))
         for _ in range(3):
             a @ b
@@ -136,7 +136,7 @@ class Peer:
         return {"seconds": time.perf_counter() - begin}
 
     def wait(self) -> None:
-        """Until the device has done all it was given."""
+        """Wait until the device has done all it was given."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 

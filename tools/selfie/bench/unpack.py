@@ -6,6 +6,8 @@ unpacked stays, the CUDA libraries are looked for anew. They may be wheels of th
 a toolkit in /usr/local, known to the system's loader, or in a folder named by --cuda.
 """
 
+from __future__ import annotations
+
 import argparse
 import glob
 import hashlib
@@ -15,36 +17,39 @@ import re
 import subprocess
 import sys
 import tarfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import IO, NoReturn, cast
 
 HERE = Path(__file__).resolve().parent
 CUDA_LIBRARY = re.compile(r"lib(cu(dart|blas|rand|dnn|fft|solver|sparse)|nccl|nv)[^/]*\.so[.0-9]*$")
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
     parser.add_argument("folder", nargs="?", type=Path, default=Path("selfie-gpu"), help="(default: %(default)s)")
     parser.add_argument("--cuda", type=Path, metavar="DIR", help="a folder that holds CUDA's and cuDNN's libraries")
     args = parser.parse_args()
-    told = json.loads((HERE / "bundle.json").read_text())
-    check_system(told["glibc"])
+    bundle = json.loads((HERE / "bundle.json").read_text())
+    check_system(bundle["glibc"])
     stamp = args.folder / "bundle.json"
-    if not stamp.exists() or json.loads(stamp.read_text()) != told:
-        parts = [check(HERE / part["name"], part["sha256"]) for part in told["parts"]]
+    if not stamp.exists() or json.loads(stamp.read_text()) != bundle:
+        parts = [check(HERE / part["name"], part["sha256"]) for part in bundle["parts"]]
         extract(parts, args.folder)
-        stamp.write_text(json.dumps(told))
-    link_cuda(args.folder, told["cuda"], args.cuda)
+        stamp.write_text(json.dumps(bundle))
+    link_cuda(args.folder, bundle["cuda"], args.cuda)
     prove(args.folder)
     python = args.folder / ".venv" / "bin" / "python"
     print(f"{args.folder} is ready. On a GPU:  {python} {args.folder / 'tools' / 'bench_gpu.py'}")
 
 
-def die(message):
+def die(message: str) -> NoReturn:
+    """End with one line on stderr."""
     sys.exit(f"error: {message}")
 
 
-def check_system(glibc):
-    """The programs were linked with glibc `glibc`; on an older one they cannot start."""
+def check_system(glibc: str) -> None:
+    """End unless this is x86-64 with glibc `glibc`, with which the programs were linked, or a newer one."""
     machine = os.uname().machine
     if machine != "x86_64":
         die(f"this bundle is for x86-64, and this machine is {machine}")
@@ -56,8 +61,8 @@ def check_system(glibc):
         )
 
 
-def check(part, sha256):
-    """A part that is there and whole."""
+def check(part: Path, sha256: str) -> Path:
+    """Return a part that is there and whole; end if it is not."""
     if not part.exists():
         die(f"{part.name} is missing: bring all parts into {HERE}")
     state = hashlib.sha256()
@@ -72,10 +77,11 @@ def check(part, sha256):
 class Joined:
     """Files read as one."""
 
-    def __init__(self, files):
+    def __init__(self, files: Sequence[Path]) -> None:
         self.files = [open(file, "rb") for file in files]  # noqa: SIM115  read to their end, then the program ends
 
-    def read(self, size):
+    def read(self, size: int) -> bytes:
+        """Read at most `size` bytes; none at the end of the last file."""
         while self.files:
             if block := self.files[0].read(size):
                 return block
@@ -83,17 +89,20 @@ class Joined:
         return b""
 
 
-def extract(parts, folder):
-    """The archive that the parts make up, into `folder`."""
+def extract(parts: Sequence[Path], folder: Path) -> None:
+    """Unpack the archive that the parts make up into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(fileobj=Joined(parts), mode="r|xz") as archive:
+    with tarfile.open(fileobj=cast("IO[bytes]", Joined(parts)), mode="r|xz") as archive:
         if hasattr(tarfile, "fully_trusted_filter"):
             archive.extraction_filter = tarfile.fully_trusted_filter  # our own, checked by its sum
         archive.extractall(folder)
 
 
-def link_cuda(folder, wanted, given):
-    """Links to all CUDA libraries of the folders that hold `wanted` ones, where the bundle's programs look."""
+def link_cuda(folder: Path, wanted: Sequence[str], given: Path | None) -> None:
+    """Link all CUDA libraries of this machine, or of the folder `given`, to where the bundle's programs look.
+
+    Ends if one of `wanted` is in none of the places.
+    """
     links = folder / "lib" / "cuda"
     links.mkdir(parents=True, exist_ok=True)
     for link in links.iterdir():
@@ -113,15 +122,15 @@ def link_cuda(folder, wanted, given):
         )
 
 
-def places():
-    """Folders in which CUDA libraries may be, the likeliest first."""
+def places() -> Iterator[str]:
+    """Yield folders in which CUDA libraries may be, the likeliest first."""
     question = "import site, sys; print(*sys.path, site.getusersitepackages(), sep='\\n')"
     for python in (sys.executable, "python3"):
         try:
-            said = subprocess.run([python, "-c", question], capture_output=True, text=True).stdout
+            answer = subprocess.run([python, "-c", question], capture_output=True, text=True).stdout
         except OSError:
             continue
-        for entry in filter(None, said.splitlines()):
+        for entry in filter(None, answer.splitlines()):
             yield from sorted(glob.glob(f"{glob.escape(entry)}/nvidia/*/lib"))
     yield from filter(None, os.environ.get("LD_LIBRARY_PATH", "").split(":"))
     yield from sorted(glob.glob("/usr/local/cuda*/lib64"), reverse=True)
@@ -140,15 +149,15 @@ sys.path.insert(0, "tools")
 import numpy as np
 from selfie.common import paths
 from selfie.net import caffe_net
-scorer = caffe_net.load(paths.PROTOTXT / "demo" / "deploy.prototxt")
-scorer.blobs["data"].data[...] = 0
-assert abs(scorer.forward()["prob"].sum() - 1) < 1e-5
+net = caffe_net.load(paths.PROTOTXT / "demo" / "deploy.prototxt")
+net.blobs["data"].data[...] = 0
+assert abs(net.forward()["prob"].sum() - 1) < 1e-5
 print("a forward pass on the CPU works")
 """
 
 
-def prove(folder):
-    """The bundle's Python and Caffe start here, and compute."""
+def prove(folder: Path) -> None:
+    """End unless the bundle's Python and Caffe start here, and compute."""
     try:
         done = subprocess.run([".venv/bin/python", "-c", PROOF], cwd=folder, capture_output=True, text=True)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""What benchmarks work on: pictures, manifests, runs with random weights; and commands, watched."""
+"""The work that benchmarks give: pictures, manifests, runs with random weights; and commands, watched."""
 
 from __future__ import annotations
 
@@ -23,11 +23,16 @@ from selfie.net import caffe_net, variants
 from selfie.runs.run_folder import Run
 
 PHOTOS = ("astronaut.png", "brick.png", "chelsea.png", "coffee.png", "grass.png", "motorcycle_left.png", "rocket.jpg")
+GRAIN = (5.0, 0.0, 0.0)  # standard deviation of the noise in blue, green and red, in levels
 DIFFERENT = 400  # pictures that are drawn; more files are these again, with another comment inside
 
 
 class Cost(NamedTuple):
-    """What a command took. `cores`: processor time / time;  `megabytes`: the largest resident set of its process."""
+    """What a command took.
+
+    cores       processor time over time
+    megabytes   largest resident set of its process
+    """
 
     seconds: float
     cores: float
@@ -42,6 +47,7 @@ class Setting:
     quick: bool
 
     def pictures(self, count: int, side: int) -> Path:
+        """Make `count` JPEGs of `side` pixels, once; labels.csv beside images/."""
         return make_pictures(self.folder / f"{count}x{side}", count, side)
 
 
@@ -56,8 +62,10 @@ print(json.dumps([code, seconds, (usage.ru_utime + usage.ru_stime) / seconds, us
 
 
 def command(*arguments: object, **environment: str) -> Cost:
-    """Run `python <arguments>` from the project's root, with `environment` added to ours and its output thrown away.
-    SelfieError if it fails."""
+    """Run `python <arguments>` from the project's root, with `environment` added to ours; its output is thrown away.
+
+    SelfieError, with the end of its stderr, if it fails.
+    """
     done = subprocess.run(
         [sys.executable, "-S", "-c", WATCH, sys.executable, *map(str, arguments)],
         cwd=paths.ROOT,
@@ -76,7 +84,7 @@ def command(*arguments: object, **environment: str) -> Cost:
 
 
 def make_pictures(folder: Path, count: int, side: int) -> Path:
-    """`count` JPEGs of `side` x `side` pixels in folder/images, with folder/labels.csv; made once. Returns labels.csv.
+    """Draw `count` JPEGs of `side` x `side` pixels into folder/images, once; returns folder/labels.csv.
 
     Random parts of scikit-image's photographs with film grain, so that a file of 1080 pixels has the 150 to 250 kB of
     a phone's. No two files are equal: make_lmdb would take them for the same selfie.
@@ -99,7 +107,7 @@ def make_pictures(folder: Path, count: int, side: int) -> Path:
 
 
 def _draw(task: tuple[Path, int, int, int]) -> None:
-    """Picture `number`, into all files that have its pixels."""
+    """Draw picture `number` into all files that have its pixels."""
     folder, number, count, side = task
     rng = np.random.default_rng([2015, number])
     scene = photograph(PHOTOS[number % len(PHOTOS)])
@@ -107,7 +115,7 @@ def _draw(task: tuple[Path, int, int, int]) -> None:
     top, left = (rng.integers(0, length - part + 1) for length in scene.shape[:2])
     picture = cv2.resize(scene[top : top + part, left : left + part], (side, side), interpolation=cv2.INTER_CUBIC)
     cv2.setRNGSeed(number)
-    grain = cv2.randn(np.empty((side, side, 3), np.int16), 0, 5)
+    grain = cv2.randn(np.empty((side, side, 3), np.int16), np.zeros(3), np.array(GRAIN))
     data = cv2.imencode(
         ".jpg", cv2.add(picture.astype(np.int16), grain, dtype=cv2.CV_8U), [cv2.IMWRITE_JPEG_QUALITY, 85]
     )[1].tobytes()
@@ -118,17 +126,17 @@ def _draw(task: tuple[Path, int, int, int]) -> None:
 
 @cache
 def photograph(name: str) -> np.ndarray:
-    """A photograph of scikit-image's wheel: real, and here without a download."""
+    """Read a photograph of scikit-image's wheel, uint8 BGR: real, and here without a download."""
     import skimage
 
     return image.read_named(Path(skimage.__file__).parent / "data" / name)
 
 
 def make_run(folder: Path, variant: str) -> Run:
-    """A finished run of a net with random weights: speed does not depend on what it has learnt.
+    """Make a finished run of a net with random weights, once: speed does not depend on what it has learned.
 
-    But it does on numbers below 1e-38, of which a saturated softmax would fill the gradients; so pictures, which reach
-    from -123 to 151, are brought to about 1 by the first layer, and all others keep that (He et al. 2015).
+    But it does on numbers below 1e-38, with which a saturated softmax would fill the gradients; so the first layer
+    scales pictures, which reach from -123 to 151, to about 1, and all others keep that (He et al. 2015).
     """
     run = Run(
         folder / "runs" / variant,
@@ -159,7 +167,7 @@ def make_run(folder: Path, variant: str) -> Run:
 
 
 def make_manifest(folder: Path, rows: int, suffix: str) -> Path:
-    """A manifest of `rows` invented posts, .parquet or .csv; made once."""
+    """Write a manifest of `rows` invented posts, .parquet or .csv, once."""
     path = folder / f"manifest{rows}{suffix}"
     if path.exists():
         return path

@@ -1,0 +1,70 @@
+"""Group `gtest` of the GPU benchmark: upstream's own tests, on a GPU those of the GPU, too."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+
+from selfie.bench.gpu_setting import Setting
+from selfie.bench.record import Row
+from selfie.common import parallel, paths
+from selfie.common.worker import failure, last_words
+from selfie.net import pycaffe
+
+WITHOUT_GPU = paths.ROOT / "docker" / "gtest-without-gpu.txt"  # the filter for what runs anywhere
+SHARDS = 8  # of upstream's tests at a time: most of them leave a GPU nearly idle
+QUICK = "SoftmaxLayerTest*:SyncedMemoryTest*"
+PLANNED, BEGUN, PASSED = r"^\[=+\] Running (\d+) tests?", r"^\[ RUN      \] (\S+)", r"^\[       OK \] (\S+)"
+
+log = logging.getLogger(__name__)
+
+
+def gtest(setting: Setting) -> Iterable[Row]:
+    """Run upstream's tests; how many pass, and how many there are."""
+    binary, folder = upstream_tests()
+    if not binary.exists():
+        log.warning("no upstream tests: %s is not here (`make caffe-test` builds it)", binary)
+        return
+    left_out = "" if setting.gpu is not None else WITHOUT_GPU.read_text().strip()
+    chosen = (QUICK if setting.quick else "*") + left_out
+    result = run_gtest(binary, folder, chosen, 1 if setting.quick else min(SHARDS, parallel.cores()), setting.gpu)
+    for name in result["failed"]:
+        log.warning("failed: %s", name)
+    yield Row("gtest", "upstream's tests that pass", "tests", result["passed"], wanted=result["all"], detail=result)
+
+
+def upstream_tests() -> tuple[Path, Path]:
+    """Return (the test program of the Caffe in use, the folder from which it finds its data)."""
+    installed = pycaffe.CAFFE.resolve().parents[1]
+    return installed.parent / "test" / "test.testbin", pycaffe.source(installed)
+
+
+def run_gtest(binary: Path, folder: Path, chosen: str, shards: int, gpu: int | None = None) -> dict:
+    """Run the `chosen` tests in `shards` processes: {"all": how many, "passed": how many, "failed": names}.
+
+    In full precision: the numeric gradients of the tests, differences of 1 %, are lost in TF32's rounding. SelfieError
+    where one of the processes ends before it says what it will run.
+    """
+    command = [str(binary), f"--gtest_filter={chosen}", *([] if gpu is None else [str(gpu)])]
+
+    def run(shard: int) -> subprocess.CompletedProcess[str]:
+        variables = {"CAFFE_TF32": "0", "GTEST_TOTAL_SHARDS": str(shards), "GTEST_SHARD_INDEX": str(shard)}
+        environment = {**os.environ, **variables}
+        return subprocess.run(command, cwd=folder, env=environment, text=True, errors="replace", capture_output=True)
+
+    processes = list(parallel.threads(run, range(shards), shards))
+    for process in processes:
+        if not re.search(PLANNED, process.stdout, re.MULTILINE):
+            raise failure("upstream's tests failed", last_words(process.stderr, process.returncode))
+    text = "\n".join(process.stdout for process in processes)
+    planned, begun, passed = (re.findall(pattern, text, re.MULTILINE) for pattern in (PLANNED, BEGUN, PASSED))
+    return {
+        "all": sum(map(int, planned)),
+        "passed": len(passed),
+        "failed": sorted(set(begun) - set(passed)),
+        "exit codes": [process.returncode for process in processes],
+    }

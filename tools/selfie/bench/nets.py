@@ -1,0 +1,139 @@
+"""Group `nets`: VGG16 and SqueezeNet on the CPU, Caffe beside its own code and beside other libraries."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import statistics
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from selfie.bench import contenders, net_files
+from selfie.bench.contenders import OURS, OURS_AVX2, STOCK, STOCK_AVX2, Contender
+from selfie.bench.record import Row, in_turns, median_ratio
+from selfie.bench.workload import PHOTOS, Setting, make_run, photograph
+from selfie.common.errors import SelfieError
+from selfie.data import image
+
+BATCH = 8
+PAUSE = 0.1  # seconds until the threads of the contender before do not spin any more
+LARGEST_DIFFERENCE = 1e-3  # of the scores, relative to the largest: more is another net, not rounding
+WANTED = {  # times as fast as the fastest other library, and as thrifty as Caffe without oneDNN, that ours is to be
+    ("vgg16", "forward"): {"fastest": 1.6, "memory": round(1 / 1.2, 3)},
+    ("vgg16", "training"): {"fastest": 2.5},
+}
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Race:
+    """A race: which net does what, and who takes part.
+
+    folder   what net_files.prepare wrote
+    ours     our contender, and `stock`, the one without oneDNN
+    others   the other libraries
+    wanted   times as fast as `stock` ("stock") and the fastest of `others` ("fastest") that ours is to be, and as
+             thrifty as `stock` ("memory")
+    """
+
+    variant: str
+    work: str
+    folder: Path
+    rounds: int
+    ours: str
+    stock: str
+    others: Sequence[str]
+    wanted: dict[str, float]
+
+    @property
+    def title(self) -> str:
+        """Return what is raced: net, limit of the CPU, work."""
+        return f"{self.variant}{self.ours.removeprefix(OURS)} {self.work}"
+
+
+def nets(setting: Setting) -> Iterable[Row]:
+    """Race VGG16 and SqueezeNet, 8 photographs at a time, forward and in training."""
+    for name in contenders.missing():
+        log.warning("no measurement of %s: 'pip install -r requirements-bench.txt' brings it", name)
+    installed = [name for name in contenders.MODULES if name not in contenders.missing()]
+    rounds = 3 if setting.quick else 9
+    for variant in ("vgg16", "squeezenet"):
+        run, folder = make_run(setting.folder, variant), setting.folder / "nets" / variant
+        photos = np.stack([image.square(photograph(PHOTOS[number % len(PHOTOS)])) for number in range(BATCH)])
+        net_files.prepare(run.deploy, run.folder / "random.caffemodel", run.preprocessing.prepare(photos), folder)
+        for work in ("forward", "training"):
+            others = [name for name in installed if work == "forward" or name in contenders.CAN_TRAIN]
+            wanted = WANTED.get((variant, work), {})
+            yield from _run(Race(variant, work, folder, rounds, OURS, STOCK, others, wanted))
+            yield from _run(Race(variant, work, folder, rounds, OURS_AVX2, STOCK_AVX2, (), {"stock": 1}))
+
+
+def _run(race: Race) -> Iterator[Row]:
+    """Let all contenders iterate in turns; a row for each of the others, and one for memory."""
+    with contextlib.ExitStack() as stack:
+        names = (race.ours, race.stock, *race.others)
+        entered = {name: stack.enter_context(Contender(name, race.folder, race.work)) for name in names}
+        images = len(np.load(race.folder / "input.npy"))
+
+        def milliseconds(contender: Contender, _: int) -> float:
+            time.sleep(PAUSE)
+            return contender.seconds() / images * 1000
+
+        turns = {name: partial(milliseconds, contender) for name, contender in entered.items()}
+        rounds = in_turns(race.rounds, turns)
+        memory = {name: contender.megabytes() for name, contender in entered.items()}
+    processor = {name: min(contender.processor) / images * 1000 for name, contender in entered.items()}
+    differences = _differences(race, entered)
+    fastest = min(race.others, key=lambda name: statistics.median(rounds[name]), default="")
+    bounds = {fastest: race.wanted.get("fastest"), race.stock: race.wanted.get("stock")}
+    ours = rounds.pop(race.ours)
+    for name, times in rounds.items():
+        yield Row(
+            "nets",
+            f"{race.title}, batches of {images}",
+            "ms per image",
+            statistics.median(ours),
+            statistics.median(times),
+            name,
+            median_ratio(times, ours),
+            bounds.get(name),
+            {
+                "rounds": {"ours": ours, "peer": times},
+                "difference of answers": differences.get(name),
+                "least processor time": {"ours": processor[race.ours], "peer": processor[name]},
+            },
+        )
+    yield Row(
+        "nets",
+        f"{race.title}, largest memory",
+        "MB",
+        memory[race.ours],
+        memory[race.stock],
+        race.stock,
+        memory[race.stock] / memory[race.ours],
+        race.wanted.get("memory"),
+        memory,
+    )
+
+
+def _differences(race: Race, entered: dict[str, Contender]) -> dict[str, float]:
+    """Return each contender's largest difference of scores from `stock`, relative to the largest; none in training.
+
+    SelfieError if one is more than rounding.
+    """
+    if race.work != "forward":
+        return {}
+    expected = entered[race.stock].scores
+    differences = {
+        name: float(np.abs(contender.scores - expected).max() / np.abs(expected).max())
+        for name, contender in entered.items()
+    }
+    if any(difference > LARGEST_DIFFERENCE for difference in differences.values()):
+        raise SelfieError(f"{race.variant}: not all compute the same: {differences}")
+    return differences
