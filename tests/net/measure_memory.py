@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from selfie.common import paths
@@ -29,12 +30,7 @@ def main(variant: str, mode: str, batch: str, lmdb: str) -> None:
             kept.blobs["data"].data[...] = 0
             kept.forward()
         else:
-            text = (paths.PROTOTXT / variant / "train_val.prototxt").read_text()
-            file.write_text(
-                text.replace(f'"{described.data}/', f'"{lmdb}/').replace(
-                    f"batch_size: {described.batch}", f"batch_size: {count}", 1
-                )
-            )
+            file.write_text(dump(architectures.build(replace(described, batch=count), "train_val", lmdb)))
             Path(folder, "solver.prototxt").write_text(SOLVER.format(net=file))
             kept = pycaffe.caffe().SGDSolver(str(Path(folder, "solver.prototxt")))
             kept.step(2)
@@ -42,7 +38,7 @@ def main(variant: str, mode: str, batch: str, lmdb: str) -> None:
 
 
 def resident() -> int:
-    """Bytes of memory that is this process's own, files that are mapped left out."""
+    """Count the bytes of memory that are this process's own, without mapped files."""
     return int(re.search(r"RssAnon:\s+(\d+)", Path("/proc/self/status").read_text())[1]) * 1024
 
 
