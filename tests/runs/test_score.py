@@ -118,6 +118,29 @@ def test_bad_files_are_named_on_lines_of_their_own(tiny_run, tiny_lmdb, tmp_path
     assert len(bars) > 2 and "error" not in "".join(bars) and f"{len(names)}/{len(names)} " in bars[-1], shown
 
 
+def test_what_ends_a_command_stands_below_the_bar_that_it_was_drawing():
+    """Whatever ends it, wherever the bar is."""
+    code = """if True:
+        import sys
+        sys.path.insert(0, "tools")
+        import tqdm
+        from selfie.common import cli, errors
+        def main():
+            bar = tqdm.tqdm(total=9, desc="drawing")
+            bar.update(4)
+            bar.refresh()
+            raise {error}
+        cli.run(main)
+    """
+    for error, exit_code, line in (
+        ("errors.SelfieError('no more')", 1, "error: no more"),
+        ("KeyboardInterrupt", 130, "error: interrupted"),
+    ):
+        returned, shown = testlib.in_terminal("-c", code.format(error=error))
+        assert returned == exit_code and shown[-1] == line, shown
+        assert "drawing:" in shown[-2] and " 4/9 " in shown[-2], shown
+
+
 def test_a_lenient_run_fails_only_where_nothing_was_scored(tiny_run, tiny_lmdb):
     """Then there is no table either, not even its heading."""
     good = tiny_lmdb.parent / "images" / "test0001.png"
