@@ -6,19 +6,24 @@ all on the same test selfies and writes <out>/<net>.json. --net demo takes ten m
 needs what `make demo` leaves; --net vgg16 --gpu 0 is the post's own.
 """
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from pathlib import Path
 
 from selfie.common import cli
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> None:
     parser = cli.parser(__doc__)
     parser.add_argument("--net", default="demo", help="demo, squeezenet or vgg16 (default: %(default)s)")
-    parser.add_argument("--lmdb", type=Path, help="databases train, val and test (default: data/lmdb; demo: its own)")
-    parser.add_argument("--seeds", type=int, default=3, help="trainings of each arm (default: %(default)s)")
-    parser.add_argument("--epochs", type=float, help="passes over the training selfies (default: as the solver says)")
-    parser.add_argument("--gpu", help="GPU to use (default: CPU)")
-    parser.add_argument("--out", type=Path, help="folder of the runs (default: runs/ablations)")
+    parser.add_argument("--lmdb", type=Path, metavar="DIR", help="databases (default: data/lmdb; demo: its own)")
+    parser.add_argument(
+        "--seeds", type=cli.positive, default=3, metavar="N", help="trainings of each arm (default: %(default)s)"
+    )
+    parser.add_argument("--epochs", type=float, metavar="N", help="length in epochs (default: as the solver says)")
+    parser.add_argument("--gpu", help="GPU to use, or several: 0,1 (default: CPU)")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the runs (default: runs/ablations)")
     args = parser.parse_args(argv)
     if args.seeds < 2:
         parser.error("--seeds must be at least 2: one training has no spread")
@@ -31,13 +36,18 @@ def main(argv=None):
     seeds = tuple(range(2015, 2015 + args.seeds))
     result = ablations.run(ablations.Plan(args.net, lmdb, seeds, out, args.epochs, args.gpu))
     paths.write_json(out / f"{args.net}.json", result)
-    print(f"{args.net}: accuracy on {result['test_selfies']} test selfies, mean of {args.seeds} seeds")
+    print_table(result)
+
+
+def print_table(result: dict) -> None:
+    net, seeds = result["net"], len(result["seeds"])
+    print(f"{net}: accuracy on {result['test_selfies']} test selfies, mean of {seeds} seeds")
     for row in result["arms"]:
-        print(f"  {row['arm']:10} {row['accuracy']:6.1%}", end="")
+        line = f"  {row['arm']:10} {row['accuracy']:6.1%}"
         if apart := row.get("difference"):
-            print("   {:+.1%} ({:+.1%} to {:+.1%})".format(*apart.values()), end="")
-            print(f"   {row['finding']}: {row['verdict']}", end="")
-        print()
+            line += f"   {apart['value']:+.1%} ({apart['low']:+.1%} to {apart['high']:+.1%})"
+            line += f"   {row['finding']}: {row['verdict']}"
+        print(line)
 
 
 if __name__ == "__main__":

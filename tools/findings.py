@@ -7,32 +7,20 @@ score, once about the labels. Writes findings.json, findings.csv, findings.png a
 folder.
 """
 
+from __future__ import annotations
+
+import argparse
 import os
+from collections.abc import Sequence
 
 from selfie.common import cli
 
 
-def main(argv=None):
-    parser = cli.parser(__doc__)
-    parser.add_argument("--run", help="run folder (default: the newest finished run)")
-    parser.add_argument("--split", default="test", choices=("train", "val", "test"))
-    parser.add_argument("--manifest", metavar="M", help="table with id; its face columns and numbers are used")
-    parser.add_argument(
-        "--detector",
-        choices=("auto", "mtcnn", "lbp"),
-        help="look for faces anew (default: the manifest's face columns; without them auto)",
-    )
-    parser.add_argument("--resamples", type=int, default=1000, help="of the bootstrap (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=2015, help="of the bootstrap (default: %(default)s)")
-    parser.add_argument("--jobs", type=int, metavar="N", help="processes (default: all cores)")
-    form = parser.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="print findings.json instead of the tables")
-    form.add_argument("--csv", action="store_true", help="print findings.csv instead of the tables")
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = make_parser()
     args = parser.parse_args(argv)
     if args.resamples < 100:
         parser.error("--resamples must be at least 100")
-    if args.jobs is not None and args.jobs < 1:
-        parser.error("--jobs must be at least 1")
     os.environ["OPENBLAS_NUM_THREADS"] = "1"  # before any BLAS is loaded: the work is split over pictures
 
     from selfie.experiments import findings
@@ -43,14 +31,33 @@ def main(argv=None):
     if args.json or args.csv:
         print((run.folder / f"findings.{'json' if args.json else 'csv'}").read_text(), end="")
         return
-    for against in ("score", "labels"):
-        print_tables(result[against], against)
+    for against, title in (("score", f"Against the score of {run.folder}"), ("labels", "Against the labels")):
+        print_tables(title, result[against])
 
 
-def print_tables(effects, against):
-    print(
-        f"Against the {against}, {effects['selfies']} selfies. Findings: {', '.join(effects['findings']) or 'none'}\n"
+def make_parser() -> argparse.ArgumentParser:
+    parser = cli.parser(__doc__)
+    cli.add_run(parser)
+    cli.add_split(parser, "scored selfies to measure")
+    parser.add_argument("--manifest", metavar="FILE", help="table with id; its face columns and numbers are used")
+    parser.add_argument(
+        "--detector",
+        choices=("auto", "mtcnn", "lbp"),
+        help="look for faces anew (default: the manifest's face columns; without them auto)",
     )
+    parser.add_argument(
+        "--resamples", type=cli.positive, default=1000, metavar="N", help="of the bootstrap (%(default)s)"
+    )
+    cli.add_seed(parser, of="the bootstrap")
+    cli.add_jobs(parser)
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print findings.json instead of the tables")
+    form.add_argument("--csv", action="store_true", help="print findings.csv instead of the tables")
+    return parser
+
+
+def print_tables(title: str, effects: dict) -> None:
+    print(f"{title}, {effects['selfies']} selfies. Findings: {', '.join(effects['findings']) or 'none'}\n")
     print(f"  {'rule':<15}{'partial correlation':<26}{'p (Holm)':>9}  claim of the post: verdict")
     for row in effects["rules"]:
         claim = f"{row['claim']}: {row['verdict'].upper()}" if row["claim"] else ""
@@ -65,12 +72,13 @@ def print_tables(effects, against):
     print()
 
 
-def interval(row, field):
+def interval(row: dict, field: str) -> str:
+    """Write an effect, its interval and its p value, 35 characters wide."""
     if field not in row:
         return f"{'-':<26}{'-':>9}"
     p = row[f"{field}_p"]
-    told = "< 0.001" if p < 0.001 else f"{p:.3f}"
-    return f"{row[field]:+.2f}  ({row[field + '_low']:+.2f} to {row[field + '_high']:+.2f})   {told:>9}"
+    written = "< 0.001" if p < 0.001 else f"{p:.3f}"
+    return f"{row[field]:+.2f}  ({row[field + '_low']:+.2f} to {row[field + '_high']:+.2f})   {written:>9}"
 
 
 if __name__ == "__main__":

@@ -8,71 +8,94 @@ browser opens. With --place the finished map stays as it is, and the given pictu
 The map needs openTSNE: .venv/bin/python -m pip install -r requirements-map.txt
 """
 
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from selfie.common import cli
+from selfie.common.splits import SPLITS
+
+if TYPE_CHECKING:
+    import polars
+
+    from selfie.experiments.features import Features
+    from selfie.runs.run_folder import Run
 
 
-def main(argv=None):
-    parser = cli.parser(__doc__)
-    parser.add_argument("--run", help="run folder (default: the newest finished run)")
-    what = parser.add_mutually_exclusive_group()
-    what.add_argument("--split", choices=("train", "val", "test"), default="test", help="default: %(default)s")
-    what.add_argument("--features", type=Path, help="folder that export_fc7.py wrote, instead of a split")
-    what.add_argument("--place", nargs="+", metavar="PATH", help="place these pictures into the finished map")
-    parser.add_argument("--out", type=Path, help="folder of the map")
-    parser.add_argument(
-        "--perplexity",
-        type=float,
-        default=30,
-        help="about how many neighbours a selfie is held against (default: %(default)s)",
-    )
-    parser.add_argument("--cells", type=int, help="cells per side of the grid (default: 40, less for small maps)")
-    parser.add_argument("--seed", type=int, default=2015, help="default: %(default)s")
-    parser.add_argument("--gpu", type=int, help="GPU to use (default: CPU)")
-    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
-    args = parser.parse_args(argv)
-    if args.cells is not None and args.cells < 1:
-        parser.error("--cells must be at least 1")
-    if args.seed < 0:
-        parser.error("--seed must not be negative")
+def main(argv: Sequence[str] | None = None) -> None:
+    args = make_parser().parse_args(argv)
 
     import json
 
     from selfie.experiments import tsne
-    from selfie.experiments.features import Records, export, listed, load
+    from selfie.experiments.features import listed
     from selfie.runs import run_folder
 
     run = run_folder.find(args.run)
     out = args.out or run.folder / "map"
     if args.place:
         placed = tsne.place(tsne.load(out), run, listed(args.place), args.gpu)
-        print(json.dumps(placed.to_dicts(), indent=2, ensure_ascii=False) if args.json else told(placed, out))
+        if args.json:
+            print(json.dumps(placed.to_dicts(), indent=2, ensure_ascii=False))
+        else:
+            print_places(placed, out)
         return
-    features = (
-        load(args.features)
-        if args.features
-        else export(
-            run, Records(run.database(args.split)), run.folder / "features" / args.split, gpu=args.gpu, force=True
-        )
-    )
-    info = tsne.make(features, out, args.perplexity, args.seed, args.cells)
+    info = tsne.make(features_of(run, args), out, args.perplexity, args.seed, args.cells)
     if args.json:
         print(json.dumps(info, indent=2))
         return
     print(
-        f"{out}: {info['selfies']} selfies, {info['components']} principal components "
+        f"{out}: {info['selfies']} selfies as {info['run']} sees them, {info['components']} principal components "
         f"({info['variance_kept']:.0%} of the variance), perplexity {info['perplexity']:g}"
     )
     print(f"open {out}/viewer/index.html in a browser")
 
 
-def told(placed, out):
-    return "\n".join(
-        f"{one['name']}: x {one['x']:.2f}, y {one['y']:.2f}, score {one['score']:.1%}, most like "
-        f"{one['neighbour']}\n  {out}/viewer/index.html#x={one['x']:.3f}&y={one['y']:.3f}"
-        for one in placed.to_dicts()
+def make_parser() -> argparse.ArgumentParser:
+    parser = cli.parser(__doc__)
+    cli.add_run(parser)
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--split", choices=SPLITS, default="test", help="selfies of the map (default: %(default)s)")
+    what.add_argument(
+        "--features", type=Path, metavar="DIR", help="folder that export_fc7.py wrote, instead of a split"
     )
+    what.add_argument("--place", nargs="+", metavar="PATH", help="place these pictures into the finished map")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the map")
+    parser.add_argument(
+        "--perplexity",
+        type=float,
+        default=30,
+        metavar="P",
+        help="about how many neighbours of a selfie count (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--cells", type=cli.positive, metavar="N", help="cells per side of the grid (default: 40, less for small maps)"
+    )
+    cli.add_seed(parser, of="the map")
+    cli.add_gpu(parser)
+    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
+    return parser
+
+
+def features_of(run: Run, args: argparse.Namespace) -> Features:
+    """Load the features of --features, or export those of the run's split."""
+    from selfie.experiments.features import Records, export, load
+
+    if args.features:
+        return load(args.features)
+    out = run.folder / "features" / args.split
+    return export(run, Records(run.database(args.split)), out, gpu=args.gpu, force=True)
+
+
+def print_places(placed: polars.DataFrame, out: Path) -> None:
+    for row in placed.to_dicts():
+        print(
+            f"{row['name']}: x {row['x']:.2f}, y {row['y']:.2f}, score {row['score']:.1%}, most like "
+            f"{row['neighbour']}\n  {out}/viewer/index.html#x={row['x']:.3f}&y={row['y']:.3f}"
+        )
 
 
 if __name__ == "__main__":

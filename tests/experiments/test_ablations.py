@@ -24,7 +24,7 @@ def test_ablations_train_every_arm_and_go_on(tiny_lmdb, tmp_path):
         run_folder.load(path.parent).info["ended"] for path in sorted((tmp_path / "runs").glob("*/run.json"))
     ]
     ablations.agree(plan)
-    with pytest.raises(SelfieError, match="another time"):
+    with pytest.raises(SelfieError, match="another length"):
         ablations.agree(dataclasses.replace(plan, epochs=5))
     with pytest.raises(SelfieError, match="vgg16"):
         ablations.run(dataclasses.replace(plan, net="nothing"))

@@ -11,7 +11,7 @@ import pytest
 
 import testlib
 from selfie.common.errors import SelfieError
-from selfie.experiments import tsne
+from selfie.experiments import pca, tsne
 from selfie.experiments.features import Features, Records, export
 
 
@@ -36,7 +36,7 @@ def test_pca_equals_the_full_decomposition(tmp_path):
     generator = np.random.default_rng(0)
     data = (generator.normal(size=(3000, 40)) * 0.85 ** np.arange(40)) @ generator.normal(size=(40, 100)) + 3
     np.save(tmp_path / "data.npy", data.astype(np.float32))
-    found = tsne.pca(np.load(tmp_path / "data.npy", mmap_mode="r"), 10)
+    found = pca.fit(np.load(tmp_path / "data.npy", mmap_mode="r"), 10)
     _, singular, directions = np.linalg.svd(data - data.mean(axis=0), full_matrices=False)
     np.testing.assert_allclose(found.variances, singular[:10] ** 2 / len(data), rtol=1e-4)
     np.testing.assert_allclose(found.total, data.var(axis=0).sum(), rtol=1e-5)
@@ -54,7 +54,7 @@ def test_what_is_alike_lies_close_and_the_seed_decides(tiny_map, features):
     apart = np.linalg.norm(places[:, None] - places[None], axis=2) + np.diag(np.full(len(places), np.inf))
     assert np.abs(scores - scores[apart.argmin(axis=1)]).mean() < 0.5 * np.abs(scores[:, None] - scores).mean()
     assert tiny_map.table["name"].to_list() == features.table["name"].to_list()
-    reduced = tsne.pca(features.matrix, seed=1).project(features.matrix)
+    reduced = pca.fit(features.matrix, seed=1).project(features.matrix)
     np.testing.assert_allclose(tsne.tsne(reduced, 10, seed=1), places, atol=1e-6)
     assert np.abs(tsne.tsne(reduced, 10, seed=2) - places).max() > 0.1
 

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 TEMPLATES = Path(__file__).with_name("templates")
-STYLE = (TEMPLATES / "style.css").read_text()  # for original/page.py until it has a template
 
 
 @dataclass(frozen=True)

@@ -50,8 +50,15 @@ ARMS = {
 
 @dataclass(frozen=True)
 class Plan:
-    """What all arms share: the net (a key of ARMS), databases, seeds, passes over the training selfies, the GPU, and
-    the folder of their runs. `epochs` None: the solver's own length."""
+    """What all arms share.
+
+    net      key of ARMS
+    lmdb     folder of the databases
+    seeds    one training of each arm for each
+    folder   of their runs
+    epochs   length of a training; None: as the solver says
+    gpu      GPU to use, or several: "0,1"; None: the CPU
+    """
 
     net: str
     lmdb: Path
@@ -62,13 +69,14 @@ class Plan:
 
     @property
     def arms(self) -> tuple[Arm, ...]:
+        """The arms of the net; SelfieError for a net without ablations."""
         if self.net not in ARMS:
             raise SelfieError(f"no ablations of '{self.net}': choose one of {', '.join(ARMS)}")
         return ARMS[self.net]
 
 
 def trained(plan: Plan, arm: Arm, seed: int) -> Run:
-    """The finished run of one arm and seed: as it is, resumed, or trained."""
+    """Return the finished run of one arm and seed: as it is, resumed, or trained."""
     variant = variants.get(arm.variant)
     folder = plan.folder / f"{plan.net}-{arm.name}-seed{seed}"
     job = Job(
@@ -91,29 +99,29 @@ def trained(plan: Plan, arm: Arm, seed: int) -> Run:
 
 
 def agree(plan: Plan) -> None:
-    """SelfieError if the runs in the plan's folder were begun with other databases or for another time."""
+    """Raise SelfieError if the runs in the plan's folder were begun with other databases or for other epochs."""
     file, planned = plan.folder / f"{plan.net}.plan.json", {"lmdb": paths.shown(plan.lmdb), "epochs": plan.epochs}
     if file.exists() and paths.read_json(file) != planned:
         raise SelfieError(
-            f"{plan.folder} holds runs on other databases or for another time ({file.name}): remove "
-            f"them, or give another --out"
+            f"{plan.folder} holds runs on other databases or of another length ({file.name}): remove them, or give "
+            f"another --out"
         )
     paths.write_json(file, planned)
 
 
 def right(plan: Plan, arm: Arm) -> np.ndarray:
-    """Seeds x test selfies of booleans: was the answer right?"""
-    found = []
+    """Tell which answers an arm's runs give right: seeds x test selfies booleans."""
+    answers = []
     for seed in plan.seeds:
         run = trained(plan, arm, seed)
         gpu = None if plan.gpu is None else int(plan.gpu.split(",")[0])
         scored = evaluate.score_database(run, run.database("test"), gpu)
-        found.append((scored["score"].to_numpy() >= 0.5) == scored["label"].to_numpy())
-    return np.array(found)
+        answers.append((scored["score"].to_numpy() >= 0.5) == scored["label"].to_numpy())
+    return np.array(answers)
 
 
 def difference(ours: np.ndarray, base: np.ndarray, resamples: int = 2000, seed: int = 2015) -> dict:
-    """Accuracy of `ours` less that of `base` (both seeds x selfies): value and 95 % interval.
+    """Estimate the accuracy of `ours` less that of `base` (both seeds x selfies): value, low, high of a 95 % interval.
 
     The selfies are resampled together for both, the seeds of each by themselves.
     """
@@ -122,14 +130,14 @@ def difference(ours: np.ndarray, base: np.ndarray, resamples: int = 2000, seed: 
     values = []
     for _ in range(resamples):
         selfies = generator.integers(0, count, count)
-        means = [one[generator.integers(0, seeds, seeds)][:, selfies].mean() for one in (ours, base)]
+        means = [answers[generator.integers(0, seeds, seeds)][:, selfies].mean() for answers in (ours, base)]
         values.append(means[0] - means[1])
     low, high = np.percentile(values, [2.5, 97.5])
     return {"value": float(ours.mean() - base.mean()), "low": float(low), "high": float(high)}
 
 
 def verdict(arm: str, apart: dict) -> str:
-    """Whether what the post found shows in a difference from the base."""
+    """Judge whether the post's finding shows in an arm's difference from the base (value, low, high)."""
     _, sign = FINDINGS[arm]
     if sign == 0:
         return "contradicted: better" if apart["low"] > 0 else "shows: not better"
@@ -139,22 +147,22 @@ def verdict(arm: str, apart: dict) -> str:
 
 
 def run(plan: Plan) -> dict:
-    """Train and test all arms; the table as JSON."""
+    """Train and test all arms; returns the table as JSON."""
     arms = plan.arms
     agree(plan)
     answers = {arm.name: right(plan, arm) for arm in arms}
     rows = []
     for arm in arms:
-        found = answers[arm.name]
+        right_answers = answers[arm.name]
         row = {
             "arm": arm.name,
             "variant": arm.variant,
             "weights": arm.weights or "the variant's",
-            "accuracy": float(found.mean()),
-            "by_seed": found.mean(1).round(4).tolist(),
+            "accuracy": float(right_answers.mean()),
+            "by_seed": right_answers.mean(1).round(4).tolist(),
         }
         if arm.name != BASE:
-            apart = difference(found, answers[BASE])
+            apart = difference(right_answers, answers[BASE])
             row |= {"difference": apart, "finding": FINDINGS[arm.name][0], "verdict": verdict(arm.name, apart)}
         rows.append(row)
     return {

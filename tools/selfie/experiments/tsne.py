@@ -10,7 +10,7 @@ features (N x D) --PCA--> N x 50 --t-SNE--> N x 2, in pictures and in a viewer f
     grid.jpg      40 x 40 cells, to each its own selfie so that all together are moved least; in the geometry of the
                   post's figures, with lines of one pixel
     reduced.jpg   the grid at the size of the post's published figure, 800 x 800 pixels
-    viewer/       index.html: pan, zoom, click (see selfie.viewer)
+    viewer/       index.html: pan, zoom, click (see selfie.experiments.viewer)
 
 The same features and seed give the same map, however many cores there are.
 """
@@ -23,6 +23,8 @@ import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import cv2
 import numpy as np
@@ -32,92 +34,39 @@ from tqdm import tqdm
 from selfie.common import parallel, paths
 from selfie.common.errors import SelfieError
 from selfie.data import image
-from selfie.experiments import grids, viewer
+from selfie.experiments import grids, pca, viewer
 from selfie.experiments.features import Features, Files, export
 from selfie.runs.run_folder import Run
 
-COMPONENTS = 50
 CELLS = 40  # per side, as in the post's figure
 REDUCED = 20  # pixels of a cell in the post's reduced figure
 CANVAS = 2400  # side of the exact picture
 BACKGROUND = 24  # dark gray: neither black-and-white selfies nor white borders are lost on it
-CHUNK = 2048  # rows of features in memory at once
-TSNE_ROUNDS, TSNE_TELL = 750, 50  # openTSNE's defaults: 250 rounds of early exaggeration, 500 without
-
-
-# --- principal components --------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Pca:
-    """mean (D), components (D x K, orthonormal columns, by falling variance), variances (K) and the total variance."""
-
-    mean: np.ndarray
-    components: np.ndarray
-    variances: np.ndarray
-    total: float
-
-    def project(self, features: np.ndarray) -> np.ndarray:
-        """N x K float32 from N x D, a piece at a time."""
-        return np.concatenate(
-            [((piece - self.mean) @ self.components).astype(np.float32) for piece in _pieces(features)]
-        )
-
-
-def pca(features: np.ndarray, count: int = COMPONENTS, seed: int = 0, rounds: int = 6) -> Pca:
-    """The first principal components of N x D features, which may be memory-mapped: they are read in pieces.
-
-    Randomised subspace iteration with ten directions to spare (Halko, Martinsson and Tropp 2011, algorithm 4.4), on
-    the covariance, which is never formed: 6 + 2 passes over the data, memory of a few D x 60.
-    """
-    size, width = features.shape
-    count = min(count, width, size - 1)
-    mean = sum(piece.sum(axis=0) for piece in _pieces(features)) / size
-    total = sum(((piece - mean) ** 2).sum() for piece in _pieces(features)) / size
-    if total == 0:
-        raise SelfieError("all features are equal: there is nothing to map")
-    basis = np.random.default_rng(seed).normal(size=(width, min(count + 10, width)))
-    for _ in range(rounds):
-        basis = np.linalg.qr(_covariance_times(features, mean, basis))[0]
-    variances, rotation = np.linalg.eigh(basis.T @ _covariance_times(features, mean, basis))
-    best = np.argsort(-variances)[:count]
-    return Pca(mean, basis @ rotation[:, best], variances[best], float(total))
-
-
-def _covariance_times(features: np.ndarray, mean: np.ndarray, basis: np.ndarray) -> np.ndarray:
-    product = np.zeros_like(basis)
-    for piece in _pieces(features):
-        centred = piece - mean
-        product += centred.T @ (centred @ basis)
-    return product / len(features)
-
-
-def _pieces(features: np.ndarray):
-    for start in range(0, len(features), CHUNK):
-        yield features[start : start + CHUNK].astype(np.float64)
+ROUNDS, ROUNDS_PER_CALL = 750, 50  # openTSNE's defaults: 250 rounds of early exaggeration, 500 without
 
 
 # --- t-SNE -----------------------------------------------------------------------------------------------------------
 
 
 def tsne(reduced: np.ndarray, perplexity: float = 30, seed: int = 0) -> np.ndarray:
-    """N x 2 places for N x K points. SelfieError for fewer than 3 x perplexity + 1 of them."""
+    """Lay N x K points out in the plane: N x 2 places. SelfieError for fewer than 3 x perplexity + 1 points."""
     _check_perplexity(len(reduced), perplexity)
     openTSNE = _openTSNE()
-    with tqdm(total=TSNE_ROUNDS, unit="round", desc="t-SNE", disable=None) as bar:
+    with tqdm(total=ROUNDS, unit="round", desc="t-SNE", disable=None) as bar:
         # One thread: with more, sums are rounded in another order, and t-SNE makes another map of that.
         return np.asarray(
             openTSNE.TSNE(
                 random_state=seed,
                 n_jobs=1,
-                callbacks_every_iters=TSNE_TELL,
-                callbacks=lambda *_: bar.update(TSNE_TELL) and None,
+                callbacks_every_iters=ROUNDS_PER_CALL,
+                callbacks=lambda *_: bar.update(ROUNDS_PER_CALL) and None,
             ).fit(reduced, affinities=_affinities(reduced, perplexity, seed)),
             np.float64,
         )
 
 
 def _check_perplexity(count: int, perplexity: float) -> None:
+    """Raise SelfieError unless so many selfies are enough for the perplexity."""
     if perplexity < 1:
         raise SelfieError(f"a perplexity of {perplexity:g} makes no sense: it is a number of neighbours, at least 1")
     if count < 3 * perplexity + 1:
@@ -128,13 +77,15 @@ def _check_perplexity(count: int, perplexity: float) -> None:
         )
 
 
-def _affinities(reduced: np.ndarray, perplexity: float, seed: int):
+def _affinities(reduced: np.ndarray, perplexity: float, seed: int) -> Any:
+    """Compute openTSNE's affinities of N x K points; they do not depend on the number of cores."""
     return _openTSNE().affinity.PerplexityBasedNN(
         reduced, perplexity=perplexity, random_state=seed, n_jobs=parallel.cores()
     )
 
 
-def _openTSNE():
+def _openTSNE() -> ModuleType:
+    """Import openTSNE, silenced below errors; SelfieError where it is not installed."""
     try:
         import openTSNE
         import openTSNE.affinity
@@ -152,12 +103,12 @@ def _openTSNE():
 def make(
     features: Features, out: str | os.PathLike, perplexity: float = 30, seed: int = 0, side: int | None = None
 ) -> dict:
-    """Write a map into the folder `out`; returns map.json. `side`: cells of the grid, 40 unless there are too few."""
+    """Write a map into the folder `out`; returns map.json. `side`: cells per side of the grid, 40 or fewer if None."""
     out = Path(out)
     side = side or min(CELLS, int(len(features.matrix) ** 0.5))
     _check_perplexity(len(features.matrix), perplexity)
     _check_cells(len(features.matrix), side)
-    principal = pca(features.matrix, seed=seed)
+    principal = pca.fit(features.matrix, seed=seed)
     reduced = principal.project(features.matrix)
     places = tsne(reduced, perplexity, seed)
     table = pl.DataFrame(
@@ -184,7 +135,9 @@ def make(
     draw(
         out,
         places,
-        viewer.write(out / "viewer", table, pictures, f"{len(table)} selfies as {info['variant']} sees them"),
+        viewer.write(
+            out / "viewer", table, pictures, f"{len(table)} selfies as {paths.shown(Path(info['run']))} sees them"
+        ),
         side,
     )
     paths.write_json(out / "map.json", info)
@@ -201,12 +154,12 @@ class Map:
 
     @property
     def places(self) -> np.ndarray:
-        """N x 2."""
+        """Where the selfies lie, N x 2."""
         return self.table.select("x", "y").to_numpy()
 
 
 def load(folder: str | os.PathLike) -> Map:
-    """The finished map in `folder`; SelfieError if there is none."""
+    """Open the finished map in `folder`; SelfieError if there is none."""
     folder = Path(folder)
     if not (folder / "map.json").exists():
         raise SelfieError(f"{folder} holds no finished map: run tools/tsne_map.py --out {folder} without --place first")
@@ -214,31 +167,31 @@ def load(folder: str | os.PathLike) -> Map:
     return Map(folder, paths.read_json(folder / "map.json"), table)
 
 
-def place(found: Map, run: Run, names: list[str], gpu: int | None = None) -> pl.DataFrame:
-    """Where other pictures go in a finished map, which stays as it is: columns name, x, y, score, neighbour.
+def place(finished: Map, run: Run, names: list[str], gpu: int | None = None) -> pl.DataFrame:
+    """Place other pictures into a finished map, which stays as it is: columns name, x, y, score, neighbour.
 
     The neighbour is the selfie of the map whose features, after the PCA, are nearest. A name given twice counts once.
 
     SelfieError if the map was made with another net, or a picture cannot be read.
     """
-    if paths.sha256(run.caffemodel) != found.info["caffemodel"]:
+    if paths.sha256(run.caffemodel) != finished.info["caffemodel"]:
         raise SelfieError(
-            f"{found.folder} was made with another net than {run.folder}'s: give the --run that it was "
+            f"{finished.folder} was made with another net than {run.folder}'s: give the --run that it was "
             f"made with, or make it anew"
         )
     with tempfile.TemporaryDirectory() as folder:
-        features = export(run, Files(names, Path.cwd()), folder, found.info["blob"], gpu)
+        features = export(run, Files(names, Path.cwd()), folder, finished.info["blob"], gpu)
         rejects = pl.read_csv(features.folder / "rejects.csv")
         if len(rejects):
             raise SelfieError(f"cannot place {rejects['name'][0]}: {rejects['reason'][0]}")
         new, table = np.array(features.matrix), features.table
-    with np.load(found.folder / "model.npz") as model:
-        principal = Pca(model["mean"], model["components"], np.empty(0), 0)
+    with np.load(finished.folder / "model.npz") as model:
+        principal = pca.Pca(model["mean"], model["components"], np.empty(0), 0)
         known = model["reduced"]
     new = principal.project(new)
-    perplexity, seed = found.info["perplexity"], found.info["seed"]
+    perplexity, seed = finished.info["perplexity"], finished.info["seed"]
     embedding = _openTSNE().TSNEEmbedding(
-        found.places, _affinities(known, perplexity, seed), random_state=seed, n_jobs=1
+        finished.places, _affinities(known, perplexity, seed), random_state=seed, n_jobs=1
     )
     # At so low a perplexity a point goes where its very nearest are, as openTSNE's guide advises.
     places = np.asarray(embedding.transform(new, perplexity=min(5, perplexity)))
@@ -248,7 +201,7 @@ def place(found: Map, run: Run, names: list[str], gpu: int | None = None) -> pl.
         pl.Series("x", places[:, 0]),
         pl.Series("y", places[:, 1]),
         "score",
-        found.table["name"].gather(nearest).alias("neighbour"),
+        finished.table["name"].gather(nearest).alias("neighbour"),
     )
 
 
@@ -256,15 +209,15 @@ def place(found: Map, run: Run, names: list[str], gpu: int | None = None) -> pl.
 
 
 def unit(places: np.ndarray) -> np.ndarray:
-    """N x 2 places stretched to fill the unit square; y points up in the map and down in pictures."""
+    """Stretch N x 2 places to fill the unit square; y points up in the map and down in pictures."""
     low, high = places.min(axis=0), places.max(axis=0)
     return (places - low) / np.where(high > low, high - low, 1) * [1, -1] + [0, 1]
 
 
 def cells(places: np.ndarray, side: int) -> np.ndarray:
-    """For each of side x side cells, row by row, the index of its selfie: each cell gets one, none is used twice.
+    """Assign a selfie, by its index, to each of side x side cells, row by row; none is used twice.
 
-    The assignment with the smallest sum of squared distances between selfies and centres of their cells.
+    It is the assignment with the smallest sum of squared distances between selfies and the centres of their cells.
     """
     from scipy.optimize import linear_sum_assignment
     from scipy.spatial.distance import cdist
@@ -276,20 +229,22 @@ def cells(places: np.ndarray, side: int) -> np.ndarray:
 
 
 def draw(out: Path, places: np.ndarray, small: np.ndarray, side: int) -> None:
-    """exact.jpg, grid.jpg and reduced.jpg of N places and N x 48 x 48 x 3 thumbnails."""
+    """Write exact.jpg, grid.jpg and reduced.jpg of N places and N x 48 x 48 x 3 thumbnails."""
     image.write(out / "exact.jpg", exact(places, small))
     grid = grids.grid(list(small[cells(places, side)]), side, small.shape[1])
     image.write(out / "grid.jpg", grid)
-    image.write(out / "reduced.jpg", cv2.resize(grid, (side * REDUCED,) * 2, interpolation=cv2.INTER_AREA))
+    size = side * REDUCED
+    image.write(out / "reduced.jpg", cv2.resize(grid, (size, size), interpolation=cv2.INTER_AREA))
 
 
 def _check_cells(count: int, side: int) -> None:
+    """Raise SelfieError unless so many selfies can fill the cells."""
     if side * side > count:
         raise SelfieError(f"{side} x {side} cells need {side * side} selfies, there are {count}: give smaller --cells")
 
 
 def exact(places: np.ndarray, small: np.ndarray, canvas: int = CANVAS) -> np.ndarray:
-    """canvas x canvas x 3: thumbnails at their exact places."""
+    """Draw thumbnails at their exact places, the later over the earlier: canvas x canvas x 3."""
     size = small.shape[1]
     picture = np.full((canvas, canvas, 3), BACKGROUND, np.uint8)
     corners = (unit(places) * (canvas - size)).round().astype(int)
