@@ -12,9 +12,10 @@ import pytest
 import compare_paper
 import testlib
 from browser import Browser
-from selfie.common import paths, stats
+from selfie.common import paths, stats, times
 from selfie.common.errors import SelfieError
-from selfie.data import lmdb_writer
+from selfie.data import image, lmdb_writer
+from selfie.experiments import crops
 from selfie.net import variants
 from selfie.original import agreement, baselines, compare, page, protocol, reach, recipes, tile_labels
 from selfie.original.tiles import Tiles
@@ -142,33 +143,33 @@ def test_without_any_figure_one_line_says_how_to_get_them(own_run, monkeypatch, 
 
 
 @pytest.fixture
-def compared(drawn, tiny_run, tmp_path) -> Path:
-    """The page of a run in a folder with a hostile name, compared with synthetic figures."""
-    drawn("continuum", "posneg")
+def compared(tiny_run, tmp_path) -> Path:
+    """The page of a run in a folder with a hostile name, with results and pictures of the usual sizes."""
     run = Run(tmp_path / "a <b> & c", tiny_run.info)
-    run.folder.mkdir()
-    comparison = compare.Comparison(tiny_run)
-    comparison.run = run
+    for name, shape in (("compare.jpg", (980, 1200, 3)), ("compare_rows.png", (540, 960, 3))):
+        image.write(run.folder / name, np.full(shape, 200, np.uint8))
+    value = {"value": 0.5, "low": -0.25, "high": 0.75}
+    measures = {"score": value, "brightness": value, "score_minus_brightness": value}
     result = {
-        "run": str(run.folder),
-        "trained_on_tiles": 0,
+        "trained_on_tiles": 340,
         "tile_size": 32,
-        "duplicates": [],
-        "continuum": comparison.continuum(),
-        "posneg": comparison.posneg(),
-        **{test: {"why_not": comparison.tiles.missing["best"]} for test in ("best_worst", "celebs")},
+        "duplicates": [["a", "b"]] * 24,
+        "continuum": {"tiles": 217, "left_out": 23, "spearman": measures},
+        "posneg": {"tiles": 128, "left_out": 0, "paper": 0.6, "majority_class": 0.5, "accuracy": measures},
+        **{test: {"why_not": "the figure grid_render.jpg is <missing>: get it"} for test in ("best_worst", "celebs")},
         "crops": [{"figure": "crops1", "why_not": "the figure is <missing>"}],
         "tsne": compare.TSNE,
         "protocol": [asdict(row) for row in protocol.table(run)],
     }
-    return comparison.write(result)
+    return page.write(run, result, {"The continuum.": "compare.jpg", "Mean ranks.": "compare_rows.png"})
 
 
 def test_the_page_names_its_run_and_needs_nothing_beside_it(compared, tiny_run):
     """Pictures are inside; whatever stands in a name or message is text."""
     text = compared.read_text()
     assert text.count("data:image/") == 2 and "<missing>" not in text and "&lt;missing&gt;" in text
-    assert "a &lt;b&gt; &amp; c beside the original" in text and tiny_run.info["started"] in text
+    assert "a &lt;b&gt; &amp; c beside the original" in text
+    assert f"{times.date(tiny_run.info['started'])}, took " in text and "snapshots/<wbr>tiny_" in text
     assert "majority-class baseline" in text
 
 
@@ -235,3 +236,8 @@ def test_compare_writes_every_figure_as_a_number_or_a_reason(published, own_run)
         assert "spearman" in written[name] or "auc" in written[name] or file in written[name]["why_not"]
     assert written["run"] == str(own_run.folder) and (own_run.folder / "compare.html").exists()
     assert run_folder.load(own_run.folder).finished
+
+
+def test_the_commands_searches_are_those_of_the_library():
+    """They stand in the command, too, since the library is slow to import."""
+    assert compare_paper.METHODS == crops.METHODS

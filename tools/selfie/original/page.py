@@ -6,7 +6,7 @@ import base64
 from collections.abc import Sequence
 from pathlib import Path
 
-from selfie.common import html, paths
+from selfie.common import html, paths, times
 from selfie.data import image
 from selfie.runs.run_folder import Run
 
@@ -117,15 +117,21 @@ def _facts(run: Run) -> list[tuple[str, str]]:
         ("run", paths.shown(run.folder)),
         ("net", info["variant"]),
         ("weights", info["caffemodel"]),
-        ("trained", f"{info['started']} to {info['ended']}"),
+        ("trained", f"{times.date(info['started'])}, took {times.between(info['started'], info['ended'])}"),
         ("Caffe", info["versions"].get("caffe", "")),
         ("project", info["versions"].get("project", "")),
     ]
 
 
 def _rows(lines: Sequence[tuple[str, ...]]) -> list[Sequence[str | html.Cell]]:
-    """Make rows of lines; the reason of a test that cannot be done fills the row."""
-    return [(line[0], html.Cell(line[-1], span=len(line) - 1)) if line[-2] == NOTHING else line for line in lines]
+    """Make rows of lines: a title stands in the first of its rows, a reason fills its row."""
+    rows: list[Sequence[str | html.Cell]] = []
+    for before, line in zip([("",), *lines], lines):
+        if line[-2] == NOTHING:
+            rows.append((line[0], html.Cell(line[-1], span=len(line) - 1)))
+        else:
+            rows.append(("" if line[0] == before[0] and line[0] in TITLES.values() else line[0], *line[1:]))
+    return rows
 
 
 def _figure(caption: str, file: Path) -> html.Figure:
