@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 
 import cv2
 import numpy as np
@@ -98,6 +99,21 @@ def test_a_known_selfie_is_placed_where_it_lies(tiny_map, tiny_run, tiny_lmdb, t
     away = np.linalg.norm(placed.select("x", "y").to_numpy() - tiny_map.places[:8], axis=1)
     assert np.median(away) < 0.1 * extent
     assert (tiny_map.folder / "map.csv").read_bytes() == before
+
+
+def test_no_library_warns_in_the_middle(tiny_map, tiny_run, features, tmp_path, monkeypatch):
+    """Where lscpu knows no cores, as in many virtual machines, scikit-learn's joblib would warn with a traceback."""
+    (tmp_path / "lscpu").write_text("#!/bin/sh\necho '# none'\n")
+    (tmp_path / "lscpu").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    picture = next(tiny_run.database("train").parents[1].glob("images/*.png"))
+    for arguments in (
+        ("--features", features.folder, "--perplexity", 10, "--out", tmp_path / "map"),
+        ("--place", picture, "--out", tiny_map.folder),
+    ):
+        result = testlib.command("tools/tsne_map.py", "--run", tiny_run.folder, *arguments)
+        assert (result.returncode, result.stderr) == (0, "")
 
 
 def test_bad_requests_are_one_line(tiny_run, tiny_map, features, tmp_path):

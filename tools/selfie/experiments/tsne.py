@@ -21,6 +21,8 @@ import importlib.metadata
 import logging
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -79,9 +81,27 @@ def _check_perplexity(count: int, perplexity: float) -> None:
 
 def _affinities(reduced: np.ndarray, perplexity: float, seed: int) -> Any:
     """Compute openTSNE's affinities of N x K points; they do not depend on the number of cores."""
-    return _openTSNE().affinity.PerplexityBasedNN(
-        reduced, perplexity=perplexity, random_state=seed, n_jobs=parallel.cores()
-    )
+    cores = parallel.cores()
+    with _openmp_threads(cores):
+        return _openTSNE().affinity.PerplexityBasedNN(reduced, perplexity=perplexity, random_state=seed, n_jobs=cores)
+
+
+@contextmanager
+def _openmp_threads(count: int) -> Iterator[None]:
+    """Tell scikit-learn the number of threads in the block, unless the user did.
+
+    Else it has lscpu count the physical cores, and where that knows none (in many virtual machines), a warning and a
+    traceback stand in the middle of the terminal.
+    """
+    name = "OMP_NUM_THREADS"
+    if name in os.environ:
+        yield
+        return
+    os.environ[name] = str(count)
+    try:
+        yield
+    finally:
+        del os.environ[name]
 
 
 def _openTSNE() -> ModuleType:
@@ -194,7 +214,8 @@ def place(finished: Map, run: Run, names: list[str], gpu: int | None = None) -> 
         finished.places, _affinities(known, perplexity, seed), random_state=seed, n_jobs=1
     )
     # At so low a perplexity a point goes where its very nearest are, as openTSNE's guide advises.
-    places = np.asarray(embedding.transform(new, perplexity=min(5, perplexity)))
+    with _openmp_threads(parallel.cores()):
+        places = np.asarray(embedding.transform(new, perplexity=min(5, perplexity)))
     nearest = [int(((known - one) ** 2).sum(axis=1).argmin()) for one in new]
     return table.select(
         "name",
