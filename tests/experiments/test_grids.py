@@ -16,12 +16,37 @@ from selfie.experiments import grids
 from selfie.original import figures
 from selfie.runs import evaluate
 
+# Heights and widths of the published pictures, in pixels; those that a mirror holds are looked at themselves.
+PUBLISHED = {
+    "best": ("grid_render_best.jpg", (1290, 1290)),
+    "worst": ("grid_render_worst.jpg", (490, 1470)),
+    "continuum": ("grid_render_continuum.jpg", (2580, 1548)),
+    "celebs": ("celebs_grid_render.jpg", (4112, 2570)),
+}
 
-def test_the_continuum_has_the_geometry_of_the_original():
-    """20 rows of 12 cells: 2580 x 1548 pixels, as the published figure."""
-    picture = grids.grid([np.full((256, 256, 3), 200, np.uint8)] * 240, 12)
-    assert picture.shape[:2] == figures.FIGURES["continuum"].shape
-    assert (picture[128::129] == 0).all() and (picture[:, 128::129] == 0).all(), "separator lines"
+
+def white(kind: str) -> np.ndarray:
+    """A grid of white pictures in the layout of a kind."""
+    layout = grids.LAYOUTS[kind]
+    return grids.grid([np.full((64, 64, 3), 255, np.uint8)] * layout.count, layout.columns, layout.cell)
+
+
+@pytest.mark.parametrize("kind", PUBLISHED)
+def test_each_kind_has_the_size_of_the_published_picture(kind):
+    """And as many selfies as the post says: the best 100, the worst 300, 20 rows of 12, 160 celebrities."""
+    assert white(kind).shape == (*PUBLISHED[kind][1], 3)
+    assert grids.LAYOUTS[kind].count == {"best": 100, "worst": 300, "continuum": 240, "celebs": 160}[kind]
+
+
+@pytest.mark.parametrize("kind", ["best", "worst", "continuum"])
+def test_lines_are_where_the_published_picture_has_its(kind, mirror):
+    """Black where the post's lines are, in every cell's last row and column, and nowhere else."""
+    published = cv2.imread(str(mirror(PUBLISHED[kind][0])))
+    ours = white(kind)[..., 0] == 0
+    assert published.shape[:2] == ours.shape
+    dark = published.max(axis=2) < 40
+    for axis in (0, 1):
+        np.testing.assert_array_equal(dark.mean(axis=axis) > 0.9, ours.all(axis=axis))
 
 
 def test_a_grid_cut_by_the_posts_geometry_gives_the_pictures_back():
@@ -59,22 +84,14 @@ def test_the_command_draws_bright_selfies_on_top(own_run, tmp_path):
     )
 
 
-def test_each_kind_has_the_geometry_of_its_original():
-    """Rows, columns and pitch of best, worst, continuum, celebrities; and of the training examples' figure."""
-    for kind in ("best", "worst", "continuum", "celebs"):
-        layout, figure = grids.LAYOUTS[kind], figures.FIGURES[kind]
-        picture = grids.grid([np.zeros((64, 64, 3), np.uint8)] * layout.count, layout.columns, layout.cell)
-        assert picture.shape[:2] == figure.shape, kind
-
-
 def test_examples_lie_side_by_side_as_in_the_original(tmp_path):
-    """The figure can be cut with the paper's geometry: bad on the left, good on the right, drawn by the seed."""
+    """1105 x 587 pixels, as published, and it can be cut with the post's geometry: bad on the left, good on the right, drawn by the seed."""
     folder = testlib.databases(tmp_path, {"train": 140, "val": 2, "test": 2}) / "train"
     layout = grids.LAYOUTS["posneg"]
     bad, good = grids.examples(folder, layout, seed=1)
     assert grids.examples(folder, layout, seed=1) == (bad, good) != grids.examples(folder, layout, seed=2)
     picture = grids.side_by_side(folder, bad, good, layout)
-    assert picture.shape[:2] == figures.FIGURES["posneg_bad"].shape == figures.FIGURES["posneg_good"].shape
+    assert picture.shape == (587, 1105, 3)
     for name, darkest, lightest in (("posneg_bad", 70, 110), ("posneg_good", 140, 180)):
         top, left = figures.FIGURES[name].origin
         cells = picture[top : top + 519, left : left + 519].reshape(519, 519, 3)

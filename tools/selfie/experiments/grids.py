@@ -43,6 +43,7 @@ class Layout:
 
     @property
     def count(self) -> int:
+        """Number of selfies that fill it."""
         return self.rows * self.columns
 
 
@@ -145,6 +146,7 @@ def celebrities(run: Run, names: Sequence[str], gpu: int | None = None) -> list[
 
 
 def _check_enough(table: pl.DataFrame, layout: Layout) -> None:
+    """Raise SelfieError unless there are enough scored selfies to fill the layout."""
     if len(table) < layout.count:
         raise SelfieError(
             f"{layout.rows} x {layout.columns} cells need {layout.count} selfies, but only {len(table)} "

@@ -275,6 +275,7 @@ def _claims(findings: dict) -> Table:
 
 
 def _verdict(row: dict) -> Cell:
+    """Show a rule's verdict in its colour, with the reason behind it."""
     return Cell(row["verdict"], row["verdict"].split()[0], row["why"])
 
 

@@ -216,7 +216,7 @@ def place(finished: Map, run: Run, names: list[str], gpu: int | None = None) -> 
     # At so low a perplexity a point goes where its very nearest are, as openTSNE's guide advises.
     with _openmp_threads(parallel.cores()):
         places = np.asarray(embedding.transform(new, perplexity=min(5, perplexity)))
-    nearest = [int(((known - one) ** 2).sum(axis=1).argmin()) for one in new]
+    nearest = [int(((known - point) ** 2).sum(axis=1).argmin()) for point in new]
     return table.select(
         "name",
         pl.Series("x", places[:, 0]),

@@ -78,6 +78,7 @@ def _enlarged(thumbnail: np.ndarray) -> np.ndarray:
 
 
 def _write_sprites(out: Path, sprites: Sprites, number: int, thumbnails: Iterable[np.ndarray]) -> None:
+    """Write one picture full of thumbnails, row by row; black where there are fewer."""
     sheet = np.zeros((sprites.columns * sprites.cell,) * 2 + (3,), np.uint8)
     for place, thumbnail in enumerate(thumbnails):
         top, left = (sprites.cell * part for part in divmod(place, sprites.columns))
@@ -87,6 +88,7 @@ def _write_sprites(out: Path, sprites: Sprites, number: int, thumbnails: Iterabl
 
 
 def _write_page(out: Path, table: pl.DataFrame, title: str) -> None:
+    """Write data.js, and the page and its script and style as they are."""
     data = {
         "title": title,
         "names": table["name"].to_list(),
