@@ -44,9 +44,8 @@ def test_lines_are_where_the_published_picture_has_its(kind, mirror):
     published = cv2.imread(str(mirror(PUBLISHED[kind][0])))
     ours = white(kind)[..., 0] == 0
     assert published.shape[:2] == ours.shape
-    dark = published.max(axis=2) < 40
-    for axis in (0, 1):
-        np.testing.assert_array_equal(dark.mean(axis=axis) > 0.9, ours.all(axis=axis))
+    for axis in (0, 1):  # of the post's lines JPEG leaves at most 24 on average, of its darkest selfies at least 30
+        np.testing.assert_array_equal(published.max(axis=2).mean(axis=axis) < 27, ours.all(axis=axis))
 
 
 def test_a_grid_cut_by_the_posts_geometry_gives_the_pictures_back():
@@ -85,7 +84,7 @@ def test_the_command_draws_bright_selfies_on_top(own_run, tmp_path):
 
 
 def test_examples_lie_side_by_side_as_in_the_original(tmp_path):
-    """1105 x 587 pixels, as published, and it can be cut with the post's geometry: bad on the left, good on the right, drawn by the seed."""
+    """1105 x 587 pixels, as published, and cut as the published one is: bad left, good right, drawn by the seed."""
     folder = testlib.databases(tmp_path, {"train": 140, "val": 2, "test": 2}) / "train"
     layout = grids.LAYOUTS["posneg"]
     bad, good = grids.examples(folder, layout, seed=1)
