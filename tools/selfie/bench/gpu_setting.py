@@ -1,4 +1,4 @@
-"""What the groups of the GPU benchmark need to know: device, precisions, and the Python that has PyTorch."""
+"""The setting of the GPU benchmark: device, precisions, and the Python that has PyTorch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PRECISIONS = {"TF32": "1", "fp32": "0"}  # those that both sides know -> what CA
 
 @dataclass(frozen=True)
 class Setting:
-    """How the GPU benchmark is run.
+    """A setting of the GPU benchmark.
 
     folder   for its files
     quick    whether it is the short one, with a miniature net

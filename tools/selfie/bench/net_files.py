@@ -23,7 +23,7 @@ def prepare(deploy: Path, caffemodel: Path, data: np.ndarray, folder: Path) -> N
     """Write forward.prototxt, training.prototxt, net.caffemodel, input.npy and, for the others, net.onnx into `folder`.
 
     The net is a deploy prototxt's up to its softmax, without dropout; `data` is its input, N x C x H x W float32.
-    SelfieError if it does not end in a softmax, or holds a layer that ONNX is not told of here.
+    SelfieError if it does not end in a softmax, or holds a layer that is not translated here.
     """
     from google.protobuf import text_format
 

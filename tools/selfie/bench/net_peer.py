@@ -143,7 +143,7 @@ def make(name: str, folder: Path, data: np.ndarray, work: str) -> Any:
 
 
 class Process:
-    """What this process answers."""
+    """The answers of this process."""
 
     def __init__(self) -> None:
         self.iteration: Callable[[], np.ndarray | None] | None = None

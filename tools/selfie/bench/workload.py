@@ -28,7 +28,7 @@ DIFFERENT = 400  # pictures that are drawn; more files are these again, with ano
 
 
 class Cost(NamedTuple):
-    """What a command took.
+    """The cost of a command.
 
     cores       processor time over time
     megabytes   largest resident set of its process

@@ -1,4 +1,4 @@
-"""How well measures of tiles agree with what was published of them: order, separation, halves. With 95 % intervals.
+"""Agreement of measures of tiles with what was published of them: order, separation, halves. With 95 % intervals.
 
 `values` are named measures, each N floats, larger is better; "score" is the run's own, the others are baselines.
 """

@@ -21,7 +21,7 @@ TRAIN, TRAIN_AND_VAL = 0.70, 0.85  # shares of the tiles; the rest is test
 
 
 class Labelled(NamedTuple):
-    """What `labelled` makes of the figures; paths are names of files, relative to the folder of the tiles.
+    """The figures as a labelled split; paths are names of files, relative to the folder of the tiles.
 
     tiles       all tiles of the three figures, reduced
     labels      the columns of a label file: best 1, worst 0
