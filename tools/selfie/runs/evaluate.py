@@ -49,13 +49,15 @@ def report(scored: pl.DataFrame) -> dict:
     """
     labels, scores = scored["label"].to_numpy(), scored["score"].to_numpy()
     called = scores >= 0.5
+    baseline = float(max(labels.mean(), 1 - labels.mean()))
     right = int((called == labels).sum())
     return {
         "selfies": len(labels),
         "good": int(labels.sum()),
         "accuracy": right / len(labels),
         "accuracy_95": stats.wilson(right, len(labels)),
-        "majority_class": float(max(labels.mean(), 1 - labels.mean())),
+        "majority_class": baseline,
+        "commoner": baseline,  # its name before version 0.2, for whoever reads it
         "auc": stats.auc(scores, labels),
         "confusion": {
             f"{name}_called_{call}": int(((labels == label) & (called == (call == "good"))).sum())
