@@ -31,7 +31,7 @@ def test_bootstrap_intervals_are_those_of_scipy():
         vectorized=False,
         n_resamples=2000,
         method="percentile",
-        rng=0,
+        random_state=0,  # scipy's older name for it, which all know
     ).confidence_interval
     report = stats.spearman_report(first, second)
     assert (report["low"], report["high"]) == pytest.approx((expected.low, expected.high), abs=0.02)
