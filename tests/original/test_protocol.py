@@ -48,6 +48,10 @@ def test_the_table_says_what_the_run_folder_says(own_run):
     text = {row.what: row.ours for row in protocol.table(own_run)}
     assert text["data volume"] == "64 to train on, 24 to validate" and text["accuracy"].startswith("not evaluated")
     epochs = own_run.info["iterations"] * own_run.variant.batch / 64
+    solver = own_run.folder / "solver.prototxt"
+    solver.write_text(solver.read_text() + "iter_size: 2\n")
+    doubled = {row.what: row.ours for row in protocol.table(Run(own_run.folder, {**own_run.info, "gpu": "0,1"}))}
+    assert doubled["time"].endswith(f"{4 * epochs:.1f} passes"), "two GPUs read a batch each, and iter_size batches"
     assert text["time"].endswith(f"{epochs:.1f} passes") and own_run.info["started"] in text["time"]
     paths.write_json(
         own_run.folder / "test_evaluation.json", {"accuracy": 0.75, "accuracy_95": [0.5, 0.9], "selfies": 1234}

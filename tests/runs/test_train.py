@@ -236,7 +236,7 @@ def test_weights_of_another_net_are_refused_before_anything_is_written(tiny_run,
 
 def test_the_head_may_be_new_and_nothing_else(tiny_run):
     """Of the demo net's weights only the head may be missing in the caffemodel that training starts from."""
-    wanted = snapshots.learned_layers(variants.get("demo_pretrain"))
+    wanted = caffe_net.learned_layers(variants.get("demo_pretrain"))
     caffe_net.check_weights(wanted, tiny_run.caffemodel, fresh=("fc8",))
     with pytest.raises(SelfieError, match="no weights for fc8"):
         caffe_net.check_weights(wanted, tiny_run.caffemodel)

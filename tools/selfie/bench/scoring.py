@@ -26,7 +26,7 @@ def scoring(setting: Setting) -> Iterable[Row]:
     The best is the time that all cores take to read the pictures, and then that for the net.
     """
     images = setting.pictures(2000, 1080).parent / "images"
-    names: list[score.Name] = [*sorted(map(str, images.iterdir()))]
+    names: list[score.Entry] = [*sorted(map(str, images.iterdir()))]
     for variant, quick in QUICK.items():
         pipeline = _Pipeline(make_run(setting.folder, variant), names, quick if setting.quick else 1000)
         rates = in_turns(ROUNDS, {"ours": pipeline.ours, "bare": pipeline.bare, "reading": pipeline.reading})
@@ -52,7 +52,7 @@ class _Pipeline:
     busy   cores that `ours` kept busy, round by round
     """
 
-    def __init__(self, run: Run, names: list[score.Name], share: int) -> None:
+    def __init__(self, run: Run, names: list[score.Entry], share: int) -> None:
         self.run, self.names, self.share = run, names, share
         self.net, self.batch = run.net(), min(16, share // 4)
         self.busy: list[float] = []
@@ -82,7 +82,7 @@ class _Pipeline:
             pass
         return self.share / (time.perf_counter() - begin)
 
-    def _share(self, number: int) -> list[score.Name]:
+    def _share(self, number: int) -> list[score.Entry]:
         """Return the names of a round's pictures."""
         return self.names[number * self.share : (number + 1) * self.share]
 

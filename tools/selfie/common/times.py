@@ -5,6 +5,11 @@ from __future__ import annotations
 from datetime import datetime, timezone
 
 
+def now() -> str:
+    """Return the time as files have it: ISO 8601, UTC, whole seconds."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
 def date(iso: str) -> str:
     """Write an ISO 8601 time as '28 November 2026, 00:21 UTC'; a time without a zone is in UTC."""
     moment = _parsed(iso)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import tempfile
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -13,8 +14,10 @@ from selfie.common import paths
 from selfie.common.errors import SelfieError
 from selfie.data import image
 from selfie.data.image import Preprocessing
-from selfie.net import device, memory, pycaffe
+from selfie.net import architectures, device, memory, pycaffe
+from selfie.net.prototxt import dump
 from selfie.net.pycaffe import Blob, Message, Net
+from selfie.net.variants import Variant
 
 Shapes = dict[str, list[tuple[int, ...]]]  # layer -> shapes of its learned blobs
 
@@ -88,12 +91,25 @@ def load(prototxt: str | os.PathLike, caffemodel: str | os.PathLike | None = Non
     return net
 
 
+def untrained(variant: Variant) -> Net:
+    """Load a variant's own net for one picture, with random weights, on the CPU."""
+    with tempfile.NamedTemporaryFile("w", suffix=".prototxt") as file:
+        file.write(dump(architectures.build(variant, "deploy")))
+        file.flush()
+        return load(file.name)
+
+
 # --- weights ---------------------------------------------------------------------------------------------------------
 
 
 def parameter_shapes(net: Net) -> Shapes:
     """Return the shapes of a caffe.Net's learned blobs by layer."""
     return {name: [tuple(blob.shape) for blob in blobs] for name, blobs in net.params.items()}
+
+
+def learned_layers(variant: Variant) -> Shapes:
+    """Return the shapes of a variant's learned layers, as Caffe itself makes them."""
+    return parameter_shapes(untrained(variant))
 
 
 def parameter_count(net: Net) -> int:

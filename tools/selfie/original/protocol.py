@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from selfie.common import paths
 from selfie.net import architectures, variants
+from selfie.runs import train
 from selfie.runs.run_folder import Run
 
 K40_CORES, K40_HERTZ = 2880, 745e6  # NVIDIA's data sheet, without boost: 4.29 TFLOP/s
@@ -138,7 +139,7 @@ def _training(run: Run) -> list[Row]:
     info = run.info
     caffe = f"Caffe {info['versions'].get('caffe', '')}"
     hardware = "CPU" if info["gpu"] is None else f"GPU {info['gpu']}"
-    epochs = info["iterations"] * run.variant.batch / info["lmdb"]["train"]["count"]
+    epochs = info["iterations"] * train.selfies_per_step(run) / info["lmdb"]["train"]["count"]
     time = f"{info['started']} to {info['ended']}; {epochs:.1f} passes"
     solver = f"solver.prototxt of the run, seed {info['seed']}"
     return [

@@ -18,10 +18,11 @@ from tqdm import tqdm
 from selfie.common import paths, plots
 from selfie.common.errors import SelfieError
 
+PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 CURVES_EVERY = 20  # seconds between two drawings of curves.png
 
 
-class Follower:
+class LogFollower:
     """Follow Caffe's log while it runs: a progress bar, log.txt, metrics.csv and curves.png."""
 
     ITERATION = re.compile(r"Iteration (\d+)(?: \(.*?\))?, loss = (\S+)")
@@ -35,10 +36,10 @@ class Follower:
         self.folder = folder
         self.start, self.max_iter = start, max_iter
         self.metrics = Metrics(folder / "metrics.csv", start)
-        self.testing = start
+        self.test_iteration = start
         self.fatal = ""
         self.diverged = False
-        self.drawn = time.monotonic()
+        self.curves_drawn_at = time.monotonic()
 
     def run(self, command: list[str], resumed: bool) -> bool:
         """Run `command` to its end; returns whether a signal stopped it. SelfieError if it failed or diverged."""
@@ -63,7 +64,7 @@ class Follower:
                     process.kill()  # a snapshot of nan is worth nothing
             code = process.wait()
             if not (code or signals or self.diverged):
-                bar.update(self.max_iter - bar.n)  # Caffe logs every `display` iterations, so hardly the last
+                bar.update(self.max_iter - bar.n)  # Caffe logs every `display` iterations, so rarely the last one
         self.metrics.save()
         draw_curves(self.metrics.rows, self.folder / "curves.png")
         if code or self.diverged:
@@ -85,16 +86,16 @@ class Follower:
         elif match := self.RATE.search(line):
             self.metrics.set(int(match[1]), lr=float(match[2]))
         elif match := self.TESTING.search(line):
-            self.testing = int(match[1])
+            self.test_iteration = int(match[1])
         elif match := self.TESTED.search(line):
-            self.metrics.set(self.testing, **{f"val_{match[1]}": float(match[2])})
+            self.metrics.set(self.test_iteration, **{f"val_{match[1]}": float(match[2])})
             bar.set_postfix(self.metrics.latest())
             self.metrics.save()
         elif match := self.FATAL.search(line):
             self.fatal = self.fatal or f"{match[2]} ({match[1]})"
-        if time.monotonic() - self.drawn > CURVES_EVERY:
+        if time.monotonic() - self.curves_drawn_at > CURVES_EVERY:
             draw_curves(self.metrics.rows, self.folder / "curves.png")
-            self.drawn = time.monotonic()
+            self.curves_drawn_at = time.monotonic()
 
 
 class Metrics:
@@ -167,13 +168,13 @@ def _follow(file: Path, start: int, process: subprocess.Popen) -> Iterator[str]:
 
 
 def _stop_when_orphaned() -> None:
-    """Have this process, Caffe, sent SIGTERM when its parent is killed: it then snapshots and stops as well (Linux)."""
-    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+    """Ask Linux to send this process, which becomes Caffe, SIGTERM when its parent dies: it then snapshots and stops."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 @contextmanager
 def _signals_passed_to(process: subprocess.Popen) -> Iterator[list[int]]:
-    """Pass Ctrl-C and SIGTERM on to Caffe, which snapshots and stops; yields the list of signals that came."""
+    """Pass Ctrl-C and SIGTERM on to Caffe, which snapshots and stops; yields the list of signals received."""
     received: list[int] = []
 
     def pass_on(number: int, frame: object) -> None:

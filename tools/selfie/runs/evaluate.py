@@ -1,4 +1,4 @@
-"""How good a net is on labelled selfies: accuracy with an interval, AUC, confusion, and the scores themselves."""
+"""The quality of a net on labelled selfies: accuracy with an interval, AUC, confusion matrix, and the scores."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def score_database(run: Run, path: Path, gpu: int | None = None) -> pl.DataFrame
 
 
 def validation_scores(run: Run, gpu: int | None = None) -> pl.DataFrame:
-    """Read the scores of the run's validation selfies from val_scores.csv, which is made when it is not there."""
+    """Read the scores of the run's validation selfies from val_scores.csv, which is computed on first use."""
     file = run.folder / "val_scores.csv"
     if not file.exists():
         scored = score_database(run, run.database("val"), gpu)
@@ -42,25 +42,26 @@ def validation_scores(run: Run, gpu: int | None = None) -> pl.DataFrame:
     return scored
 
 
-def report(scored: pl.DataFrame) -> dict:
-    """Measure scored, labelled selfies (columns label, score).
+def summarise(scored: pl.DataFrame) -> dict:
+    """Summarise scored, labelled selfies (columns label, score).
 
-    Accuracy at 0.5 with its 95 % interval (Wilson), that of the majority-class baseline, AUC, and the confusion matrix.
+    Returns the accuracy at a threshold of 0.5 with its 95 % interval (Wilson), that of the majority-class baseline, AUC
+    and the confusion matrix.
     """
     labels, scores = scored["label"].to_numpy(), scored["score"].to_numpy()
-    called = scores >= 0.5
+    predicted_good = scores >= 0.5
     baseline = float(max(labels.mean(), 1 - labels.mean()))
-    right = int((called == labels).sum())
+    correct = int((predicted_good == labels).sum())
     return {
         "selfies": len(labels),
         "good": int(labels.sum()),
-        "accuracy": right / len(labels),
-        "accuracy_95": stats.wilson(right, len(labels)),
+        "accuracy": correct / len(labels),
+        "accuracy_95": stats.wilson(correct, len(labels)),
         "majority_class": baseline,
         "commoner": baseline,  # its name before version 0.2, for whoever reads it
         "auc": stats.auc(scores, labels),
         "confusion": {
-            f"{name}_called_{call}": int(((labels == label) & (called == (call == "good"))).sum())
+            f"{name}_called_{call}": int(((labels == label) & (predicted_good == (call == "good"))).sum())
             for label, name in enumerate(("bad", "good"))
             for call in ("bad", "good")
         },
@@ -70,11 +71,11 @@ def report(scored: pl.DataFrame) -> dict:
 def evaluate(run: Run, split: str = "test", gpu: int | None = None) -> dict:
     """Score a split of the run's database and write <split>_scores.csv, <split>_evaluation.json and .png.
 
-    Returns the report, with the run's folder and variant.
+    Returns the summary, with the run's folder and variant.
     """
     folder = run.database(split)
     scored = validation_scores(run, gpu) if split == "val" else score_database(run, folder, gpu)
-    result = {"run": str(run.folder), "variant": run.variant.name, "split": split, **report(scored)}
+    result = {"run": str(run.folder), "variant": run.variant.name, "split": split, **summarise(scored)}
     paths.write_csv(run.folder / f"{split}_scores.csv", scored)
     paths.write_json(run.folder / f"{split}_evaluation.json", result)
     draw(scored, result, run.folder / f"{split}_evaluation.png")
@@ -82,7 +83,7 @@ def evaluate(run: Run, split: str = "test", gpu: int | None = None) -> dict:
 
 
 def draw(scored: pl.DataFrame, result: dict, path: Path) -> None:
-    """Draw how the scores of good and bad selfies are distributed (left), and the ROC curve (right)."""
+    """Draw the score distributions of good and bad selfies (left) and the ROC curve (right)."""
     labels, scores = scored["label"].to_numpy(), scored["score"].to_numpy()
     with plots.figure(path, 1, 2, width=10) as (left, right):
         for label, name, colour in ((0, "bad", plots.BAD), (1, "good", plots.GOOD)):
@@ -91,9 +92,9 @@ def draw(scored: pl.DataFrame, result: dict, path: Path) -> None:
         left.set_ylabel("selfies")
         left.legend()
         order = np.argsort(-scores, kind="stable")
-        hits = np.cumsum(labels[order]) / labels.sum()
-        alarms = np.cumsum(1 - labels[order]) / (1 - labels).sum()
-        right.plot([0, *alarms], [0, *hits], color=plots.GOOD)
+        true_positive_rate = np.cumsum(labels[order]) / labels.sum()
+        false_positive_rate = np.cumsum(1 - labels[order]) / (1 - labels).sum()
+        right.plot([0, *false_positive_rate], [0, *true_positive_rate], color=plots.GOOD)
         right.plot([0, 1], [0, 1], color="gray", linestyle=":")
         right.set_xlabel("bad selfies called good")
         right.set_ylabel("good selfies called good")

@@ -6,7 +6,6 @@ folder gets the exact prototxts, written by the generator, the solver, and run.j
 
 from __future__ import annotations
 
-import datetime
 import logging
 import math
 import shutil
@@ -14,7 +13,7 @@ import sys
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from selfie.common import paths
+from selfie.common import paths, times
 from selfie.common.errors import SelfieError
 from selfie.data import image
 from selfie.data.lmdb_reader import Database
@@ -24,9 +23,8 @@ from selfie.net.pycaffe import Message
 from selfie.net.variants import Variant
 from selfie.runs import run_folder
 from selfie.runs.run_folder import Run
-from selfie.runs.snapshots import learned_layers, untrained
 
-SPLITS = ("train", "val")  # that a training reads
+TRAINING_SPLITS = ("train", "val")  # the databases that a training reads
 TWO_HISTORIES = ("AdaDelta", "Adam")  # solvers that keep two numbers per weight; the others keep one
 
 log = logging.getLogger(__name__)
@@ -34,17 +32,20 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Job:
-    """What to train.
+    """A training to start.
 
+    variant      the net, and how it is fed
     lmdb         the folder of the databases train and val
     run          the run folder to make
     pretrained   caffemodel to start from; None: random weights
     solver       solver file instead of the variant's
     gpu          one number or several ("0,1"); None: the CPU
+    seed         random_seed of the solver; None: the solver's own
     epochs       length in epochs: sets max_iter
     batch        pictures per iteration on each GPU, instead of the variant's
     replace      remove an older run of that name
     settings     solver fields to override
+    command      the command line, for run.json
     """
 
     variant: Variant
@@ -60,19 +61,17 @@ class Job:
     settings: dict[str, str] = field(default_factory=dict)
     command: list[str] = field(default_factory=lambda: sys.argv)
 
-    @property
-    def pictures(self) -> int:
-        """Count the training pictures per iteration, over all GPUs."""
-        return pictures(self.batch or self.variant.batch, self.gpu)
 
-
-def pictures(batch: int, gpu: str | None) -> int:
-    """Count the pictures per iteration over all GPUs: each reads a batch of its own."""
+def pictures_per_iteration(batch: int, gpu: str | None) -> int:
+    """Count the pictures per iteration over all GPUs: each reads a batch of its own (iter_size multiplies it)."""
     return batch * (1 if gpu is None else len(device.ids(gpu)))
 
 
 def starting_weights(variant: Variant, given: str | None) -> Path | None:
-    """Return the caffemodel to start from: `given` as a path, none for 'none' (random weights), else the variant's."""
+    """Return the caffemodel to start from: `given` as a path, None for 'none' (random weights), else the variant's.
+
+    SelfieError if the file, or the demo's pretraining, is missing.
+    """
     if given == "none" or not (given or variant.weights):
         return None
     if given:
@@ -88,12 +87,15 @@ def starting_weights(variant: Variant, given: str | None) -> Path | None:
 
 
 def prepare(job: Job) -> Run:
-    """Check everything, then make the run folder."""
+    """Check everything, then make the run folder, in place of an older one.
+
+    SelfieError, before anything is written, if a check fails.
+    """
     pycaffe.binary()
     _check_folder(job)
     job = _for_database(job)
-    sizes = {split: _database_size(job.lmdb / split, job.variant.classes) for split in SPLITS}
-    layers = learned_layers(job.variant)
+    sizes = {split: _database_size(job.lmdb / split, job.variant.classes) for split in TRAINING_SPLITS}
+    layers = caffe_net.learned_layers(job.variant)
     if job.pretrained is not None:
         caffe_net.check_weights(layers, job.pretrained, fresh=(job.variant.head,))
     texts = {**net_texts(job.variant, paths.shown(job.lmdb)), "solver": _solver_text(job, sizes)}
@@ -119,8 +121,8 @@ def net_texts(variant: Variant, lmdb: str) -> dict[str, str]:
     SelfieError if the checked-in train_val.prototxt was changed by hand: such a change would not reach the run.
     """
     checked_in = paths.PROTOTXT / variant.name / "train_val.prototxt"
-    table = variants.get(variant.name)
-    if checked_in.exists() and checked_in.read_text() != generate.text(table, "train_val"):
+    listed_variant = variants.get(variant.name)
+    if checked_in.exists() and checked_in.read_text() != generate.text(listed_variant, "train_val"):
         raise SelfieError(
             f"{paths.shown(checked_in)} is not what the generator makes of tools/selfie/net/architectures.py: change "
             f"that, then run 'make prototxt'"
@@ -133,30 +135,25 @@ def net_texts(variant: Variant, lmdb: str) -> dict[str, str]:
     return texts
 
 
-def check_gpus(text: str | None, variant: Variant, settings: Message) -> None:
-    """Raise SelfieError unless each GPU of "0,1" can be used and has room for the training; do nothing without."""
-    if text is not None:
-        gpus, need = device.check(text), need_of(variant, settings)
-        for number, gpu in gpus.items():
-            memory.check(need, variant.batch, number, gpu, f"training {variant.name}")
+def check_gpus(gpu: str | None, variant: Variant, settings: Message) -> None:
+    """Raise SelfieError unless each GPU of "0,1" can be used and has room for the training; None, the CPU, can."""
+    if gpu is not None:
+        answers, need = device.check(gpu), need_of(variant, settings)
+        for number, answer in answers.items():
+            memory.check(need, variant.batch, number, answer, f"training {variant.name}")
 
 
 def need_of(variant: Variant, settings: Message) -> memory.Need:
     """Estimate the memory of a training on one GPU, with its solver's settings."""
-    return memory.training(untrained(variant), variant.test_batch, 2 if settings.type in TWO_HISTORIES else 1)
-
-
-def now() -> str:
-    """Return the time as run.json writes it: ISO 8601, UTC."""
-    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+    return memory.training(caffe_net.untrained(variant), variant.test_batch, 2 if settings.type in TWO_HISTORIES else 1)
 
 
 def _check_folder(job: Job) -> None:
-    """Raise SelfieError if the run folder is somebody else's, an earlier run that is to stay, or holds the weights."""
+    """Raise SelfieError if the folder is no run folder, is an earlier run to be kept, or holds the weights."""
     if not job.run.exists():
         return
     if not job.run.is_dir() or (any(job.run.iterdir()) and not (job.run / "run.json").exists()):
-        raise SelfieError(f"{job.run} is there and not a run folder: give another --run")
+        raise SelfieError(f"{job.run} exists and is not a run folder: give another --run")
     if (job.run / "run.json").exists() and not job.replace:
         raise SelfieError(f"{job.run} exists: go on with --resume, start over with --replace, or give another --run")
     if job.pretrained is not None and job.pretrained.resolve().is_relative_to(job.run.resolve()):
@@ -164,17 +161,20 @@ def _check_folder(job: Job) -> None:
 
 
 def _for_database(job: Job) -> Job:
-    """Return the job with the variant as this run has it: its own batch, and pictures as large as its database's."""
+    """Return the job with its variant adapted: the batch asked for, and the picture size of its database.
+
+    SelfieError if either does not fit.
+    """
     if job.batch is not None and job.batch < 1:
         raise SelfieError(f"--batch {job.batch}: it must be at least 1")
     with Database(job.lmdb / "train") as records:
         size = records.meta["inputs"].get("size", image.IMAGE_SIZE)
     if size < job.variant.crop:
         raise SelfieError(f"{job.lmdb} holds pictures of {size} pixels, the net's input has {job.variant.crop}")
-    own = replace(
+    adapted = replace(
         job.variant, batch=job.batch or job.variant.batch, preprocessing=replace(job.variant.preprocessing, size=size)
     )
-    return replace(job, variant=own)
+    return replace(job, variant=adapted)
 
 
 def _info(job: Job, settings: Message, layers: caffe_net.Shapes) -> dict:
@@ -186,7 +186,7 @@ def _info(job: Job, settings: Message, layers: caffe_net.Shapes) -> dict:
     return {
         "variant": job.variant.name,
         "state": "started",
-        "started": now(),
+        "started": times.now(),
         "command": job.command,
         "seed": settings.random_seed,
         "max_iter": settings.max_iter,
@@ -200,7 +200,7 @@ def _info(job: Job, settings: Message, layers: caffe_net.Shapes) -> dict:
         },
         "lmdb": {
             "path": paths.shown(job.lmdb.resolve()),
-            **{split: paths.read_json(job.lmdb / split / "meta.json") for split in SPLITS},
+            **{split: paths.read_json(job.lmdb / split / "meta.json") for split in TRAINING_SPLITS},
         },
         "weights": pretrained,
         "versions": run_folder.versions(),
@@ -208,7 +208,7 @@ def _info(job: Job, settings: Message, layers: caffe_net.Shapes) -> dict:
 
 
 def _database_size(path: Path, classes: int) -> int:
-    """Count a finished database's records; SelfieError if a label does not fit the net: Caffe would read beside it."""
+    """Count a finished database's records; SelfieError if a label is not the net's: Caffe would read out of bounds."""
     with Database(path) as records:
         highest = max(int(label) for label in records.meta["labels"])
         if highest >= classes:
@@ -219,23 +219,26 @@ def _database_size(path: Path, classes: int) -> int:
 def _solver_text(job: Job, sizes: dict[str, int]) -> str:
     """Return the solver file with this run's paths, seed, length and --set values."""
     file = paths.existing(job.solver or paths.SOLVER / f"{job.variant.name}.prototxt", "solver")
-    solver.parse(file.read_text(), str(file))  # so that a mistake in it is told under its name
-    # Rounded up, so that every validation selfie is seen; Caffe reads on in circles, so a few are seen twice.
-    ours: dict[str, object] = {
+    solver.parse(file.read_text(), str(file))  # so that an error names this file
+    fixed: dict[str, object] = {
         "net": paths.shown(job.run / "train_val.prototxt"),
         "snapshot_prefix": paths.shown(job.run / "snapshots" / job.run.name),
+        # Rounded up, so that every validation selfie is seen; Caffe's reader wraps around, so a few are seen twice.
         "test_iter": -(-sizes["val"] // job.variant.test_batch),
     }
-    if fixed := sorted({"solver_mode", "snapshot_after_train", "snapshot_format", *ours} & set(job.settings)):
-        raise SelfieError(f"--set {fixed[0]}: tools/train.py needs to choose that itself")
+    # --gpu chooses the mode; resuming and finishing rest on snapshots in Caffe's own format, the last one included.
+    reserved = {"solver_mode", "snapshot_after_train", "snapshot_format", *fixed}
+    if asked := sorted(reserved & set(job.settings)):
+        raise SelfieError(f"--set {asked[0]}: tools/train.py sets this field itself")
     if job.epochs is not None:
         if not 0 < job.epochs < math.inf:
             raise SelfieError(f"--epochs {job.epochs}: it must be a number above 0")
+        pictures = pictures_per_iteration(job.batch or job.variant.batch, job.gpu)
         iter_size = solver.parse(solver.change(file.read_text(), job.settings), "--set").iter_size
-        ours["max_iter"] = max(1, round(job.epochs * sizes["train"] / (job.pictures * iter_size)))
+        fixed["max_iter"] = max(1, round(job.epochs * sizes["train"] / (pictures * iter_size)))
     if job.seed is not None:
-        ours["random_seed"] = job.seed
-    text = solver.change(file.read_text(), {**ours, **job.settings})
+        fixed["random_seed"] = job.seed
+    text = solver.change(file.read_text(), {**fixed, **job.settings})
     if solver.parse(text, "--set").max_iter < 1:
         raise SelfieError("max_iter must be at least 1")
     return text

@@ -42,25 +42,31 @@ class Run:
 
     @cached_property
     def preprocessing(self) -> Preprocessing:
-        """Return how pictures become the run's input: as it was trained, whatever its variant says today.
+        """Return the preprocessing that the run was trained with, whatever its variant says today.
 
-        Runs that recorded none (before version 0.2) tell it by their own train_val.prototxt. SelfieError without both.
+        For runs older than version 0.2 it is read from their train_val.prototxt; SelfieError if that does not say.
         """
         recorded = self.info.get("preprocessing")
         if recorded:
             return Preprocessing(tuple(recorded["mean"]), recorded["crop"], recorded["size"])
         message = pycaffe.read_net(paths.existing(self.folder / "train_val.prototxt", "prototxt"))
-        feeds = [layer.transform_param for layer in message.layer if layer.type == "Data"]
-        if not feeds or len(feeds[-1].mean_value) != 3 or not feeds[-1].crop_size:
-            raise SelfieError(f"{self.folder} does not tell how its pictures were prepared: train it anew")
-        mean = tuple(round(value, 4) for value in feeds[-1].mean_value)  # a prototxt holds them as float32
+        # Of training and validation, which share mean and crop: the latter is fed as scoring is.
+        data_layers = [layer.transform_param for layer in message.layer if layer.type == "Data"]
+        if not data_layers or len(data_layers[-1].mean_value) != 3 or not data_layers[-1].crop_size:
+            raise SelfieError(f"{self.folder} does not record how its pictures were prepared: train it again")
+        mean = tuple(round(value, 4) for value in data_layers[-1].mean_value)  # a prototxt holds them as float32
         size = self.info["lmdb"]["train"]["inputs"].get("size", IMAGE_SIZE)
-        return Preprocessing(mean, feeds[-1].crop_size, size)
+        return Preprocessing(mean, data_layers[-1].crop_size, size)
 
     @cached_property
     def variant(self) -> Variant:
         """Return the run's variant, with the run's own preprocessing."""
         return replace(variants.get(self.info["variant"]), preprocessing=self.preprocessing)
+
+    @property
+    def batch(self) -> int:
+        """Return the selfies per iteration on each GPU; runs that recorded none had their variant's."""
+        return self.info.get("batch", self.variant.batch)
 
     @property
     def finished(self) -> bool:
@@ -91,21 +97,22 @@ class Run:
         return own if own.exists() else paths.PROTOTXT / self.variant.deploy / "deploy_conv.prototxt"
 
     def database(self, split: str) -> Path:
-        """Return the finished database of a split that belongs to the one the run was trained on.
+        """Return the folder of a split's finished database, checked against the one that the run was trained on.
 
-        The one way to it. SelfieError if it was built anew since from other labels (its selfies may then have been
-        trained on) or in another size.
+        All code opens a run's databases by this method. SelfieError if it was rebuilt since from other labels (its
+        selfies may then have been trained on) or in another size.
         """
         folder = paths.ROOT / self.info["lmdb"]["path"] / split
         trained = self.info["lmdb"]["train"]["inputs"]
         with Database(folder) as records:
             inputs = records.meta["inputs"]
         if inputs["rows"] != trained["rows"]:
-            raise SelfieError(f"{folder} was built from other labels than {self.folder} was trained on: train anew")
-        if inputs.get("size", IMAGE_SIZE) != self.preprocessing.size:
+            raise SelfieError(f"{folder} was built from other labels than {self.folder} was trained on: train again")
+        size = inputs.get("size", IMAGE_SIZE)
+        if size != self.preprocessing.size:
             raise SelfieError(
-                f"{folder} holds pictures of {inputs['size']} pixels, but {self.folder} was trained on "
-                f"{self.preprocessing.size}: train anew"
+                f"{folder} holds pictures of {size} pixels, but {self.folder} was trained on "
+                f"{self.preprocessing.size}: train again"
             )
         return folder
 
@@ -122,7 +129,7 @@ class Run:
 
 
 def load(folder: str | Path) -> Run:
-    """Load the run in `folder`; SelfieError if it is none."""
+    """Load the run in `folder`; SelfieError if it is not a run folder."""
     folder = paths.existing(folder, "run folder")
     if not (folder / "run.json").exists():
         raise SelfieError(f"{folder} is not a run folder: it has no run.json")
@@ -144,7 +151,7 @@ def find(folder: str | Path | None = None) -> Run:
         try:
             run = load(path.parent)
         except SelfieError as error:
-            log.warning("passing over a run: %s", error)
+            log.warning("skipping a run: %s", error)
             continue
         if run.finished and all((run.folder / name).exists() for name in ("deploy.prototxt", "val_scores.csv")):
             candidates.append(run)
@@ -156,7 +163,7 @@ def find(folder: str | Path | None = None) -> Run:
 
 
 def versions() -> dict[str, str]:
-    """List what computed a run: Caffe's build, Python and the packages that matter, and the project's commit."""
+    """Return the versions that a run depends on: Caffe's build, Python, packages, and the project's commit."""
     caffe = pycaffe.caffe()
     packages = {name: importlib.metadata.version(name) for name in ("numpy", "lmdb", "protobuf")}
     return {
@@ -170,7 +177,7 @@ def versions() -> dict[str, str]:
 
 
 def _commit() -> str:
-    """Return the project's commit, where git can tell."""
+    """Return the project's commit, or 'unknown' and why."""
     try:
         answer = subprocess.run(
             ["git", "describe", "--always", "--dirty"], cwd=paths.ROOT, capture_output=True, text=True

@@ -42,16 +42,16 @@ class Scored:
     error: str | None = None
 
 
-Name = Union[str, Scored]  # a file's name, or what is known already of one that cannot be read
+Entry = Union[str, Scored]  # a file's name, or the Scored of one already known to be unreadable
 Picture = Union[np.ndarray, Scored]
 
 
-def expand(names: Iterable[str], listing: Iterable[str] = ()) -> list[Name]:
-    """List files as they are and folders as the pictures below them, sorted; a folder without any is a Scored.
+def expand(names: Iterable[str], listing: Iterable[str] = ()) -> list[Entry]:
+    """List files as they are, folders as the pictures below them, sorted; a folder without any becomes a Scored.
 
     The name '-' stands for the names in `listing`, one on a line. SelfieError if nothing is left to read.
     """
-    expanded: list[Name] = []
+    expanded: list[Entry] = []
     for name in _with_listing(names, listing):
         if Path(name).is_dir():
             try:
@@ -72,16 +72,16 @@ def _with_listing(names: Iterable[str], listing: Iterable[str]) -> Iterator[str]
 
 
 def score(
-    run: Run, names: list[Name], gpu: int | None = None, batch: int = evaluate.BATCH, jobs: int | None = None
+    run: Run, names: list[Entry], gpu: int | None = None, batch: int = evaluate.BATCH, jobs: int | None = None
 ) -> Iterator[Scored]:
-    """Score pictures in the order of `names`; what is a Scored already, an error, is passed on.
+    """Score pictures in the order of `names`; entries that are Scored already (errors) stay as they are.
 
     `jobs` (default: one per core) pictures are read at a time, ahead of the net, which on the CPU uses all cores.
     SelfieError at once, before the first is asked for, if the run cannot score.
     """
     if run.info["lmdb"]["train"]["inputs"].get("preprocessing", 1) != image.PREPROCESSING:
         log.warning(
-            "%s was trained by an older version that squashed large pictures otherwise: they score a little "
+            "%s was trained by an older version that resized large pictures differently: they score a little "
             "differently now",
             run.folder,
         )
@@ -90,7 +90,9 @@ def score(
     return _score(net, reference, names, batch, jobs)
 
 
-def _score(net: ScoringNet, reference: np.ndarray, names: list[Name], batch: int, jobs: int | None) -> Iterator[Scored]:
+def _score(
+    net: ScoringNet, reference: np.ndarray, names: list[Entry], batch: int, jobs: int | None
+) -> Iterator[Scored]:
     """Score in batches; percentiles refer to the `reference` scores."""
     with (
         tqdm(total=len(names), unit="selfie", disable=True if len(names) < 2 * batch else None) as bar,
@@ -110,7 +112,7 @@ def _score_batch(net: ScoringNet, group: list[tuple[str, Picture]], reference: n
 
 
 def read_ahead(
-    names: list[Name], batch: int, jobs: int | None = None, size: int = IMAGE_SIZE
+    names: list[Entry], batch: int, jobs: int | None = None, size: int = IMAGE_SIZE
 ) -> Generator[tuple[str, Picture], None, None]:
     """Read pictures with `jobs` threads (default: one per core), two batches ahead of the net.
 
@@ -119,7 +121,7 @@ def read_ahead(
     return parallel.threads(partial(_read, size=size), names, jobs, 2 * max(batch, jobs or parallel.cores()))
 
 
-def _read(name: Name, size: int) -> tuple[str, Picture]:
+def _read(name: Entry, size: int) -> tuple[str, Picture]:
     if isinstance(name, Scored):
         return name.path, name
     try:

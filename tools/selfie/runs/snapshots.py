@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import logging
 import re
-import tempfile
 from pathlib import Path
 
 from selfie.common import paths
 from selfie.common.errors import SelfieError
-from selfie.net import architectures, caffe_net, pycaffe
+from selfie.net import caffe_net, pycaffe
 from selfie.net.caffe_net import Shapes
-from selfie.net.prototxt import dump
-from selfie.net.pycaffe import Net
-from selfie.net.variants import Variant
 from selfie.runs.run_folder import Run
 
 log = logging.getLogger(__name__)
@@ -31,13 +27,13 @@ def snapshots(folder: Path) -> list[tuple[int, Path]]:
 
 def newest_intact(run: Run) -> tuple[int, Path]:
     """Return (iteration, .solverstate) of the newest snapshot whose two files are whole and belong together."""
-    layers = learned_layers(run.variant)
+    layers = caffe_net.learned_layers(run.variant)
     for iteration, state in snapshots(run.folder):
         try:
             _check(state, iteration, layers)
             return iteration, state
         except (SelfieError, OSError) as error:
-            log.warning("passing over %s: %s", state.name, error)
+            log.warning("skipping %s: %s", state.name, error)
     raise SelfieError(f"{run.folder} has no intact snapshot to resume from: start it again with --replace")
 
 
@@ -46,21 +42,8 @@ def _check(state: Path, iteration: int, layers: Shapes) -> None:
     message = pycaffe.parse_binary(pycaffe.caffe_pb2().SolverState(), state)
     blobs = sum(len(shapes) for shapes in layers.values())
     if message.iter != iteration or not message.HasField("current_step") or len(message.history) < blobs:
-        raise SelfieError("it is cut short")
+        raise SelfieError("it is incomplete")
     caffemodel = state.with_suffix(".caffemodel")
     if (paths.ROOT / message.learned_net).resolve() != caffemodel.resolve():
         raise SelfieError(f"it belongs to {message.learned_net}: has the run folder been moved?")
     caffe_net.check_weights(layers, caffemodel)
-
-
-def learned_layers(variant: Variant) -> Shapes:
-    """Return the shapes of a variant's learned layers, as Caffe itself makes them."""
-    return caffe_net.parameter_shapes(untrained(variant))
-
-
-def untrained(variant: Variant) -> Net:
-    """Load a variant's own net for one picture, with random weights, on the CPU."""
-    with tempfile.NamedTemporaryFile("w", suffix=".prototxt") as file:
-        file.write(dump(architectures.build(variant, "deploy")))
-        file.flush()
-        return caffe_net.load(file.name)

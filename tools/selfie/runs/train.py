@@ -6,14 +6,14 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
-from selfie.common import paths
+from selfie.common import paths, times
 from selfie.common.errors import SelfieError
 from selfie.common.worker import OUT_OF_MEMORY
 from selfie.data.lmdb_reader import Database
 from selfie.net import device, memory, pycaffe, solver
 from selfie.net.pycaffe import Message
 from selfie.runs import caffe_log, evaluate, run_folder
-from selfie.runs.prepare import SPLITS, Job, check_gpus, need_of, now, pictures, prepare
+from selfie.runs.prepare import TRAINING_SPLITS, Job, check_gpus, need_of, pictures_per_iteration, prepare
 from selfie.runs.run_folder import Run
 from selfie.runs.snapshots import newest_intact, snapshots
 
@@ -21,9 +21,9 @@ log = logging.getLogger(__name__)
 
 
 def train(job: Job) -> Run:
-    """Train to the end, or until a signal: then Caffe snapshots, and SelfieError tells how to go on.
+    """Train to the end, or until a signal: then Caffe snapshots, and SelfieError says how to resume.
 
-    SelfieError before anything is written if Caffe, a database or the weights are not as they must be.
+    SelfieError before anything is written if Caffe, a database or the weights cannot be used.
     """
     return _run_caffe(prepare(job), 0, None)
 
@@ -31,7 +31,7 @@ def train(job: Job) -> Run:
 def resume(folder: Path, variant: str | None = None, gpu: str | None = None) -> Run:
     """Go on from the newest intact snapshot of a run, with the options and databases that it was started with.
 
-    variant   what the caller takes the run for; SelfieError if it is another
+    variant   the variant that the caller expects; SelfieError if the run has another
     gpu       None: on the device it was started on; "cpu", or GPUs as in Job: there, from now on
     """
     run = run_folder.load(folder)
@@ -43,11 +43,14 @@ def resume(folder: Path, variant: str | None = None, gpu: str | None = None) -> 
     if run.info["state"] == "trained":
         return _finish(run)
     _check_databases(run)
-    gpus = {None: run.info["gpu"], "cpu": None}.get(gpu, gpu)
-    batch = run.info.get("batch", run.variant.batch)
+    if gpu is None:
+        gpus = run.info["gpu"]
+    else:
+        gpus = None if gpu == "cpu" else gpu
+    batch = run.batch
     check_gpus(gpus, replace(run.variant, batch=batch), _settings(run))
     iteration, state = newest_intact(run)
-    before, after = pictures(batch, run.info["gpu"]), pictures(batch, gpus)
+    before, after = (pictures_per_iteration(batch, where) for where in (run.info["gpu"], gpus))
     if before != after:
         log.warning(
             "from iteration %d on each iteration reads %d selfies, not %d as before: each GPU reads a batch of %d",
@@ -58,7 +61,7 @@ def resume(folder: Path, variant: str | None = None, gpu: str | None = None) -> 
 
 def _check_databases(run: Run) -> None:
     """Raise SelfieError if the databases are not, record for record, those that the run was started with."""
-    for split in SPLITS:
+    for split in TRAINING_SPLITS:
         with Database(run.database(split)) as records:
             if records.meta["content"] != run.info["lmdb"][split]["content"]:
                 raise SelfieError(
@@ -70,7 +73,7 @@ def _check_databases(run: Run) -> None:
 def _run_caffe(run: Run, iteration: int, state: Path | None) -> Run:
     """Run `caffe train` from `iteration` on, then score the validation selfies."""
     max_iter = run.info["max_iter"]
-    follower = caffe_log.Follower(run.folder, iteration, max_iter)
+    follower = caffe_log.LogFollower(run.folder, iteration, max_iter)
     try:
         stopped = follower.run(_command(run, state), resumed=state is not None)
     except SelfieError as error:
@@ -84,11 +87,11 @@ def _run_caffe(run: Run, iteration: int, state: Path | None) -> Run:
     if stopped or reached < max_iter:
         raise SelfieError(f"stopped after a snapshot at iteration {reached} of {max_iter}: go on with --resume")
     caffemodel = newest.with_suffix(".caffemodel").relative_to(run.folder)
-    return _finish(run.save(state="trained", ended=now(), iterations=reached, caffemodel=str(caffemodel)))
+    return _finish(run.save(state="trained", ended=times.now(), iterations=reached, caffemodel=str(caffemodel)))
 
 
 def _finish(run: Run) -> Run:
-    """Score the validation selfies of a trained run, which percentiles refer to, and call it finished."""
+    """Score the validation selfies of a trained run, which percentiles refer to, and mark it finished."""
     if run.variant.deploy:
         evaluate.validation_scores(run, device.first(run.info["gpu"]))
     return run.save(state="finished")
@@ -97,13 +100,18 @@ def _finish(run: Run) -> Run:
 def _out_of_memory(run: Run) -> str:
     """Say in one line why Caffe gave up a training for lack of memory."""
     numbers = device.ids(run.info["gpu"])
-    need, batch = need_of(run.variant, _settings(run)), run.info["batch"]
+    need, batch = need_of(run.variant, _settings(run)), run.batch
     least = min(map(device.look, numbers), key=lambda gpu: gpu.free)
     return (
         f"GPU {' or '.join(map(str, numbers))} ran out of memory: training {run.variant.name} "
         f"{memory.sentence(need, batch, least)}: start again with --batch (whole log: "
         f"{run.folder / 'log.txt'})"
     )
+
+
+def selfies_per_step(run: Run) -> int:
+    """Count the selfies behind one update of the weights: batches of all GPUs, iter_size of them."""
+    return pictures_per_iteration(run.batch, run.info["gpu"]) * _settings(run).iter_size
 
 
 def _settings(run: Run) -> Message:
