@@ -13,7 +13,7 @@
 #:   IMAGES=data/images        the pictures; score: a file or a folder
 #:   LABELS=data/labels.csv    the labels
 #:   LMDB=data/lmdb            the databases
-#:   SEED=2015                 label, lmdb: of everything that is drawn at random
+#:   SEED=2015                 label, lmdb: the random seed
 #:   JOBS=(all cores)          processes, and compilers, at a time
 VARIANT  ?= vgg16
 RUN      ?= runs/$(VARIANT)
@@ -156,7 +156,7 @@ report: | ready ## evaluate RUN and show what the post shows, as one page: grids
 	$(PY) pycaffe_scripts/filters.py $(run) $(one_gpu)
 	$(PY) tools/report.py $(run)
 
-compare: | ready ## hold RUN against the original: the published figures as a test set, the protocol
+compare: | ready ## compare RUN with the original: the published figures as a test set, the protocol
 	$(PY) tools/fetch_weights.py squeezenet
 	$(PY) tools/compare_paper.py $(run) --download $(one_gpu)
 
@@ -187,7 +187,7 @@ demo: setup ## set up, then the whole job on generated pictures, from faces and 
 	$(PY) tools/demo_corpus.py --out $(DEMO)/corpus --best $(DEMO)/labels.csv
 	@echo "Now open runs/demo/report/index.html"
 
-figures-run: | ready ## SqueezeNet on the post's own published tiles, from SELFIE_MIRROR or downloaded (5 minutes)
+figures-run: | ready ## SqueezeNet on the post's own published tiles, from SELFIE_MIRROR or downloaded (3 minutes)
 	$(PY) tools/fetch_weights.py squeezenet
 	$(PY) tools/cut_figures.py --out data/figures
 	$(PY) tools/make_lmdb.py --labels data/figures/labels.csv --images data/figures/tiles --out data/figures/lmdb --raw \
@@ -203,7 +203,7 @@ reach: | ready ## order the published continuum by nets that saw only its best a
 
 # --- for developers ------------------------------------------------------------------------------------------------
 
-prototxt: | ready-python ## write the generated files of prototxt/ anew
+prototxt: | ready-python ## regenerate the files of prototxt/
 	$(PY) tools/make_prototxt.py
 
 # The tests call the commands by themselves, and expect their own words.

@@ -21,10 +21,14 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = cli.parser(__doc__)
-    parser.add_argument("paths", nargs="+", metavar="PATH")
+    parser.add_argument(
+        "paths", nargs="+", metavar="PATH", help="file, folder, or - for a list of names on standard input"
+    )
     cli.add_run(parser)
     cli.add_gpu(parser)
-    parser.add_argument("--batch", type=cli.positive, default=16, metavar="N", help="pictures per batch (%(default)s)")
+    parser.add_argument(
+        "--batch", type=cli.positive, default=16, metavar="N", help="pictures per batch (default: %(default)s)"
+    )
     cli.add_jobs(parser, "pictures read at a time")
     parser.add_argument("--sort", action="store_true", help="best first, unreadable ones last")
     parser.add_argument("--lenient", action="store_true", help="exit code 0 if at least one picture was scored")
@@ -73,7 +77,7 @@ def write_csv(pictures: Iterable[Scored]) -> None:
 
 
 def write_table(pictures: Iterable[Scored], run: str) -> None:
-    """A heading where there is something to score, then a line for each picture; errors on stderr."""
+    """Print a heading where there is something to score, then a line for each picture; errors on stderr."""
     heading = f" score  percentile  selfie (scored by {run})"
     for one in pictures:
         if one.error is not None:

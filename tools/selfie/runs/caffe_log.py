@@ -168,7 +168,7 @@ def _follow(file: Path, start: int, process: subprocess.Popen) -> Iterator[str]:
 
 
 def _stop_when_orphaned() -> None:
-    """Ask Linux to send this process, which becomes Caffe, SIGTERM when its parent dies: it then snapshots and stops."""
+    """Ask Linux to send this process, which becomes Caffe, SIGTERM when its parent dies: it snapshots, then stops."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 

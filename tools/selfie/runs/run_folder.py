@@ -158,8 +158,10 @@ def find(folder: str | Path | None = None) -> Run:
     if not candidates:
         raise SelfieError(f"no finished run in {paths.RUNS}: train one ('make demo' is the quickest), or give --run")
     newest = max(candidates, key=lambda run: run.info["ended"])
-    log.info("using %s, the newest finished run", paths.shown(newest.folder))
-    return newest
+    here = Path.cwd()  # named as its user would name it
+    folder = newest.folder.relative_to(here) if newest.folder.is_relative_to(here) else newest.folder
+    log.info("using %s, the newest finished run", folder)
+    return Run(folder, newest.info)
 
 
 def versions() -> dict[str, str]:
