@@ -49,7 +49,7 @@ class Section:
     about: str = ""
 
 
-LIKES, CROPS, MAP, ORIGINAL = "What the net likes", "Best crops", "The map", "Held against the original"
+LIKES, CROPS, MAP, ORIGINAL = "What the net likes", "Best crops", "The map", "Compared with the original"
 SECTIONS = (
     Section(
         "Training", "make train", (Picture("curves.png", "Loss and validation accuracy while training.", least=600),)
@@ -270,7 +270,7 @@ def _claims(findings: dict) -> Table:
         for row in findings["score"]["rules"]
         if row["claim"]
     ]
-    caption = f"{findings['score']['selfies']:,} selfies of the split {findings['split']}"
+    caption = f"{findings['score']['selfies']:,} selfies of the {findings['split']} split"
     return Table(("claim of the post", "in the score", "in the labels"), rows, caption)
 
 
