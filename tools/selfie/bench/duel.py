@@ -69,6 +69,29 @@ def duel(setting: Setting, precision: str, mode: str, batch: int, rate: float, t
     mode   "forward" or "training"
     rate   of matrix products on this device, FLOP/s
     """
+    rates, count, flop = _rates(setting, precision, mode, batch)
+    medians = {name: statistics.median(of_rounds) for name, of_rounds in rates.items()}
+    layout = max(LAYOUTS, key=lambda name: medians[name])
+    return Row(
+        "vgg16",
+        title,
+        "images/s",
+        medians["ours"],
+        medians[layout],
+        f"PyTorch, {layout}",
+        median_ratio(rates["ours"], rates[layout]),
+        None if setting.quick else 1.0,
+        {
+            "rounds": rates,
+            "iterations per round": count,
+            "GFLOP per picture": flop / 1e9,
+            "share": medians["ours"] * flop / rate,
+        },
+    )
+
+
+def _rates(setting: Setting, precision: str, mode: str, batch: int) -> tuple[dict[str, list[float]], int, int]:
+    """Measure {"ours" or one of LAYOUTS: images/s, round by round}; with iterations per round and FLOP per picture."""
     variant = setting.variant
     with (
         Worker(sys.executable, "bench.caffe_peer", CAFFE_TF32=PRECISIONS[precision]) as caffe,
@@ -92,29 +115,11 @@ def duel(setting: Setting, precision: str, mode: str, batch: int, rate: float, t
 
         rounds = 2 if setting.quick else 5
         rates = in_turns(rounds, {name: partial(rate_of, iterate) for name, iterate in contenders.items()})
-    medians = {name: statistics.median(of_rounds) for name, of_rounds in rates.items()}
-    layout = max(LAYOUTS, key=lambda name: medians[name])
-    flop = 2 * ours[f"{mode}_macs"]
-    return Row(
-        "vgg16",
-        title,
-        "images/s",
-        medians["ours"],
-        medians[layout],
-        f"PyTorch, {layout}",
-        median_ratio(rates["ours"], rates[layout]),
-        None if setting.quick else 1.0,
-        {
-            "rounds": rates,
-            "iterations per round": count,
-            "GFLOP per picture": flop / 1e9,
-            "share": medians["ours"] * flop / rate,
-        },
-    )
+    return rates, count, 2 * ours[f"{mode}_macs"]
 
 
 def _warm_up(contenders: Iterable[Callable[..., dict]], setting: Setting) -> int:
-    """Let each choose its algorithms; how many iterations of the slowest take SECONDS, 1 to 50."""
+    """Let each choose its algorithms; returns how many iterations of the slowest take SECONDS, 1 to 50."""
     slowest = 0.0
     for iterate in contenders:
         iterate(count=1)

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -57,10 +58,27 @@ class Race:
         return f"{self.variant}{self.ours.removeprefix(OURS)} {self.work}"
 
 
+class Measured(NamedTuple):
+    """The result of a race, by contender.
+
+    images        pictures of a batch
+    rounds        milliseconds per picture, round by round
+    processor     least processor time, milliseconds per picture
+    memory        MB
+    differences   of the answers, see _differences
+    """
+
+    images: int
+    rounds: dict[str, list[float]]
+    processor: dict[str, float]
+    memory: dict[str, float]
+    differences: dict[str, float]
+
+
 def nets(setting: Setting) -> Iterable[Row]:
     """Race VGG16 and SqueezeNet, 8 photographs at a time, forward and in training."""
     for name in contenders.missing():
-        log.warning("no measurement of %s: 'pip install -r requirements-bench.txt' brings it", name)
+        log.warning("no measurement of %s: 'pip install -r requirements-bench.txt' installs it", name)
     installed = [name for name in contenders.MODULES if name not in contenders.missing()]
     rounds = 3 if setting.quick else 9
     for variant in ("vgg16", "squeezenet"):
@@ -74,8 +92,8 @@ def nets(setting: Setting) -> Iterable[Row]:
             yield from _run(Race(variant, work, folder, rounds, OURS_AVX2, STOCK_AVX2, (), {"stock": 1}))
 
 
-def _run(race: Race) -> Iterator[Row]:
-    """Let all contenders iterate in turns; a row for each of the others, and one for memory."""
+def _measure(race: Race) -> Measured:
+    """Let all contenders iterate in turns."""
     with contextlib.ExitStack() as stack:
         names = (race.ours, race.stock, *race.others)
         entered = {name: stack.enter_context(Contender(name, race.folder, race.work)) for name in names}
@@ -89,7 +107,12 @@ def _run(race: Race) -> Iterator[Row]:
         rounds = in_turns(race.rounds, turns)
         memory = {name: contender.megabytes() for name, contender in entered.items()}
     processor = {name: min(contender.processor) / images * 1000 for name, contender in entered.items()}
-    differences = _differences(race, entered)
+    return Measured(images, rounds, processor, memory, _differences(race, entered))
+
+
+def _run(race: Race) -> Iterator[Row]:
+    """Hold a race; yields a row for each contender beside ours, and one for memory."""
+    images, rounds, processor, memory, differences = _measure(race)
     fastest = min(race.others, key=lambda name: statistics.median(rounds[name]), default="")
     bounds = {fastest: race.wanted.get("fastest"), race.stock: race.wanted.get("stock")}
     ours = rounds.pop(race.ours)

@@ -78,16 +78,12 @@ def label(
     if settings.rule == "audience":
         frame = frame.with_columns(label_filters.timestamp(frame.schema["posted_at"]))
     as_of, source = label_filters.as_of(frame, settings)
-    assumed = f"; ages count up to {as_of:%Y-%m-%d}, {source}" if as_of and source != "given" else ""
     used, removed = label_filters.usable(frame, settings, as_of)
     used, repeated, compared = duplicates.unique(used, images, jobs)
-    removed |= repeated
-    used = used.with_columns(coin=stable_hash(used["id"], settings.seed, "coin"))
-    if settings.rule == "audience":
-        used, size, removed["last, incomplete group"] = _march(used, settings.group_size)
-    else:
-        used, size, removed["the one in the middle"] = _one_group(used)
+    used, size, dropped = _grouped(used, settings)
+    removed |= repeated | dropped
     if not used.height:
+        assumed = f"; ages count up to {as_of:%Y-%m-%d}, {source}" if as_of and source != "given" else ""
         raise SelfieError(_too_few(path, rows, removed, settings, assumed))
     used = _halve(used, "likes" if settings.rule == "audience" else "popularity", size)
     used = used.with_columns(split=assign_split(used["user"], settings.split, settings.seed))
@@ -109,7 +105,7 @@ def label(
 
 
 def _check_columns(frame: pl.DataFrame, rule: str, path: str | os.PathLike) -> None:
-    """SelfieError for a column that the rule needs and the manifest lacks, and for a manifest without rows."""
+    """Raise SelfieError for a column that the rule needs and the manifest lacks, and for a manifest without rows."""
     if rule == "audience" and "likes" not in frame.columns and "popularity" in frame.columns:
         raise SelfieError(f"{path} has no column 'likes' but 'popularity': label it with --rule median")
     manifest.require(frame, NEEDS[rule], path)
@@ -117,14 +113,24 @@ def _check_columns(frame: pl.DataFrame, rule: str, path: str | os.PathLike) -> N
         raise SelfieError(f"{path} has no rows")
 
 
+def _grouped(table: pl.DataFrame, settings: Settings) -> tuple[pl.DataFrame, int, dict[str, int]]:
+    """Put the rows in their final order; returns them, with `coin`, the size of a group, and {reason: rows dropped}."""
+    table = table.with_columns(coin=stable_hash(table["id"], settings.seed, "coin"))
+    if settings.rule == "audience":
+        table, size, dropped = _march(table, settings.group_size)
+        return table, size, {"last, incomplete group": dropped}
+    table, size, dropped = _one_group(table)
+    return table, size, {"the one in the middle": dropped}
+
+
 def _march(table: pl.DataFrame, size: int) -> tuple[pl.DataFrame, int, int]:
-    """(rows sorted by audience without the incomplete last group, `size`, rows dropped)."""
+    """Sort by audience and drop the incomplete last group; returns the rows, `size`, and the number of rows dropped."""
     remainder = table.height % size
     return table.sort("audience", "coin").head(table.height - remainder), size, remainder
 
 
 def _one_group(table: pl.DataFrame) -> tuple[pl.DataFrame, int, int]:
-    """(rows sorted by popularity without the middle one of an odd number, their number, rows dropped)."""
+    """Sort by popularity and drop the middle one of an odd number; returns the rows, their number, and that dropped."""
     table, odd, half = table.sort("popularity", "coin"), table.height % 2, table.height // 2
     return pl.concat([table.head(half), table.tail(half)]), 2 * half, odd
 

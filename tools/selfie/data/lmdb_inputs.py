@@ -13,11 +13,11 @@ import polars as pl
 from selfie.common import paths
 from selfie.common.errors import SelfieError
 from selfie.common.splits import SPLITS
-from selfie.data import datum
+from selfie.data import datum, image
 
 
 def check_options(images: Path, size: int, quality: int, seed: int) -> None:
-    """SelfieError for a folder that does not exist and for values out of range."""
+    """Raise SelfieError for a folder that does not exist and for values out of range."""
     if not images.is_dir():
         raise SelfieError(f"no such folder of images: {images}")
     if not 1 <= size <= 4096:
@@ -29,7 +29,7 @@ def check_options(images: Path, size: int, quality: int, seed: int) -> None:
 
 
 def ordered_splits(labels_csv: str | os.PathLike, seed: int) -> dict[str, pl.DataFrame]:
-    """{split: its rows (id, path, label)}: sorted by id, then shuffled once with the seed. Empty splits are left out.
+    """Read {split: its rows (id, path, label)}, sorted by id, then shuffled once with the seed; no empty splits.
 
     SelfieError for a labels file that cannot be used.
     """
@@ -69,6 +69,21 @@ def _read_labels(labels_csv: str | os.PathLike) -> pl.DataFrame:
     if not len(rows):
         raise SelfieError(f"{labels_csv} has no rows: nothing to build")
     return rows.with_columns(label=labels)
+
+
+def describe(
+    splits: dict[str, pl.DataFrame], images: Path, size: int, quality: int | None, seed: int
+) -> dict[str, str | int | None]:
+    """Describe, JSON-ready, all that a database is made from: equal inputs, equal databases. `quality` None: raw."""
+    return {
+        "rows": rows_hash(splits),
+        "images": str(images.resolve()),
+        "size": size,
+        "encoding": "raw" if quality is None else "jpeg",
+        "quality": quality,
+        "seed": seed,
+        "preprocessing": image.PREPROCESSING,
+    }
 
 
 def rows_hash(splits: dict[str, pl.DataFrame]) -> str:

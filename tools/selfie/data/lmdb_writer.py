@@ -14,7 +14,7 @@ journal (OUT/<split>/journal.jsonl, one line per row of the labels: record, repe
 records are committed to LMDB in one transaction. So the journal is never behind the database, and a build that starts
 again cuts the journal back to the last committed record and continues from there. list.txt, rejects.csv and meta.json
 are computed from the labels and the journal alone; hence they, and all records, are those of an uninterrupted build.
-The pictures must not change meanwhile. Rows that were rejected stay rejected when a build resumes; --force starts anew.
+The pictures must not change meanwhile. Rows that were rejected stay rejected when a build resumes; --force starts over.
 
 Memory: the columns of the labels that are used, about 150 bytes per record (the hashes that find repeated pictures),
 and a few chunks of pictures. A folder is built by one process at a time: it holds a lock (flock) on OUT.
@@ -45,11 +45,15 @@ from selfie.common.errors import SelfieError
 from selfie.common.journal import Journal
 from selfie.data import datum, image, lmdb_reader, lmdb_state
 from selfie.data.image import IMAGE_SIZE, BadImage
-from selfie.data.lmdb_inputs import check_options, ordered_splits, rows_hash
+from selfie.data.lmdb_inputs import check_options, describe, ordered_splits
 from selfie.data.lmdb_lists import RECORD, REJECT, REPEATED, finish
 
 TASK_ROWS = 16  # rows per task of a thread: 3 MB of raw datums
 CHUNK_ROWS, CHUNK_BYTES = 256, 16 << 20  # per transaction: the most that a kill can cost
+NOTHING_TO_DO = (
+    "nothing to do: %s is finished and was made from the same labels and options (the pictures were not looked at "
+    "again; --force does)"
+)
 
 log = logging.getLogger(__name__)
 
@@ -109,23 +113,11 @@ def build(
     images, out = Path(images), Path(out)
     check_options(images, size, quality, seed)
     splits = ordered_splits(labels_csv, seed)
-    inputs = {
-        "rows": rows_hash(splits),
-        "images": str(images.resolve()),
-        "size": size,
-        "encoding": "raw" if raw else "jpeg",
-        "quality": None if raw else quality,
-        "seed": seed,
-        "preprocessing": image.PREPROCESSING,
-    }
+    inputs = describe(splits, images, size, None if raw else quality, seed)
     with paths.locked(out), _clear_write_errors(out):
         if not force and (metas := lmdb_state.finished(out, list(splits), inputs)):
             lmdb_state.forget(out)
-            log.info(
-                "nothing to do: %s is finished and was made from the same labels and options (the pictures "
-                "were not looked at again; --force does)",
-                out,
-            )
+            log.info(NOTHING_TO_DO, out)
             return metas
         lmdb_state.begin(out, inputs, force)
         about = {
@@ -181,7 +173,7 @@ def _resume(folder: Path, rows: pl.DataFrame, first: int, journal: Journal, seen
         done += 1
     journal.cut(done)
     if records < committed:
-        raise SelfieError(f"the journal of {folder} is shorter than its database: start anew with --force")
+        raise SelfieError(f"the journal of {folder} is shorter than its database: start over with --force")
     return Part(folder, rows, first, journal, records)
 
 
