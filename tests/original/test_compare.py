@@ -1,8 +1,9 @@
-"""A run held against the published figures: the tests, the baselines, what the run has seen, the page."""
+"""A run compared with the published figures: the tests, the baselines, what the run has seen, the page."""
 
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 
@@ -110,8 +111,8 @@ def test_a_run_whose_tiles_were_split_anew_is_not_compared(drawn, tmp_path):
     learned = split.labels.filter(split.labels["split"] != "test")["id"]
     assert compare.trained_on(run, Tiles()) == set(learned) and len(learned) == 340
 
-    paths.write_csv(labels, anew := tile_labels.labelled(seed=1).labels)
-    assert set(anew.filter(anew["split"] == "test")["id"]) & set(learned)
+    paths.write_csv(labels, relabelled := tile_labels.labelled(seed=1).labels)
+    assert set(relabelled.filter(relabelled["split"] == "test")["id"]) & set(learned)
     lmdb_writer.build(labels, tmp_path / "tiles", lmdb, raw=True, jobs=1, force=True)
     with pytest.raises(SelfieError, match="built from other labels"):
         compare.Comparison(run)
@@ -148,6 +149,7 @@ def compared(tiny_run, tmp_path) -> Path:
     run = Run(tmp_path / "a <b> & c", tiny_run.info)
     for name, shape in (("compare.jpg", (980, 1200, 3)), ("compare_rows.png", (540, 960, 3))):
         image.write(run.folder / name, np.full(shape, 200, np.uint8))
+    shutil.copy(tiny_run.folder / "solver.prototxt", run.folder)
     value = {"value": 0.5, "low": -0.25, "high": 0.75}
     measures = {"score": value, "brightness": value, "score_minus_brightness": value}
     result = {
