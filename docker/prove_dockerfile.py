@@ -32,7 +32,7 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class DockerfileError(Exception):
-    """What the Dockerfile asks for cannot be done: one line says what."""
+    """The Dockerfile asks for something that cannot be done; one line says what."""
 
 
 @dataclass
@@ -47,7 +47,7 @@ class Stage:
     user: str = "root"
 
     def variables(self) -> dict[str, str]:
-        """What $NAME stands for, and what RUN's environment is: ENV goes before ARG."""
+        """Return the values of $NAME, which are RUN's environment, too: ENV goes before ARG."""
         return {**self.arguments, **self.environment}
 
     def inside(self, path: str) -> Path:
@@ -56,22 +56,22 @@ class Stage:
 
 
 def instructions(text: str) -> list[tuple[str, str]]:
-    """(INSTRUCTION, rest of it) for each of a Dockerfile, comments out and continued lines joined."""
+    """Split a Dockerfile into (INSTRUCTION, rest of it), comments out and continued lines joined."""
     lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
     parts = [line.strip().partition(" ") for line in "\n".join(lines).replace("\\\n", "").splitlines()]
     return [(word.upper(), rest.strip()) for word, _, rest in parts]
 
 
 def substitute(text: str, variables: dict[str, str]) -> str:
-    """$NAME and ${NAME} replaced; one that is not set by nothing."""
-    return re.sub(r"\$(?:(\w+)|\{(\w+)\})", lambda found: variables.get(found[1] or found[2], ""), text)
+    """Replace $NAME and ${NAME}; one that is not set by nothing."""
+    return re.sub(r"\$(?:(\w+)|\{(\w+)\})", lambda match: variables.get(match[1] or match[2], ""), text)
 
 
 # ---[ Folders
 
 
 def workplace(work: Path, context: Path) -> Path:
-    """The folder for the stages, made if need be. DockerfileError for one that holds anything else, or the checkout."""
+    """Make the folder for the stages if need be; DockerfileError if it holds anything else, or is the checkout."""
     work = work.resolve()
     ours = any(work.glob("debian-*/etc/debian_version")) or (work / PART).is_dir()
     foreign = work.exists() and any(work.iterdir()) and not ours
@@ -82,7 +82,7 @@ def workplace(work: Path, context: Path) -> Path:
 
 
 def remove(folder: Path) -> None:
-    """A folder, whole, if it is there."""
+    """Remove a folder, whole, if it is there."""
     if folder.exists():
         shutil.rmtree(folder)
 
@@ -91,10 +91,10 @@ def remove(folder: Path) -> None:
 
 
 def archives(suite: str) -> list[str]:
-    """sources.list lines for a Debian suite, its updates and security fixes, from where this machine gets Debian."""
+    """List a Debian suite's sources.list lines, with updates and security fixes, from this machine's own archive."""
     uris = subprocess.run(["apt-get", "update", "--print-uris"], capture_output=True, text=True).stdout
-    found = re.findall(rf"^'(\S+)/dists/({suite}(?:-updates|-security)?)/", uris, re.M)
-    lines = list(dict.fromkeys(f"deb {archive} {name} main" for archive, name in found))
+    pairs = re.findall(rf"^'(\S+)/dists/({suite}(?:-updates|-security)?)/", uris, re.M)
+    lines = list(dict.fromkeys(f"deb {archive} {name} main" for archive, name in pairs))
     if not any(line.endswith(f" {suite} main") for line in lines):
         raise DockerfileError(f"this machine's apt has no archive of Debian {suite}")
     return sorted(lines, key=len)
@@ -143,7 +143,7 @@ def new_stage(rest: str, name: str, stages: dict[str, Stage], work: Path, keep: 
 
 
 def ignored(path: str, patterns: list[str]) -> bool:
-    """Whether .dockerignore leaves out a path, relative to the checkout; the last pattern that fits decides."""
+    """Tell whether .dockerignore leaves out a path, relative to the checkout; the last pattern that fits decides."""
     verdict = False
     for pattern in patterns:
         expression = re.escape(pattern.lstrip("!").strip("/"))
@@ -155,16 +155,16 @@ def ignored(path: str, patterns: list[str]) -> bool:
 
 
 def context_files(context: Path) -> list[str]:
-    """All files of the checkout that COPY may see."""
+    """List all files of the checkout that COPY may see."""
     listed = context / ".dockerignore"
     lines = listed.read_text().splitlines() if listed.exists() else []
     patterns = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
-    found = []
+    visible = []
     for folder, folders, files in os.walk(context):
         relative = Path(folder).relative_to(context)
         folders[:] = [name for name in folders if not ignored(str(relative / name), patterns)]
-        found += [str(relative / name) for name in files if not ignored(str(relative / name), patterns)]
-    return found
+        visible += [str(relative / name) for name in files if not ignored(str(relative / name), patterns)]
+    return visible
 
 
 def copy(rest: str, stage: Stage, stages: dict[str, Stage], context: Path) -> None:

@@ -69,12 +69,14 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("paths", nargs="+", metavar="PATH", help="files or folders")
     cli.add_run(parser)
     cli.add_gpu(parser)
-    parser.add_argument("--method", choices=("dense", "grid", "random"), default="dense", help="default: %(default)s")
     parser.add_argument(
-        "--count", type=cli.positive, default=1000, metavar="N", help="crops that random tries (%(default)s)"
+        "--method", choices=("dense", "grid", "random"), default="dense", help="kind of search (default: %(default)s)"
     )
     parser.add_argument(
-        "--steps", type=cli.positive, default=10, metavar="N", help="grid: steps per parameter (%(default)s)"
+        "--count", type=cli.positive, default=1000, metavar="N", help="crops that random tries (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--steps", type=cli.positive, default=10, metavar="N", help="grid: steps per parameter (default: %(default)s)"
     )
     parser.add_argument(
         "--aspect",
@@ -88,12 +90,17 @@ def make_parser() -> argparse.ArgumentParser:
         type=scale,
         default=0.4,
         metavar="S",
-        help="side of the smallest crops, of the largest one's (default: %(default)s)",
+        help="side of the smallest crop as a fraction of the largest crop's (default: %(default)s)",
     )
-    parser.add_argument("--keep-face", action="store_true", help="only crops with the whole of the largest face")
-    parser.add_argument("--detector", choices=("auto", "mtcnn", "lbp"), default="auto", help="for --keep-face")
+    parser.add_argument("--keep-face", action="store_true", help="only crops that contain the whole largest face")
+    parser.add_argument(
+        "--detector",
+        choices=("auto", "mtcnn", "lbp"),
+        default="auto",
+        help="face detector for --keep-face (default: %(default)s)",
+    )
     parser.add_argument("--top", type=cli.positive, default=1, metavar="N", help="crops to keep (default: %(default)s)")
-    cli.add_seed(parser, of="random crops")
+    cli.add_seed(parser, of="the random search")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for the pictures (default: <run>/crops)")
     parser.add_argument("--json", action="store_true", help="one JSON object per picture")
     return parser

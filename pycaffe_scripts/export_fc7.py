@@ -22,14 +22,16 @@ from selfie.common.splits import SPLITS
 def main(argv: Sequence[str] | None = None) -> None:
     parser = cli.parser(__doc__)
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("paths", nargs="*", default=[], metavar="PATH")
+    what.add_argument(
+        "paths", nargs="*", default=[], metavar="PATH", help="file, folder, or - for a list of names on standard input"
+    )
     what.add_argument("--split", choices=SPLITS, help="selfies of the run's database")
     cli.add_run(parser)
     cli.add_gpu(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
     parser.add_argument("--blob", help="blob to export (default: the variant's features, for vgg16 and demo fc7)")
     parser.add_argument(
-        "--batch", type=cli.positive, default=16, metavar="N", help="pictures per forward pass (%(default)s)"
+        "--batch", type=cli.positive, default=16, metavar="N", help="pictures per forward pass (default: %(default)s)"
     )
     parser.add_argument("--force", action="store_true", help="replace features of other inputs in --out")
     parser.add_argument("--json", action="store_true", help="print meta.json instead of the summary")

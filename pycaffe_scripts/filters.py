@@ -33,15 +33,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--filters", type=cli.natural, nargs="+", metavar="N", help="filters to show (default: some at random)"
     )
-    parser.add_argument("--count", type=cli.positive, default=12, metavar="N", help="filters to choose (%(default)s)")
-    parser.add_argument("--top", type=cli.positive, default=9, metavar="N", help="patches per filter (%(default)s)")
+    parser.add_argument(
+        "--count", type=cli.positive, default=12, metavar="N", help="filters to choose (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--top", type=cli.positive, default=9, metavar="N", help="patches per filter (default: %(default)s)"
+    )
     cli.add_split(parser, "selfies to look through")
     parser.add_argument(
-        "--limit", type=cli.positive, default=2000, metavar="N", help="how many of them at most (%(default)s)"
+        "--limit", type=cli.positive, default=2000, metavar="N", help="how many of them at most (default: %(default)s)"
     )
     cli.add_seed(parser, of="the choice of filters")
     parser.add_argument("--maps", metavar="SELFIE", help="draw the feature maps of this file instead")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="folder to write to")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="folder to write to (default: <run>/filters/<blob>, <run>/maps/<name>)"
+    )
     parser.add_argument("--json", action="store_true", help="print the patches as JSON")
     args = parser.parse_args(argv)
 

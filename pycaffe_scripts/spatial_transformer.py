@@ -70,13 +70,15 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def make_parser() -> argparse.ArgumentParser:
     parser = cli.parser(__doc__)
-    parser.add_argument("path", metavar="SELFIE")
+    parser.add_argument("path", metavar="SELFIE", help="file of the picture")
     cli.add_run(parser)
     cli.add_gpu(parser)
     parser.add_argument(
-        "--starts", type=cli.positive, default=8, metavar="N", help="paths of each ascent (%(default)s)"
+        "--starts", type=cli.positive, default=8, metavar="N", help="paths of each ascent (default: %(default)s)"
     )
-    parser.add_argument("--steps", type=cli.positive, default=60, metavar="N", help="steps of each path (%(default)s)")
+    parser.add_argument(
+        "--steps", type=cli.positive, default=60, metavar="N", help="steps of each path (default: %(default)s)"
+    )
     parser.add_argument(
         "--step",
         type=float,
@@ -89,13 +91,21 @@ def make_parser() -> argparse.ArgumentParser:
         type=float,
         default=0.4,
         metavar="S",
-        help="side of the smallest crop, of the picture's (default: %(default)s)",
+        help="side of the smallest crop as a fraction of the picture's (default: %(default)s)",
     )
     parser.add_argument(
-        "--count", type=cli.positive, default=1000, metavar="N", help="crops of the random search (%(default)s)"
+        "--count",
+        type=cli.positive,
+        default=1000,
+        metavar="N",
+        help="crops of the random search (default: %(default)s)",
     )
     parser.add_argument(
-        "--grid", type=cli.positive, default=10, metavar="N", help="steps of the grid per parameter (%(default)s)"
+        "--grid",
+        type=cli.positive,
+        default=10,
+        metavar="N",
+        help="steps of the grid per parameter (default: %(default)s)",
     )
     cli.add_seed(parser, of="the starts and the random search")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder to write to (default: <run>/transformer)")

@@ -2,11 +2,11 @@
 """Measure how fast everything is, beside its peers on the same work, and print a table of this machine.
 
 Groups: start (commands' start-up), nets (VGG16 and SqueezeNet on the CPU beside Caffe without oneDNN and, of ONNX
-Runtime, OpenVINO and PyTorch, those that 'pip install -r requirements-bench.txt' brought), lmdb (beside Caffe's
-convert_imageset), scoring (beside the bare net), faces, labels, crops (dense search beside random crops), growth (cost
-at 1,000, 10,000 and 100,000). What is compared takes turns. The numbers go to OUT/bench.json, group by group, a plot
-of growth to OUT/growth.png; pictures, nets and tables to work on are made in OUT once, about 3 GB. docs/benchmarks.md
-has the tables of several machines.
+Runtime, OpenVINO and PyTorch, those that 'pip install -r requirements-bench.txt' installed), lmdb (beside Caffe's
+convert_imageset), scoring (beside the bare net), faces, labels, crops (dense search beside random crops), growth (time
+and memory at 1,000, 10,000 and 100,000). Contenders take turns. The numbers go to OUT/bench.json, group by group, a
+plot of growth to OUT/growth.png; pictures, nets and tables to work on are made in OUT once, about 3 GB.
+docs/benchmarks.md has the tables of several machines.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--only", nargs="+", choices=GROUPS, metavar="GROUP", help="measure these groups again, keep the others"
     )
-    parser.add_argument("--quick", action="store_true", help="less work: minutes instead of a quarter of an hour")
+    parser.add_argument("--quick", action="store_true", help="less work: a few minutes instead of twenty")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for all it makes (default: build/bench)")
     args = parser.parse_args(argv)
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Hold a run against the original: the published figures as a test set, and its protocol, statement by statement.
+"""Compare a run with the original: the published figures as a test set, and its protocol, statement by statement.
 
 Needs the published figures, in SELFIE_MIRROR or data/figures/ (--download gets those that are missing), and for the
 linear probe beside our score SqueezeNet's weights (make weights VARIANT=squeezenet). Tiles that the run was trained on

@@ -20,14 +20,16 @@ from selfie.common.splits import SPLITS
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = cli.parser(__doc__)
-    parser.add_argument("--out", type=Path, default="data/figures", metavar="DIR", help="(default: %(default)s)")
+    parser.add_argument(
+        "--out", type=Path, default="data/figures", metavar="DIR", help="folder to write (default: %(default)s)"
+    )
     parser.add_argument(
         "--size",
         type=cli.positive,
         default=32,
         metavar="S",
-        help="side of every tile in pixels, at most 48; at 32 the figures' different histories leave "
-        "the least trace (default: %(default)s)",
+        help="side of every tile in pixels, at most 48; 32 best hides how differently the figures were scaled and "
+        "compressed (default: %(default)s)",
     )
     cli.add_seed(parser, 0, "the split")
     parser.add_argument(

@@ -6,7 +6,7 @@ NAME, or a variant's name, which stands for the weights it starts from:
   vgg_face    large, faces; no checksum was ever published: the first download is taken on trust and recorded
   squeezenet  660 kB, ImageNet, decoded into a caffemodel
   mtcnn       2 MB, the face detector
-The other files are used only if they have the published checksum. The folder named by the environment variable
+All but vgg_face are used only if their checksum is the one pinned here. The folder named by the environment variable
 SELFIE_MIRROR is searched first; downloads resume where they stopped.
 """
 

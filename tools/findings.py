@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Find what good selfies have in common, and hold it against each claim of the post.
+"""Find what good selfies have in common, and compare it with each claim of the post.
 
 Measures light, noise, contrast, colour, border, sharpness and faces of the selfies that `make eval` scored, takes every
 numeric column of --manifest as well, and asks of each rule what it says beyond all the others: once about the net's
@@ -43,10 +43,14 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--detector",
         choices=("auto", "mtcnn", "lbp"),
-        help="look for faces anew (default: the manifest's face columns; without them auto)",
+        help="look for faces again (default: the manifest's face columns; without them auto)",
     )
     parser.add_argument(
-        "--resamples", type=cli.positive, default=1000, metavar="N", help="of the bootstrap (%(default)s)"
+        "--resamples",
+        type=cli.positive,
+        default=1000,
+        metavar="N",
+        help="bootstrap resamples (default: %(default)s)",
     )
     cli.add_seed(parser, of="the bootstrap")
     cli.add_jobs(parser)

@@ -17,7 +17,7 @@ from selfie.common import cli
 def main(argv: Sequence[str] | None = None) -> None:
     parser = cli.parser(__doc__)
     parser.add_argument("--caffe", type=Path, metavar="DIR", help="installed build (default: the one in use)")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="(default: build/gpu-bundle)")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder to write (default: build/gpu-bundle)")
     parser.add_argument(
         "--part", type=cli.positive, default=60, metavar="MIB", help="size of a part (default: %(default)s)"
     )
@@ -27,9 +27,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         default=6,
         choices=range(10),
         metavar="0-9",
-        help="how hard xz tries (default: %(default)s)",
+        help="xz compression level (default: %(default)s)",
     )
-    parser.add_argument("--cpu", action="store_true", help="pack a build for CPUs, too: to try the packing")
+    parser.add_argument("--cpu", action="store_true", help="accept a CPU build, to test the packing")
     args = parser.parse_args(argv)
 
     from selfie.bench import bundle

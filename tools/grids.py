@@ -65,11 +65,15 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def make_parser() -> argparse.ArgumentParser:
     parser = cli.parser(__doc__)
-    parser.add_argument("kind", nargs="?", default="continuum", choices=KINDS, help="(default: %(default)s)")
+    parser.add_argument(
+        "kind", nargs="?", default="continuum", choices=KINDS, help="grid to draw (default: %(default)s)"
+    )
     parser.add_argument("paths", nargs="*", metavar="PATH", help="celebs: pictures, or folders of them")
     cli.add_run(parser)
-    parser.add_argument("--rows", type=cli.positive, metavar="N", help="(default: as in the post)")
-    parser.add_argument("--columns", type=cli.positive, metavar="N", help="(default: as in the post)")
+    parser.add_argument("--rows", type=cli.positive, metavar="N", help="rows of the grid (default: as in the post)")
+    parser.add_argument(
+        "--columns", type=cli.positive, metavar="N", help="columns of the grid (default: as in the post)"
+    )
     parser.add_argument("--cell", type=cli.positive, metavar="PX", help="side of a selfie (default: as in the post)")
     parser.add_argument("--scores", action="store_true", help="print each selfie's score, in percent, on it")
     cli.add_split(parser, "scored selfies to draw")
@@ -86,7 +90,7 @@ def make_parser() -> argparse.ArgumentParser:
         type=cli.positive,
         default=2000,
         metavar="N",
-        help="males: how many of the best to look at (%(default)s)",
+        help="males: how many of the best to look at (default: %(default)s)",
     )
     cli.add_seed(parser, of="posneg's examples")
     parser.add_argument("--gpu", type=int, metavar="N", help="celebs: GPU to use (default: CPU)")

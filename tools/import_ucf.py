@@ -2,10 +2,10 @@
 """Turn the UCF Selfie data set's selfie_dataset.txt into a manifest.
 
 The manifest has the columns id, path, popularity and 36 attributes in -1, 0, 1. It has no likes, followers, tags or
-dates: label it with `python tools/label.py --rule median`. Paths are relative to the data set's folder of images.
+dates: label it with `python3 tools/label.py --rule median`. Paths are relative to the data set's folder of images.
 The data set is for research only and is not part of this project.
 
-Example: python tools/import_ucf.py Selfie-dataset/selfie_dataset.txt --out data/ucf.csv
+Example: python3 tools/import_ucf.py Selfie-dataset/selfie_dataset.txt --out data/ucf.csv
 """
 
 from __future__ import annotations

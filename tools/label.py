@@ -13,8 +13,8 @@ Ages count up to --as-of; where it is not given, to the newest post of the manif
 order of the rows nor on the number of processes; the seed decides ties and the split.
 
 Examples:
-  python tools/label.py --manifest data/manifest.parquet --images data/images --out data/labels.csv --as-of 2015-10-25
-  python tools/label.py --manifest ucf.csv --rule median --out data/labels.csv
+  python3 tools/label.py --manifest data/manifest.parquet --images data/images --out data/labels.csv --as-of 2015-10-25
+  python3 tools/label.py --manifest ucf.csv --rule median --out data/labels.csv
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     }
     unused = [flag for name, flag in AUDIENCE_ONLY.items() if name in given]
     if given.get("rule") == "median" and unused:
-        parser.error(f"{', '.join(unused)} mean nothing to --rule median")
+        parser.error(f"{', '.join(unused)} cannot be used with --rule median")
     out = Path(args.out)
     report_path = Path(args.report) if args.report else out.with_suffix(".report.json")
     if out.suffix.lower() != ".csv":
@@ -72,12 +72,16 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    """Options; only those that were given stand in the parsed namespace, except files and --jobs."""
+    """Make the parser; only the options that were given stand in the parsed namespace, except files and --jobs."""
     parser = cli.parser(__doc__)
     parser.add_argument("--manifest", required=True, metavar="FILE", help="table of selfies (.csv, .jsonl, .parquet)")
     parser.add_argument("--out", required=True, metavar="CSV", help="labels to write")
     parser.add_argument("--report", metavar="JSON", help="report to write (default: OUT with .report.json)")
-    parser.add_argument("--images", metavar="DIR", help="folder the paths are relative to: compare the files' content")
+    parser.add_argument(
+        "--images",
+        metavar="DIR",
+        help="folder that paths are relative to; with it, repeated pictures are recognised by content",
+    )
     cli.add_jobs(parser, "worker processes that read files")
 
     # The defaults are those of Settings; an option that is not given stays out of the namespace.
@@ -99,7 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     option(
         "--split", type=_shares, metavar="A,B,C", help="shares of users in train, val and test (default: 0.9,0.05,0.05)"
     )
-    option("--seed", type=cli.natural, metavar="S", help="seed of ties and split (default: 0)")
+    option("--seed", type=cli.natural, metavar="S", help="random seed of ties and split (default: 0)")
     return parser
 
 
@@ -127,7 +131,9 @@ def print_report(report: dict) -> None:
             f"{name:10} {count['rows']:>10} {count['good']:>10} {count['rows'] - count['good']:>10} "
             f"{count['users']:>10}"
         )
-    print(f"{report['groups']} groups, {report['labels_decided_by_coin']} labels decided by the coin (equal likes)")
+    print(
+        f"{report['groups']} groups, {report['labels_decided_by_coin']} labels decided by the tie-break (equal likes)"
+    )
     if "auc" in report:
         _print_groups(report)
 

@@ -9,7 +9,7 @@ space, no second loss, and no decoding while training).
 A build that was killed resumes when it is started again with the same options. Pictures that cannot be used, and
 repeated ones, are listed in rejects.csv with the reason; they are no error.
 
-Example: python tools/make_lmdb.py --labels data/labels.csv --images data/images --out data/lmdb
+Example: python3 tools/make_lmdb.py --labels data/labels.csv --images data/images --out data/lmdb
 """
 
 from __future__ import annotations

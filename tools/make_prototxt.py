@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Write the generated files of prototxt/ anew.
+"""Regenerate the files of prototxt/.
 
-They are checked in, and a test holds them against this generator byte for byte. --check writes nothing and exits with 1
-if a file differs.
+They are checked in, and a test compares them byte for byte with what this generator writes. --check writes nothing and
+exits with 1 if a file differs.
 """
 
 from __future__ import annotations

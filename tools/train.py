@@ -38,7 +38,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--variant", help="a folder of prototxt/: vgg16, squeezenet, demo ...")
     parser.add_argument("--run", type=Path, metavar="DIR", help="run folder to make (default: runs/<variant>)")
     parser.add_argument("--lmdb", type=Path, metavar="DIR", help="databases train and val (default: data/lmdb)")
-    parser.add_argument("--weights", help="pretrained caffemodel (default: the variant's; 'none': random weights)")
+    parser.add_argument(
+        "--weights", metavar="FILE", help="pretrained caffemodel (default: the variant's; 'none': random weights)"
+    )
     parser.add_argument("--solver", type=Path, metavar="FILE", help="solver file (default: solver/<variant>.prototxt)")
     parser.add_argument(
         "--gpu",
@@ -46,13 +48,15 @@ def make_parser() -> argparse.ArgumentParser:
         "(default: CPU, or with --resume the device of the start)",
     )
     parser.add_argument(
-        "--batch", type=int, metavar="N", help="pictures per iteration and GPU (default: as the net says)"
+        "--batch", type=int, metavar="N", help="pictures per iteration and GPU (default: the variant's)"
     )
     parser.add_argument("--resume", action="store_true", help="go on from the newest intact snapshot")
     parser.add_argument("--replace", action="store_true", help="remove an older run of that name first")
-    parser.add_argument("--epochs", type=float, help="length in epochs; sets max_iter")
+    parser.add_argument("--epochs", type=float, metavar="N", help="length in epochs; sets max_iter")
     parser.add_argument("--seed", type=int, metavar="S", help="random_seed of the solver")
-    parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="change a solver field")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="FIELD=VALUE", help="set a solver field; may be repeated"
+    )
     return parser
 
 

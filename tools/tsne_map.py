@@ -5,7 +5,7 @@ Without --features, the features of the run's test selfies are exported first, t
 --out (default <run>/map): map.csv (name,x,y,score), exact.jpg, grid.jpg, reduced.jpg and viewer/index.html, which any
 browser opens. With --place the finished map stays as it is, and the given pictures are placed into it.
 
-The map needs openTSNE: .venv/bin/python -m pip install -r requirements-map.txt
+The map needs openTSNE, which `make setup` installs (requirements-map.txt).
 """
 
 from __future__ import annotations

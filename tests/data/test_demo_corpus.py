@@ -186,7 +186,7 @@ def test_best_accuracy_takes_any_selection_of_rows_but_not_none(plan):
 
 
 def test_planted_attributes_show_in_the_pixels(plan):
-    """One selfie, drawn anew with one attribute changed: darker, white-edged, gray, flatter."""
+    """One selfie, drawn again with one attribute changed: darker, white-edged, grey, flatter."""
     row = plan[1].filter((pl.col("kind") == "selfie") & (pl.col("heads") == 1)).row(0, named=True)
     row |= {"stops": 0.0, "border": 0.0, "filter": "none"}
     plain = render(row, seed=0)

@@ -195,7 +195,7 @@ def test_no_user_is_in_two_splits():
 
 
 def test_a_user_keeps_the_split_when_rows_are_added():
-    """A test user of today is no training user tomorrow; another seed deals anew."""
+    """A test user of today is no training user tomorrow; another seed deals again."""
     rows = simulated(4000, users=1000)
     settings = Settings(as_of=AS_OF, group_size=10, split=(0.5, 0.25, 0.25))
     before = dict(labels.label(rows.head(2000), settings)[0].select("user", "split").iter_rows())
@@ -499,7 +499,7 @@ def test_csv_json_lines_and_parquet_give_the_same_labels(tmp_path):
         (["--images", "nowhere"], 1, "error: no such folder of images: nowhere"),
         (["--min-followers", str(10**15), "--max-followers", str(10**30)], 1, "error: none of the 500 selfies"),
         (["--rule", "median"], 1, "has no column 'popularity'"),
-        (["--rule", "median", "--max-tags", "3"], 2, "--max-tags mean nothing to --rule median"),
+        (["--rule", "median", "--max-tags", "3"], 2, "--max-tags cannot be used with --rule median"),
         (["--out", "labels.txt"], 2, "ends in .csv"),
         (["--split", "a,b"], 2, "not three numbers"),
     ],

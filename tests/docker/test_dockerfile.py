@@ -1,4 +1,4 @@
-"""docker/Dockerfile: what can be held against the checkout without building it, and the script that does build it."""
+"""docker/Dockerfile: what can be compared with the checkout without building it, and the script that does build it."""
 
 from __future__ import annotations
 

@@ -50,8 +50,8 @@ def unpadded(tiny_run) -> crops.Searcher:
     """A searcher whose nets are the demo's without any padding, for an input of 200 pixels: there all sides are even
     before each pooling, so that no pooling window hangs over the edge either."""
     folder = paths.PROTOTXT / "demo"
-    found = crops.Searcher(tiny_run)
-    found.preprocessing = dataclasses.replace(tiny_run.preprocessing, crop=200)
+    searcher = crops.Searcher(tiny_run)
+    searcher.preprocessing = dataclasses.replace(tiny_run.preprocessing, crop=200)
     net, conv_net = (
         _from_text(
             (folder / f"{kind}.prototxt")
@@ -63,9 +63,9 @@ def unpadded(tiny_run) -> crops.Searcher:
         for kind in ("deploy", "deploy_conv")
     )
     surgery.transplant(randomized(net), conv_net)
-    found.net = ScoringNet(net, found.preprocessing)
-    found._convolutional = conv_net, surgery.strides_per_side(conv_net, 200, 256)
-    return found
+    searcher.net = ScoringNet(net, searcher.preprocessing)
+    searcher._convolutional = conv_net, surgery.strides_per_side(conv_net, 200, 256)
+    return searcher
 
 
 def _from_text(text: str):
@@ -83,8 +83,8 @@ def photo(skimage_data) -> np.ndarray:
     return image.read(skimage_data / "astronaut.png")[:400]
 
 
-def all_passes(found: crops.Searcher, allowed: crop_space.Space, width: int, height: int) -> list[crop_space.Pass]:
-    return crop_space.passes(allowed, width, height, found.convolutional()[1], found.preprocessing)
+def all_passes(searcher: crops.Searcher, allowed: crop_space.Space, width: int, height: int) -> list[crop_space.Pass]:
+    return crop_space.passes(allowed, width, height, searcher.convolutional()[1], searcher.preprocessing)
 
 
 # --- surgery ---------------------------------------------------------------------------------------------------------
@@ -175,13 +175,13 @@ def test_large_levels_are_cut_into_passes(monkeypatch):
 
 def test_a_crop_scores_as_a_file_with_its_pixels(tiny_run, photo, tmp_path):
     """One preprocessing: score.py on the saved crop says what the search said."""
-    found = crops.Searcher(tiny_run)
-    windows = crop_space.random(crop_space.space(photo, found.preprocessing.crop, aspect=0.8), 5)
+    searcher = crops.Searcher(tiny_run)
+    windows = crop_space.random(crop_space.space(photo, searcher.preprocessing.crop, aspect=0.8), 5)
     names = [str(tmp_path / f"{number}.png") for number in range(5)]
     for name, window in zip(names, windows):
         image.write(name, window.cut(photo))
-    told = [one.score for one in score.score(tiny_run, names)]
-    np.testing.assert_allclose(found.exact(photo, windows), told, atol=1e-6)
+    expected = [one.score for one in score.score(tiny_run, names)]
+    np.testing.assert_allclose(searcher.exact(photo, windows), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("steps", [8, 16])
@@ -221,9 +221,9 @@ def test_with_padding_a_single_window_is_exact(searcher, photo):
 
 def test_with_padding_the_map_proposes_well(tiny_run, photo):
     """Neighbours instead of zeros change the values of a trained net, but hardly their order."""
-    found = crops.Searcher(tiny_run)
-    windows, mapped = found.survey(photo, crop_space.space(photo, found.preprocessing.crop))
-    exact = found.exact(photo, windows)
+    searcher = crops.Searcher(tiny_run)
+    windows, mapped = searcher.survey(photo, crop_space.space(photo, searcher.preprocessing.crop))
+    exact = searcher.exact(photo, windows)
     print(
         f"map against exact: mean difference {np.abs(mapped - exact).mean():.4f}, "
         f"largest {np.abs(mapped - exact).max():.4f}, rank correlation {stats.spearman(mapped, exact):.3f}"
@@ -236,8 +236,8 @@ def test_with_padding_the_map_proposes_well(tiny_run, photo):
 
 def test_dense_beats_random(tiny_run, photo):
     """At least as good as 1000 random crops with less than a tenth of the exact scores."""
-    found, allowed = crops.Searcher(tiny_run), crop_space.space(photo, tiny_run.preprocessing.crop)
-    dense, many = (found.search(photo, allowed, method) for method in ("dense", "random"))
+    searcher, allowed = crops.Searcher(tiny_run), crop_space.space(photo, tiny_run.preprocessing.crop)
+    dense, many = (searcher.search(photo, allowed, method) for method in ("dense", "random"))
     assert dense.best[0][1] >= many.best[0][1] and dense.forwards < 100 < many.forwards == 1000
     for name, result in (("dense", dense), ("random", many)):
         print(f"{name}: {result.best[0][1]:.4f} in {result.seconds:.2f} s")
@@ -268,10 +268,10 @@ def overlap(one: crop_space.Window, other: crop_space.Window) -> float:
 
 def test_the_face_is_kept(tiny_run, photo):
     """With `keep`, the best crop of every method holds the astronaut's face."""
-    found, kept = crops.Searcher(tiny_run), crop_space.face(photo, lbp.detect)
+    searcher, kept = crops.Searcher(tiny_run), crop_space.face(photo, lbp.detect)
     allowed = crop_space.space(photo, tiny_run.preprocessing.crop, keep=kept, min_scale=0.2)
     for method in crops.METHODS:
-        [(window, _)] = found.search(photo, allowed, method, count=50, steps=4).best
+        [(window, _)] = searcher.search(photo, allowed, method, count=50, steps=4).best
         masked = np.zeros(photo.shape[:2], int)
         kept.cut(masked)[...] = 1
         assert window.cut(masked).sum() == kept.width * kept.height
@@ -317,9 +317,9 @@ def test_the_command_tells_and_draws(tiny_run, photo, tmp_path):
         tmp_path / "out",
     )
     assert result.returncode == 0, result.stderr
-    told = [json.loads(line) for line in result.stdout.splitlines()]
-    assert [one["score"] for one in told] == [told[0]["score"]] * 2
-    best = [crop for one in told for crop in one["best"]]
+    records = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [one["score"] for one in records] == [records[0]["score"]] * 2
+    best = [crop for one in records for crop in one["best"]]
     rescored = [one.score for one in score.score(tiny_run, [crop["file"] for crop in best])]
     np.testing.assert_allclose([crop["score"] for crop in best], rescored, atol=1e-5)
     for crop in best:

@@ -39,8 +39,8 @@ def test_a_row_is_what_the_net_says_of_that_picture(tiny_run, tiny_lmdb, feature
     """Looked up by name: fc7 of a plain forward pass of the file; its score is the one of evaluation."""
     scored = dict(evaluate.score_database(tiny_run, tiny_lmdb / "train").select("key", "score").iter_rows())
     assert features.matrix.shape == (testlib.SPLITS["train"], 128) and features.matrix.dtype == np.float32
-    for name, told in features.table.iter_rows():
-        assert told == pytest.approx(scored[name], abs=1e-6)
+    for name, stored in features.table.iter_rows():
+        assert stored == pytest.approx(scored[name], abs=1e-6)
     name = features.table["name"][7]
     picture = image.square(image.read(tiny_lmdb.parent / "images" / f"{name[9:]}.png"))
     (expected,) = tiny_run.net().forward(picture[None], ("fc7",))
@@ -60,21 +60,21 @@ def test_files_and_database_give_the_same_features(tiny_run, tiny_lmdb, features
         capture_output=True,
     )
     assert result.returncode == 0, result.stderr
-    told, found = json.loads(result.stdout), load(tmp_path / "out")
-    assert (told["rows"], told["rejects"]) == (len(names), {"broken or truncated": 1})
-    assert found.table["name"].to_list() == names, "once each, in the list's order"
-    np.testing.assert_allclose(found.matrix, features.matrix, atol=1e-5)
-    for picture, expected in zip(found.pictures(), features.pictures()):
+    printed, exported = json.loads(result.stdout), load(tmp_path / "out")
+    assert (printed["rows"], printed["rejects"]) == (len(names), {"broken or truncated": 1})
+    assert exported.table["name"].to_list() == names, "once each, in the list's order"
+    np.testing.assert_allclose(exported.matrix, features.matrix, atol=1e-5)
+    for picture, expected in zip(exported.pictures(), features.pictures()):
         np.testing.assert_array_equal(picture, expected)
 
 
 def test_a_blob_with_space_is_averaged_over_it(tiny_run, tiny_lmdb, tmp_path):
     """conv3_2 is a map per channel: one number per channel is exported."""
-    found = export(tiny_run, Records(tiny_lmdb / "val"), tmp_path / "out", "conv3_2")
-    pictures = np.stack(list(found.pictures()))
+    exported = export(tiny_run, Records(tiny_lmdb / "val"), tmp_path / "out", "conv3_2")
+    pictures = np.stack(list(exported.pictures()))
     (expected,) = tiny_run.net().forward(pictures, ("conv3_2",))
     assert expected.ndim == 4
-    np.testing.assert_allclose(found.matrix, expected.mean(axis=(2, 3)), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(exported.matrix, expected.mean(axis=(2, 3)), rtol=1e-4, atol=1e-5)
 
 
 def test_a_killed_export_ends_as_an_uninterrupted_one(tiny_run, tiny_lmdb, tmp_path):

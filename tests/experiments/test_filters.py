@@ -155,8 +155,8 @@ def test_guided_gradient_and_deconvolution_follow_their_definitions():
             "deconvolution": np.maximum(down, 0),
         }
         for rule in gradient.RULES:
-            found = gradient.backward(scorer, "b", start.reshape(1, 6, 1, 1), rule)
-            np.testing.assert_allclose(found.ravel(), first.T @ expected[rule], rtol=1e-5, atol=1e-6)
+            computed = gradient.backward(scorer, "b", start.reshape(1, 6, 1, 1), rule)
+            np.testing.assert_allclose(computed.ravel(), first.T @ expected[rule], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["demo", "squeezenet", "overhang"])
@@ -185,8 +185,8 @@ def test_the_strongest_answers_are_those_of_looking_at_everything_at_once():
     np.testing.assert_allclose(peaks.activations, -np.sort(-highest, axis=1)[:, :5], rtol=1e-5)
     for number in range(len(highest)):
         assert len(set(peaks.selfies[number])) == 5
-        found = maps[peaks.selfies[number], number, peaks.rows[number], peaks.columns[number]]
-        np.testing.assert_allclose(found, peaks.activations[number], rtol=1e-5)
+        activations = maps[peaks.selfies[number], number, peaks.rows[number], peaks.columns[number]]
+        np.testing.assert_allclose(activations, peaks.activations[number], rtol=1e-5)
 
 
 def test_the_command_shows_patches_that_alone_make_the_activation(tiny_run, tiny_lmdb, tmp_path):
@@ -207,11 +207,11 @@ def test_the_command_shows_patches_that_alone_make_the_activation(tiny_run, tiny
         "--json",
     )
     assert result.returncode == 0, result.stderr
-    told = json.loads(result.stdout)
-    assert told == json.loads((tmp_path / "patches.json").read_text())
-    assert [len(patches) for patches in told["filters"]] == [4, 4, 4]
+    printed = json.loads(result.stdout)
+    assert printed == json.loads((tmp_path / "patches.json").read_text())
+    assert [len(patches) for patches in printed["filters"]] == [4, 4, 4]
     scorer = tiny_run.net()
-    for patch in (patch for patches in told["filters"] for patch in patches):
+    for patch in (patch for patches in printed["filters"] for patch in patches):
         picture = grids.pictures_of(tiny_lmdb / "test", [patch["key"]])[0]
         data = filters.inputs(picture[None], tiny_run.preprocessing.crop)[0]
         top, left, bottom, right = Box(*patch["box"]).within(*data.shape[:2])
@@ -226,9 +226,9 @@ def test_the_command_shows_patches_that_alone_make_the_activation(tiny_run, tiny
 
 def test_patches_of_bad_selfies_stay_small(tiny_run, tiny_lmdb, tmp_path):
     """Below a score of 50 % no patch is larger than 48 pixels, in any of the pictures; the others fill their cell."""
-    blob, found = filters.find(tiny_run, count=4, top=4)
-    files = filters.draw(tiny_run, blob, found, tmp_path)
-    selfies = grids.pictures_of(tiny_lmdb / "test", [patch.key for patches in found for patch in patches])
+    blob, selected = filters.find(tiny_run, count=4, top=4)
+    files = filters.draw(tiny_run, blob, selected, tmp_path)
+    selfies = grids.pictures_of(tiny_lmdb / "test", [patch.key for patches in selected for patch in patches])
     bad = tiny_run.net().scores(np.stack(selfies)) < 0.5
     assert 0 < bad.sum() < len(bad)
     for file in files:
@@ -246,8 +246,8 @@ def test_patches_of_bad_selfies_stay_small(tiny_run, tiny_lmdb, tmp_path):
 def test_chosen_filters_and_the_seed(tiny_run):
     """--filters are shown in the given order; the same seed chooses the same ones, and the default blob is the third
     stage's last."""
-    blob, found = filters.find(tiny_run, chosen=[5, 2], top=2)
-    assert blob == "conv3_2" and [patches[0].filter for patches in found] == [5, 2]
+    blob, selected = filters.find(tiny_run, chosen=[5, 2], top=2)
+    assert blob == "conv3_2" and [patches[0].filter for patches in selected] == [5, 2]
     picks = [
         [patches[0].filter for patches in filters.find(tiny_run, count=6, top=2, seed=seed)[1]] for seed in (1, 1, 2)
     ]

@@ -163,8 +163,8 @@ def test_attributes_of_the_manifest_are_rules_of_their_own(tmp_path):
     )
     from selfie.data import manifest
 
-    found = findings.attributes(manifest.read(tmp_path / "m.csv"))
-    assert found.columns == ["id", "is_female", "smiling"] and found["smiling"].to_list() == [1.0, None]
+    attributes = findings.attributes(manifest.read(tmp_path / "m.csv"))
+    assert attributes.columns == ["id", "is_female", "smiling"] and attributes["smiling"].to_list() == [1.0, None]
 
     rng = np.random.default_rng(3)
     female = pl.Series(rng.choice([-1, 0, 1, np.nan], 600)).fill_nan(None)
@@ -178,9 +178,9 @@ def test_statistics_agree_with_textbook_values():
     """Cliff's delta counted pair by pair; Holm's correction by hand; a partial correlation from its formula."""
     rng = np.random.default_rng(0)
     upper, lower = rng.integers(0, 9, 40), rng.integers(0, 7, 50)
-    told = stats.cliff(np.concatenate([upper, lower]), np.repeat([1, 0], [40, 50]), rng, 200)
-    assert told["delta"] == pytest.approx(np.sign(upper[:, None] - lower).mean())
-    assert told["delta_low"] < told["delta"] < told["delta_high"]
+    effect = stats.cliff(np.concatenate([upper, lower]), np.repeat([1, 0], [40, 50]), rng, 200)
+    assert effect["delta"] == pytest.approx(np.sign(upper[:, None] - lower).mean())
+    assert effect["delta_low"] < effect["delta"] < effect["delta_high"]
     assert stats.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     x, y, z = rng.normal(size=(3, 500)) + rng.normal(size=500)
     (_, xy, xz), (_, _, yz), _ = np.corrcoef([x, y, z])
@@ -191,7 +191,7 @@ def test_statistics_agree_with_textbook_values():
 
 
 def test_the_planted_rules_are_recovered_and_no_other(tmp_path):
-    """Of a demo corpus, with a score that knows the quality but for some noise; faces are told by a manifest."""
+    """Of a demo corpus, with a score that knows the quality but for some noise; a manifest has the faces."""
     corpus.make(tmp_path / "corpus", users=180, seed=5)
     truth = pl.read_csv(tmp_path / "corpus" / "truth.csv", infer_schema_length=None).filter(kind="selfie")
     rng = np.random.default_rng(0)
@@ -244,9 +244,9 @@ def test_the_command_writes_its_files_and_errors_are_one_line(own_run, tmp_path)
         "tools/findings.py", "--run", run.folder, "--manifest", tmp_path / "m.csv", "--json", "--resamples", 100
     )
     assert result.returncode == 0, result.stderr
-    told = json.loads(result.stdout)
-    assert told["faces"] == "manifest" and told["score"]["selfies"] == len(keys)
-    assert next(row for row in told["labels"]["properties"] if row["property"] == "brightness")["delta"] > 0.9
+    printed = json.loads(result.stdout)
+    assert printed["faces"] == "manifest" and printed["score"]["selfies"] == len(keys)
+    assert next(row for row in printed["labels"]["properties"] if row["property"] == "brightness")["delta"] > 0.9
     assert {"findings.csv", "findings.png", "test_properties.csv"} <= {path.name for path in run.folder.iterdir()}
     measured = pl.read_csv(run.folder / "test_properties.csv")
     assert stats.auc(measured["brightness"].to_numpy(), measured["label"].to_numpy()) > 0.9

@@ -47,12 +47,12 @@ def test_a_glimpse_at_a_crop_is_the_crop(glimpses, tiny_run, astronaut, window):
     """The net sees the pixels that it sees when the crop is a file, but for their rounding; enlarged and reduced, with
     the centre crop. So the log-odds agree."""
     theta = theta_of(window, 440, 512)[None]
-    found = glimpses.look(theta)
+    odds = glimpses.look(theta)
     picture = image.square(window.cut(astronaut))[None]
     expected = image.prepare(picture, tiny_run.variant.crop, tiny_run.variant.mean)
     assert np.abs(glimpses.net.blobs["data"].data - expected).max() < 1
     bad, good = tiny_run.net().forward(picture, (glimpses.odds,))[0].reshape(2)
-    assert found == pytest.approx(good - bad, rel=0.01, abs=0.05)
+    assert odds == pytest.approx(good - bad, rel=0.01, abs=0.05)
 
 
 @pytest.mark.parametrize("crop", [224, 227])
@@ -112,13 +112,13 @@ def test_a_free_ascent_leaves_the_bounds(glimpses):
 
 def test_starts_are_crops_of_the_picture_and_depend_on_the_seed_alone():
     """The whole picture first, the rest inside it."""
-    found = spatial_transformer.starts(50, 0.3, seed=7)
-    assert found[0].tolist() == [1, 0, 0]
-    np.testing.assert_array_equal(found, spatial_transformer.starts(50, 0.3, seed=7))
-    assert (found[:10] == spatial_transformer.starts(10, 0.3, seed=7)).all() and (
-        found != spatial_transformer.starts(50, 0.3, 8)
+    starts = spatial_transformer.starts(50, 0.3, seed=7)
+    assert starts[0].tolist() == [1, 0, 0]
+    np.testing.assert_array_equal(starts, spatial_transformer.starts(50, 0.3, seed=7))
+    assert (starts[:10] == spatial_transformer.starts(10, 0.3, seed=7)).all() and (
+        starts != spatial_transformer.starts(50, 0.3, 8)
     ).any()
-    np.testing.assert_allclose(spatial_transformer.bounded(found, 0.3), found)
+    np.testing.assert_allclose(spatial_transformer.bounded(starts, 0.3), starts)
 
 
 def test_how_much_of_a_glimpse_is_outside():
@@ -156,12 +156,12 @@ def test_the_command_compares_the_searches(tiny_run, skimage_data, tmp_path):
         tmp_path,
     )
     assert result.returncode == 0, result.stderr
-    told = json.loads(result.stdout)
-    assert told == json.loads((tmp_path / "astronaut.json").read_text())
-    for ascent in told["ascents"].values():
+    printed = json.loads(result.stdout)
+    assert printed == json.loads((tmp_path / "astronaut.json").read_text())
+    for ascent in printed["ascents"].values():
         assert np.shape(ascent["thetas"]) == (7, 3, 6)
-        assert ascent["starts"][0] == pytest.approx(told["original"], abs=2e-3)
-    assert told["searches"]["random"]["crops"] == 20 and told["searches"]["grid"]["crops"] <= 27
+        assert ascent["starts"][0] == pytest.approx(printed["original"], abs=2e-3)
+    assert printed["searches"]["random"]["crops"] == 20 and printed["searches"]["grid"]["crops"] <= 27
     assert cv2.imread(str(tmp_path / "astronaut.png")).shape[0] > 500
 
 

@@ -37,13 +37,13 @@ def test_pca_equals_the_full_decomposition(tmp_path):
     generator = np.random.default_rng(0)
     data = (generator.normal(size=(3000, 40)) * 0.85 ** np.arange(40)) @ generator.normal(size=(40, 100)) + 3
     np.save(tmp_path / "data.npy", data.astype(np.float32))
-    found = pca.fit(np.load(tmp_path / "data.npy", mmap_mode="r"), 10)
+    fitted = pca.fit(np.load(tmp_path / "data.npy", mmap_mode="r"), 10)
     _, singular, directions = np.linalg.svd(data - data.mean(axis=0), full_matrices=False)
-    np.testing.assert_allclose(found.variances, singular[:10] ** 2 / len(data), rtol=1e-4)
-    np.testing.assert_allclose(found.total, data.var(axis=0).sum(), rtol=1e-5)
-    np.testing.assert_allclose(np.abs((directions[:10] @ found.components).diagonal()), 1, atol=1e-3)
+    np.testing.assert_allclose(fitted.variances, singular[:10] ** 2 / len(data), rtol=1e-4)
+    np.testing.assert_allclose(fitted.total, data.var(axis=0).sum(), rtol=1e-5)
+    np.testing.assert_allclose(np.abs((directions[:10] @ fitted.components).diagonal()), 1, atol=1e-3)
     np.testing.assert_allclose(
-        np.abs(found.project(data.astype(np.float32))),
+        np.abs(fitted.project(data.astype(np.float32))),
         np.abs((data - data.mean(axis=0)) @ directions[:10].T),
         atol=0.05,
     )
@@ -64,8 +64,8 @@ def test_every_cell_gets_its_own_selfie():
     """None twice; selfies that lie on a grid keep their cells; all together are moved least."""
     side = 6
     down, right = np.divmod(np.random.default_rng(1).permutation(side * side), side)
-    found = tsne.cells(np.stack([right, -down], axis=1).astype(float), side)  # y points up in the map
-    np.testing.assert_array_equal(down[found] * side + right[found], np.arange(side * side))
+    cells = tsne.cells(np.stack([right, -down], axis=1).astype(float), side)  # y points up in the map
+    np.testing.assert_array_equal(down[cells] * side + right[cells], np.arange(side * side))
     many = np.random.default_rng(2).normal(size=(200, 2))
     assert len(set(tsne.cells(many, side))) == side * side
     with pytest.raises(SelfieError, match="there are 200"):

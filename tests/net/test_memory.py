@@ -1,4 +1,4 @@
-"""How much memory a net will need: held against what Caffe takes, and against a small net counted by hand."""
+"""The memory that a net will need: compared with what Caffe takes, and with a small net counted by hand."""
 
 from __future__ import annotations
 

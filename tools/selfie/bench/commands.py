@@ -77,7 +77,7 @@ def _lmdb_row(setting: Setting, side: int, what: str, compare: bool) -> Row:
 
 
 def make_lmdb(setting: Setting, labels: Path, *options: str) -> Cost:
-    """Build <folder>/lmdb anew, with our command; its cost."""
+    """Rebuild <folder>/lmdb with our command; returns its cost."""
     out = setting.folder / "lmdb"
     shutil.rmtree(out, ignore_errors=True)
     inputs = ("--labels", labels, "--images", labels.parent / "images")
@@ -125,7 +125,7 @@ def faces(setting: Setting) -> Iterable[Row]:
     labels = setting.pictures(count, 1080)
     inputs = ("--manifest", labels, "--images", labels.parent / "images", "--out", setting.folder / "faces.csv")
     for detector in ("lbp", "mtcnn"):
-        if detector == "mtcnn" and (problem := mtcnn.available()):
+        if detector == "mtcnn" and (problem := mtcnn.problem()):
             log.warning("no measurement of MTCNN: %s", problem)
             continue
         cost = command("tools/filter_faces.py", *inputs, "--detector", detector)

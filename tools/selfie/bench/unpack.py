@@ -2,7 +2,7 @@
 """Put a GPU bundle together again and make it find this machine's CUDA libraries: python3 unpack.py [FOLDER].
 
 Needs nothing but Python 3.9. Stands beside the parts, which are checked by their sha256. Can be run again: what is
-unpacked stays, the CUDA libraries are looked for anew. They may be wheels of this Python or of the first on the PATH,
+unpacked stays, the CUDA libraries are looked for again. They may be wheels of this Python or of the first on the PATH,
 a toolkit in /usr/local, known to the system's loader, or in a folder named by --cuda.
 """
 

@@ -41,7 +41,7 @@ class Cost(NamedTuple):
 
 @dataclass(frozen=True)
 class Setting:
-    """Where the benchmark's own files are, and whether it is the short one."""
+    """The benchmark's folder and length. `folder` is for its own files; `quick` is the short one."""
 
     folder: Path
     quick: bool

@@ -1,4 +1,4 @@
-"""What every command shares: a parser made from its docstring, common options, and errors as one line with exit code 1.
+"""The parts that every command shares: a parser made from its docstring, common options, errors as one line.
 
 Only the standard library is imported here, so that ``--help`` is instant and a missing package is a clear message.
 """
@@ -66,9 +66,11 @@ def add_split(to: argparse.ArgumentParser, what: str = "selfies to use") -> None
     to.add_argument("--split", choices=SPLITS, default="test", help=f"{what} (default: %(default)s)")
 
 
-def add_seed(to: argparse.ArgumentParser, default: int = 2015, of: str = "everything random") -> None:
-    """Add --seed: what random numbers begin with."""
-    to.add_argument("--seed", type=natural, default=default, metavar="S", help=f"of {of} (default: %(default)s)")
+def add_seed(to: argparse.ArgumentParser, default: int = 2015, of: str = "everything drawn") -> None:
+    """Add --seed: the random seed of `of`."""
+    to.add_argument(
+        "--seed", type=natural, default=default, metavar="S", help=f"random seed of {of} (default: %(default)s)"
+    )
 
 
 def positive(text: str) -> int:

@@ -27,7 +27,7 @@ class Cell:
     """A cell of a table that is more than plain text.
 
     kind   its class in CSS, such as "confirmed"
-    note   more text in gray, behind the first
+    note   more text in grey, behind the first
     span   columns that it fills
     """
 

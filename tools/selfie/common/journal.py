@@ -1,7 +1,7 @@
 """Append-only journal: the file that tells a killed job how far it came.
 
 One JSON value per line. `append` returns only when its records are on the disk; opening a journal cuts off whatever a
-kill left half written. A header may say what the records belong to; a journal with another header starts anew.
+kill left half written. A header may say what the records belong to; a journal with another header starts over.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class Journal:
 
 
 def _whole(line: bytes) -> bool:
-    """Whether a line ends as one and holds JSON; a kill or a power cut can leave one that does not."""
+    """Tell whether a line is complete and holds JSON; a kill or a power cut can leave one that does not."""
     if not line.endswith(b"\n"):
         return False
     try:

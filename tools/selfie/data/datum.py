@@ -90,7 +90,7 @@ def _varint(value: int) -> bytes:
 
 
 def _fields(datum: memoryview) -> tuple[dict[int, int], memoryview | None]:
-    """({tag: value} of the integer fields, `data` or None); of several values the last counts, as in protobuf.
+    """Read a message: {tag: value} of the integer fields, and `data` or None; the last of several values counts.
 
     ValueError for fields of other kinds and for a message that ends too early.
     """
@@ -112,7 +112,7 @@ def _fields(datum: memoryview) -> tuple[dict[int, int], memoryview | None]:
 
 
 def _read_varint(datum: memoryview, at: int) -> tuple[int, int]:
-    """(value of the varint at a position, position behind it)."""
+    """Read the varint at a position; returns its value and the position behind it."""
     value = shift = 0
     while at < len(datum) and shift < 64:
         byte = datum[at]

@@ -18,7 +18,7 @@ BATCH = 256  # files per message to a worker process
 def unique(
     table: pl.DataFrame, images: str | os.PathLike | None, jobs: int | None
 ) -> tuple[pl.DataFrame, dict[str, int], str]:
-    """(one row per id and per picture, {reason: rows removed}, how pictures were compared).
+    """Keep one row per id and per picture; returns those, {reason: rows removed}, and how pictures were compared.
 
     Of an id the row with the most likes is kept, of a picture the earliest post. With `images` (the folder that paths
     are relative to) pictures are compared by their files' content, hashed by `jobs` processes; else by the column
@@ -46,7 +46,7 @@ def unique(
 
 
 def _first(table: pl.DataFrame, key: str, order: list[str], descending: list[bool]) -> tuple[pl.DataFrame, int]:
-    """(table with the first row of each `key` in the given order, number of rows removed)."""
+    """Keep the first row of each `key` in the given order; returns the table and the number of rows removed."""
     repeated = table[key].is_duplicated()  # the others need not be sorted
     if not repeated.any():
         return table, 0

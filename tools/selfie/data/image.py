@@ -8,7 +8,7 @@ Up to `square` everything happens once, when a database is built; there the pixe
 are halved first, see `square`. `prepare` does what Caffe's Data layer does in the TEST phase. So a picture has the same
 score whether it comes from a file or from a (raw) database.
 
-JPEG, PNG, WebP, GIF, BMP and TIFF are read. Gray, palette, CMYK and 16-bit pictures become 8-bit BGR, an animation is
+JPEG, PNG, WebP, GIF, BMP and TIFF are read. Grey, palette, CMYK and 16-bit pictures become 8-bit BGR, an animation is
 its first frame, the EXIF orientation is applied and alpha is dropped, all as in cv::imread.
 """
 
@@ -178,7 +178,8 @@ def prepare(batch: np.ndarray, crop: int, mean_bgr: tuple[float, float, float]) 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How pictures become a net's input. A run carries its own and is scored by it, whatever its variant says today.
+    """The way from a picture to a net's input. A run carries its own and is scored by it, whatever its variant says
+    today.
 
     mean   BGR, subtracted from values in [0, 255]
     crop   side in pixels of the net's square input, cut out of the middle

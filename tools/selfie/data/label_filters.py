@@ -46,7 +46,7 @@ def timestamp(dtype: pl.DataType | type) -> pl.Expr:
 
 
 def as_of(frame: pl.DataFrame, settings: Settings) -> tuple[datetime | None, str | None]:
-    """(when the likes were counted, naive UTC; where that is known from); (None, None) under rule median.
+    """Return when the likes were counted (naive UTC) and where that is known from; (None, None) under rule median.
 
     posted_at is Datetime here.
     """
@@ -61,9 +61,10 @@ def as_of(frame: pl.DataFrame, settings: Settings) -> tuple[datetime | None, str
 
 
 def usable(frame: pl.DataFrame, settings: Settings, as_of: datetime | None) -> tuple[pl.DataFrame, dict[str, int]]:
-    """(rows that pass every filter, with `audience`, reduced to the columns needed later; {reason: rows removed}).
+    """Filter the rows; returns those that pass, with `audience` and only the columns needed later, and the losses.
 
-    A row is counted under the first reason that holds. posted_at and `as_of` are naive UTC.
+    The losses are {reason: rows removed}; a row is counted under the first reason that holds. posted_at and `as_of` are
+    naive UTC.
     """
     columns = frame.columns
     tags = pl.col("tags").str.count_matches(r"\S+").fill_null(0) if "tags" in columns else pl.lit(0, dtype=pl.UInt32)
@@ -91,7 +92,7 @@ def usable(frame: pl.DataFrame, settings: Settings, as_of: datetime | None) -> t
 
 
 def _tests(settings: Settings, as_of: datetime | None, columns: list[str]) -> dict[str, pl.Expr]:
-    """{reason: expression that is true for rows to remove}, in the order in which they are counted."""
+    """List the filters: {reason: expression that is true for rows to remove}, in the order of counting."""
     tests = {"no id": pl.col("id").is_null(), "no path": pl.col("path").is_null()}
     if as_of is not None:  # rule audience
         day = f"{as_of:%Y-%m-%d}"

@@ -62,7 +62,7 @@ def spread(table: pl.DataFrame) -> dict[str, Any]:
 
 
 def running(rows: int, removed: dict[str, int]) -> list[dict]:
-    """[{reason, removed, remaining}] with the running remainder, the filters in their order."""
+    """List {reason, removed, remaining} of each filter in order, with the running remainder."""
     steps = []
     for reason, count in removed.items():
         rows -= count
@@ -71,7 +71,7 @@ def running(rows: int, removed: dict[str, int]) -> list[dict]:
 
 
 def split_counts(table: pl.DataFrame) -> dict[str, dict[str, int]]:
-    """{split: {rows, good, users}} for all splits, also the empty ones."""
+    """Count {split: {rows, good, users}} for all splits, also the empty ones."""
     counts = table.group_by("split").agg(
         rows=pl.len(), good=pl.col("label").sum().cast(pl.Int64), users=pl.col("user").n_unique()
     )

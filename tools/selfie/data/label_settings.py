@@ -27,7 +27,7 @@ class Settings:
     seed: int = 0
 
     def check(self) -> None:
-        """SelfieError for a value that makes no sense."""
+        """Raise SelfieError for a value out of range."""
         problems = {
             f"--rule is '{self.rule}': it is audience or median": self.rule not in RULES,
             f"--group-size is {self.group_size}: it must be even and at least 2": self.group_size < 2

@@ -1,4 +1,4 @@
-"""What a database folder holds already: a finished database, an unfinished build, or nothing; and how to clear it."""
+"""The state of a database folder: a finished database, an unfinished build, or nothing; and clearing it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ STATE = "unfinished.json"  # in OUT: what an unfinished build is made from
 
 
 def finished(out: Path, splits: list[str], inputs: dict) -> dict[str, dict] | None:
-    """meta.json of every split if all of them are finished and made from `inputs`, else None."""
+    """Return meta.json of every split if all of them are finished and made from `inputs`, else None."""
     metas = {}
     for split in splits:
         meta = out / split / "meta.json"
@@ -41,7 +41,7 @@ def begin(out: Path, inputs: dict, force: bool) -> None:
         if any(entries(out / split) for split in SPLITS):
             raise SelfieError(
                 f"{out} holds an unfinished database made from {difference(before, inputs)}: finish it "
-                f"with those, or start anew with --force"
+                f"with those, or start over with --force"
             )
         force = True
     used = [out / split for split in SPLITS if (out / split / "data.mdb").exists()]
@@ -57,7 +57,7 @@ def begin(out: Path, inputs: dict, force: bool) -> None:
 
 
 def difference(before: dict, now: dict) -> str:
-    """'other labels', 'seed 1 (not 0)' and so on: what tells two builds apart, for an error message."""
+    """Say what tells two builds apart, for an error message: 'other labels', 'seed 1 (not 0)' and so on."""
     before = {"preprocessing": 1, **before}  # the first one was not recorded
     changed = [
         f"{name} {before[name]} (not {now[name]})"

@@ -79,7 +79,7 @@ def write(frame: pl.DataFrame, path: str | os.PathLike) -> None:
 
 
 def require(frame: pl.DataFrame, columns: Sequence[str], path: str | os.PathLike) -> None:
-    """SelfieError naming the first of `columns` that the table read from `path` lacks, and those it has."""
+    """Raise SelfieError, naming the first of `columns` that the table read from `path` lacks, and those it has."""
     for column in columns:
         if column not in frame.columns:
             raise SelfieError(f"{path} has no column '{column}' (it has: {', '.join(frame.columns)})")
@@ -104,7 +104,7 @@ def from_folder(folder: str | os.PathLike) -> pl.DataFrame:
 
 
 def _format(path: Path) -> tuple[Callable[[Path], pl.LazyFrame], Callable[[Path], str | None]]:
-    """(function that scans a file lazily, function that says what is wrong with it and in which line) for a suffix."""
+    """Return for a suffix the function that scans a file lazily, and the one that says what is wrong in which line."""
     suffix = path.suffix.lower()
     if suffix == ".csv":  # every field as text: the types below are ours, and foreign columns stay as they are written
         return lambda p: pl.scan_csv(p, infer_schema=False, glob=False), _csv_fault

@@ -1,1 +1,1 @@
-"""What the post shows: grids, best crops, spatial transformer, t-SNE map, filters, findings, ablations, report."""
+"""All that the post shows: grids, best crops, spatial transformer, t-SNE map, filters, findings, ablations, report."""

@@ -50,7 +50,7 @@ ARMS = {
 
 @dataclass(frozen=True)
 class Plan:
-    """What all arms share.
+    """The settings that all arms share.
 
     net      key of ARMS
     lmdb     folder of the databases

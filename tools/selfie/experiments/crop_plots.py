@@ -31,7 +31,7 @@ def heat(result: Result) -> np.ndarray:
 
 
 def draw_heat(path: Path, bgr: np.ndarray, result: Result) -> None:
-    """Draw the picture in gray under its heat map, with the best crop outlined."""
+    """Draw the picture in grey under its heat map, with the best crop outlined."""
     values, gray = heat(result), cv2.cvtColor(bgr, cv2.COLOR_BGR2GRAY)
     limit = np.abs(np.nan_to_num(values)).max() or 1
     x1, y1, x2, y2 = result.best[0][0].corners

@@ -44,7 +44,7 @@ SPREADS = (0.06, 0.04, 0.02, 0.01, 0.005)  # standard deviation of its moves, ro
 
 @dataclass(frozen=True)
 class Result:
-    """What a search came to.
+    """The result of a search.
 
     original          score of the whole picture, squashed to a square where it is none
     best              (crop, exact score), best first

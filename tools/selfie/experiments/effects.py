@@ -27,7 +27,7 @@ VERDICTS = ("confirmed", "contradicted", "not measurable here")
 
 @dataclass(frozen=True)
 class Rule:
-    """name; claim: what the post says, "" if nothing; members: properties with the sign that the claim gives them."""
+    """A rule. claim: what the post says, "" if nothing; members: properties with the sign that the claim gives them."""
 
     name: str
     claim: str
@@ -36,7 +36,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Target:
-    """What selfies are held against: numbers, one per selfie; top: 1 in the upper group, 0 in the lower, -1 between."""
+    """The quantity to explain: numbers, one per selfie; top: 1 in the upper group, 0 in the lower, -1 between."""
 
     numbers: np.ndarray
     top: np.ndarray

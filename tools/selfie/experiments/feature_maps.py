@@ -54,7 +54,7 @@ def draw(maps: dict[str, np.ndarray], folder: Path, shown: int = 12) -> list[Pat
 
 
 def as_picture(values: np.ndarray) -> np.ndarray:
-    """Show an H x W map as a gray H x W x 3 uint8 picture: its least number black, its greatest white."""
+    """Show an H x W map as a grey H x W x 3 uint8 picture: its least number black, its greatest white."""
     low, high = values.min(), values.max()
     gray = ((values - low) * (255 / (high - low or 1))).astype(np.uint8)
     return cv2.cvtColor(gray, cv2.COLOR_GRAY2BGR)

@@ -146,7 +146,7 @@ class Features:
             yield picture
             read += 1
         if read < len(names):
-            raise SelfieError(f"the picture {names[read]} of {self.folder} cannot be read any more: export anew")
+            raise SelfieError(f"the picture {names[read]} of {self.folder} cannot be read any more: export again")
 
 
 def load(folder: str | os.PathLike) -> Features:

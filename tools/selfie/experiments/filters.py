@@ -1,4 +1,4 @@
-"""What the filters of a net look for: the patches that excite them most, and what in those patches does it."""
+"""The patterns that a net's filters respond to: the patches that excite them most, and what in them does it."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ def inputs(pictures: np.ndarray, crop: int) -> np.ndarray:
 
 
 def cut(picture: np.ndarray, box: Box) -> np.ndarray:
-    """Cut a box out of an H x W x 3 uint8 picture; what lies outside of the picture is gray."""
+    """Cut a box out of an H x W x 3 uint8 picture; what lies outside of the picture is grey."""
     part = np.full((box.bottom - box.top, box.right - box.left, 3), GRAY, np.uint8)
     top, left, bottom, right = box.within(*picture.shape[:2])
     part[top - box.top : bottom - box.top, left - box.left : right - box.left] = picture[top:bottom, left:right]
@@ -184,7 +184,7 @@ def cut(picture: np.ndarray, box: Box) -> np.ndarray:
 
 
 def visible(values: np.ndarray) -> np.ndarray:
-    """Show signed numbers as uint8: 0 is gray, the strongest half percent is as bright or dark as can be."""
+    """Show signed numbers as uint8: 0 is grey, the strongest half percent is as bright or dark as can be."""
     peak = np.percentile(np.abs(values), 99.5) or np.abs(values).max() or 1
     return np.clip(GRAY + values * (127 / peak), 0, 255).astype(np.uint8)
 
@@ -228,7 +228,7 @@ def _cell_sides(run: Run, selfies: dict[str, np.ndarray], gpu: int | None) -> di
 
 
 def cell(patch: np.ndarray, side: int) -> np.ndarray:
-    """Squash an H x W x 3 patch to `side` pixels, in the middle of a gray square of CELL pixels."""
+    """Squash an H x W x 3 patch to `side` pixels, in the middle of a grey square of CELL pixels."""
     square = np.full((CELL, CELL, 3), GRAY, np.uint8)
     start = (CELL - side) // 2
     square[start : start + side, start : start + side] = cv2.resize(patch, (side, side), interpolation=cv2.INTER_AREA)
@@ -236,7 +236,7 @@ def cell(patch: np.ndarray, side: int) -> np.ndarray:
 
 
 def visible_part(values: np.ndarray, box: Box) -> np.ndarray:
-    """Show H x W x 3 gradients as a picture, its contrast stretched by what is inside the box; gray outside of it."""
+    """Show H x W x 3 gradients as a picture, its contrast stretched by what is inside the box; grey outside of it."""
     top, left, bottom, right = box.within(*values.shape[:2])
     picture = np.full(values.shape, GRAY, np.uint8)
     picture[top:bottom, left:right] = visible(values[top:bottom, left:right])

@@ -1,4 +1,4 @@
-"""What good selfies have in common: measured properties held against the net's score, and against the labels.
+"""Common properties of good selfies: measured, and related to the net's score and to the labels.
 
 Two effect sizes, both in [-1, 1]:
 
@@ -191,7 +191,7 @@ def draw(result: dict, path: Path) -> None:
             axis.set_ylim(len(rows) - 0.4, -0.6)
         left.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False)
         left.axvspan(-NEGLIGIBLE, NEGLIGIBLE, color="gray", alpha=0.15, linewidth=0)
-        left.set_xlabel("partial correlation in the claim's direction\n(filled: a finding; gray: negligible)")
+        left.set_xlabel("partial correlation in the claim's direction\n(filled: a finding; grey: negligible)")
         right.set_xlabel("Cliff's delta, top over bottom third (labels: good over bad)\n(filled: significant)")
 
 

@@ -215,7 +215,7 @@ def pictures_of(folder: Path, keys: list[str]) -> list[np.ndarray]:
         pictures = {key: datum.decode(value)[0] for key, value in records.items() if key in wanted}
     if missing := wanted - pictures.keys():
         raise SelfieError(
-            f"{folder} has no record {min(missing)}: it was built anew since it was scored, run 'make eval' again"
+            f"{folder} has no record {min(missing)}: it was rebuilt since it was scored, run 'make eval' again"
         )
     return [pictures[key] for key in keys]
 

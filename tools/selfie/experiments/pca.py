@@ -2,7 +2,7 @@
 
 Of 50,000 x 4096 memory-mapped features (fc7 of VGG16) this takes 34 s on two cores and 256 MB for the first 50;
 scikit-learn's IncrementalPCA takes 835 s and 459 MB and keeps a little less of the variance (67.05 % against 67.07 %),
-since it decomposes every piece of 2,048 rows anew.
+since it decomposes every piece of 2,048 rows again.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What can be measured in one selfie: light, noise, colour, border, sharpness, and where the face is.
+"""The measurable properties of one selfie: light, noise, colour, border, sharpness, and where the face is.
 
 All of it is measured in the square picture that the net sees. A white border is located first, and pixels are measured
 inside it, so that it is not mistaken for light or contrast. Contrast, saturation and the like are measured in a picture
@@ -15,9 +15,9 @@ from selfie.faces.face import Face
 WHITE, EVEN = 236, 14  # a border's line: least mean, largest deviation; JPEG smears the innermost one
 LARGEST_BORDER = 0.35  # of a side; what is white beyond that is the picture itself
 SMALL = 64
-GRAY = 10  # largest difference of channels that JPEG leaves in a gray picture
+GRAY = 10  # largest difference of channels that JPEG leaves in a grey picture
 THIRD = 1 / 3  # side of the face in the post's best selfies
-GLARE = 225  # gray value of over-lit skin
+GLARE = 225  # grey value of over-lit skin
 CUT = 0.02  # a forehead is cut if the face's box begins this close to the picture's upper edge
 
 PIXELS = ("border", "brightness", "noise", "contrast", "black_point", "saturation", "gray", "sharpness")
@@ -41,11 +41,11 @@ def measure(bgr: np.ndarray, face: Face | None, count: int) -> dict[str, float |
     Where there is no face, all about it but `faces` is None.
 
     border         share of the picture that a white border covers, all around or on two opposite sides
-    brightness     mean gray value in [0, 1]
-    noise          log of the finest grain's deviation (Immerkaer 1996, with a median) over that of the gray values: a
+    brightness     mean grey value in [0, 1]
+    noise          log of the finest grain's deviation (Immerkaer 1996, with a median) over that of the grey values: a
                    filter that lowers the contrast lowers the grain as well, which is not less noise
-    contrast       log of the gray values' deviation over their mean: more or less light alone does not change it
-    black_point    2nd percentile of gray values in [0, 1]: a faded picture has no black
+    contrast       log of the grey values' deviation over their mean: more or less light alone does not change it
+    black_point    2nd percentile of grey values in [0, 1]: a faded picture has no black
     saturation     mean saturation (HSV) in [0, 1]
     gray           1 if there is no colour, else 0
     sharpness      log of the power of detail of 2 to 4 pixels, noise taken off, over that of 8 to 16 pixels
@@ -57,7 +57,7 @@ def measure(bgr: np.ndarray, face: Face | None, count: int) -> dict[str, float |
     face_height    height of the face's centre above the lower edge, in heights
     tilt           angle of the line through the eyes with the horizontal, degrees >= 0; None without landmarks
     forehead_cut   1 if the face's box begins at the upper edge (of what the border leaves), else 0
-    face_glare     share of the face's middle that is nearly white (gray value above GLARE)
+    face_glare     share of the face's middle that is nearly white (grey value above GLARE)
     """
     top, bottom, left, right = border(bgr)
     inside = bgr[top : len(bgr) - bottom, left : len(bgr) - right]
@@ -103,7 +103,7 @@ def _pixels(inside: np.ndarray) -> dict[str, float]:
 
 
 def _noise(gray: np.ndarray) -> float:
-    """Estimate the deviation of the finest grain in gray values (Immerkaer 1996, with a median for the mean)."""
+    """Estimate the deviation of the finest grain in grey values (Immerkaer 1996, with a median for the mean)."""
     mask = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
     return float(np.median(np.abs(cv2.filter2D(gray, -1, mask)[1:-1, 1:-1])) / 0.6745 / 6)
 

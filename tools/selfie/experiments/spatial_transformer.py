@@ -5,7 +5,7 @@ of the picture through an affine transformation theta, six numbers (a, b, c, d, 
 across picture and glimpse the glimpse's pixel (u, v) shows the picture at (a u + b v + c, d u + e v + f). "The glimpse"
 is the 256 x 256 picture that a file becomes when it is scored, so (1, 0, 0, 0, 1, 0) is the whole picture, squashed to
 a square, and (s, 0, x, 0, s, y) a crop of the picture's own aspect; the net sees the glimpse's centre, as always.
-Scores are those of the same crop cut out and scored as a file, up to the rounding to whole gray levels on the way.
+Scores are those of the same crop cut out and scored as a file, up to the rounding to whole grey levels on the way.
 
 The post tried this, and it got stuck or drifted; to constrain it to scale and translation did not help.
 """

@@ -43,7 +43,7 @@ from selfie.runs.run_folder import Run
 CELLS = 40  # per side, as in the post's figure
 REDUCED = 20  # pixels of a cell in the post's reduced figure
 CANVAS = 2400  # side of the exact picture
-BACKGROUND = 24  # dark gray: neither black-and-white selfies nor white borders are lost on it
+BACKGROUND = 24  # dark grey: neither black-and-white selfies nor white borders are lost on it
 ROUNDS, ROUNDS_PER_CALL = 750, 50  # openTSNE's defaults: 250 rounds of early exaggeration, 500 without
 
 
@@ -88,10 +88,10 @@ def _affinities(reduced: np.ndarray, perplexity: float, seed: int) -> Any:
 
 @contextmanager
 def _openmp_threads(count: int) -> Iterator[None]:
-    """Tell scikit-learn the number of threads in the block, unless the user did.
+    """Tell scikit-learn the number of threads in the block, unless the user has set it.
 
-    Else it has lscpu count the physical cores, and where that knows none (in many virtual machines), a warning and a
-    traceback stand in the middle of the terminal.
+    Otherwise joblib counts physical cores with lscpu and, where lscpu reports none (in many virtual machines), prints a
+    warning and a traceback.
     """
     name = "OMP_NUM_THREADS"
     if name in os.environ:
@@ -174,7 +174,7 @@ class Map:
 
     @property
     def places(self) -> np.ndarray:
-        """Where the selfies lie, N x 2."""
+        """The selfies' places, N x 2."""
         return self.table.select("x", "y").to_numpy()
 
 
@@ -197,7 +197,7 @@ def place(finished: Map, run: Run, names: list[str], gpu: int | None = None) -> 
     if paths.sha256(run.caffemodel) != finished.info["caffemodel"]:
         raise SelfieError(
             f"{finished.folder} was made with another net than {run.folder}'s: give the --run that it was "
-            f"made with, or make it anew"
+            f"made with, or make it again"
         )
     with tempfile.TemporaryDirectory() as folder:
         features = export(run, Files(names, Path.cwd()), folder, finished.info["blob"], gpu)

@@ -27,13 +27,13 @@ def choose(name: str) -> str:
         raise SelfieError(f"unknown face detector '{name}': choose one of {', '.join(DETECTORS)}")
     if name == "lbp":
         return name
-    missing = mtcnn.available()
+    problem = mtcnn.problem()
     if name == "mtcnn":
-        if missing:
-            raise SelfieError(f"MTCNN cannot run: {missing}")
+        if problem:
+            raise SelfieError(f"MTCNN cannot run: {problem}")
         return name
-    log.info("faces are detected by %s", f"the LBP cascade, since MTCNN cannot run: {missing}" if missing else "MTCNN")
-    return "lbp" if missing else "mtcnn"
+    log.info("faces are detected by %s", f"the LBP cascade, since MTCNN cannot run: {problem}" if problem else "MTCNN")
+    return "lbp" if problem else "mtcnn"
 
 
 def load(name: str) -> Detector:

@@ -32,8 +32,8 @@ THRESHOLDS = (0.6, 0.7, 0.85)
 BATCH = 128  # windows per forward pass of det2 and det3
 
 
-def available() -> str:
-    """Return '' if the detector can run here, else what is missing and how to get it."""
+def problem() -> str:
+    """Return what keeps the detector from running here and how to mend it, '' if nothing does."""
     try:
         pycaffe.caffe()
         _checked_weights()

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Gpu:
-    """What a GPU answered.
+    """A GPU's answer.
 
     problem       why it cannot be used, "" if it can
     free, total   memory in bytes; 0 where it cannot be used, or where the driver would not tell

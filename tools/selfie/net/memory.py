@@ -1,6 +1,6 @@
-"""How much memory a net will need: an estimate from its blobs, so that a batch that cannot fit is refused beforehand.
+"""The memory that a net will need: an estimate from its blobs, so that a batch that cannot fit is refused beforehand.
 
-It counts what Caffe allocates on a CPU with its own kernels, and tests hold it against what such a run really takes. A
+It counts what Caffe allocates on a CPU with its own kernels, and tests compare it with what such a run really takes. A
 GPU run allocates the same blobs; what cuDNN and the driver take besides is not known before, only bounded
 (`workspace`). So a batch is refused if its blobs alone do not fit, and the batch that is offered leaves room for more.
 """

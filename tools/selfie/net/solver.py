@@ -1,4 +1,4 @@
-"""Solver files: read, and written anew with some values changed but the comments kept."""
+"""Solver files: read, and rewritten with some values changed but the comments kept."""
 
 from __future__ import annotations
 

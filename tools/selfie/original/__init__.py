@@ -1,1 +1,1 @@
-"""The post as data: its published figures, cut into tiles, and a run held against them."""
+"""The post as data: its published figures, cut into tiles, and a run compared with them."""

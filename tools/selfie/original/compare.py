@@ -1,4 +1,4 @@
-"""A run held against the published figures: the only data of the original that exist.
+"""A run compared with the published figures: the only data of the original that exist.
 
 All tiles are resized and re-encoded identically first (see `reduction`). The same selfie can stand in two figures: such
 pairs are recognised by content and listed. A tile is tested on only if the run was not trained on that selfie, be it
@@ -45,7 +45,7 @@ TILE_ID = re.compile(r"[a-z_]+_\d\d_\d\d")  # at the start of a record's id; rea
 def trained_on(run: Run, tiles: Tiles) -> set[str]:
     """List the ids of the tiles that a run was trained or validated on, as tools/cut_figures.py names them.
 
-    SelfieError if its databases are gone, or were built anew since from other labels: they could not tell any more.
+    SelfieError if its databases are gone, or were rebuilt since from other labels: they could not tell any more.
     """
     keys: list[str] = []
     for split in ("train", "val"):

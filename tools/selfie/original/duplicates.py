@@ -15,7 +15,7 @@ def near_duplicates(
 ) -> list[tuple[int, int]]:
     """Find the pairs (i, j), sorted, whose first[i] and second[j] show the same selfie; i < j within `first` if alone.
 
-    Pictures are H x W x 3 uint8 BGR of any size. Compared are 32 x 32 gray thumbnails by normalised correlation, each
+    Pictures are H x W x 3 uint8 BGR of any size. Compared are 32 x 32 grey thumbnails by normalised correlation, each
     whole picture of one side with the whole and with slightly smaller windows of the other, so that another size, JPEG
     quality, brightness, contrast, or a crop of 5 % does not hide a pair. Between the published best, worst and
     continuum, true pairs reach 0.99 and false ones at most 0.89; planted copies of 340 tiles (48 pixels, JPEG quality
@@ -36,7 +36,7 @@ def near_duplicates(
 
 
 def _thumbnails(pictures: Sequence[np.ndarray], scale: float, y: float, x: float) -> np.ndarray:
-    """Cut a window out of each picture, in gray: N x 1024 float32, each row of mean 0 and length 1.
+    """Cut a window out of each picture, in grey: N x 1024 float32, each row of mean 0 and length 1.
 
     scale   side of the window relative to the picture's
     y, x    its place in [0, 1], from the upper left to the lower right corner

@@ -39,7 +39,7 @@ SOLVER = paths.SOLVER / "reach.prototxt"
 
 @dataclass(frozen=True)
 class Place:
-    """Where databases and runs go."""
+    """The folders of databases and runs."""
 
     data: Path
     runs: Path

@@ -80,7 +80,7 @@ def draw_plan(users: int, rng: np.random.Generator) -> tuple[pl.DataFrame, pl.Da
 
 
 def _draw_users(users: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(number of each row's user, followers of each user, kind of each row: "selfie" or a key of TROUBLE)."""
+    """Draw the number of each row's user, each user's followers, and each row's kind: "selfie" or a key of TROUBLE."""
     count = np.minimum(40, 1 + np.floor(rng.pareto(1.35, users) * 1.7)).astype(int)  # heavy tail, 3 or 4 on average
     followers = _log_normal(rng, users, 600, 0.9, *FOLLOWERS)
     struck = rng.random(users)

@@ -90,7 +90,7 @@ def _cut_out() -> tuple[np.ndarray, np.ndarray]:
 
 @lru_cache(maxsize=64)
 def _noise() -> np.ndarray:
-    """Standard normal noise, 512 x 512 x 3 float32; drawing it anew for every picture would dominate the run time."""
+    """Standard normal noise, 512 x 512 x 3 float32; drawing it again for every picture would dominate the run time."""
     return np.random.default_rng(0).standard_normal((512, 512, 3), dtype=np.float32)
 
 

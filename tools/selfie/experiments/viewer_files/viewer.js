@@ -87,7 +87,7 @@ function thumbnailSize() {
 }
 
 // Thousands of thumbnails take a while, so they are painted on a layer that is larger than the window, and moving the
-// map only moves the layer. While zooming the layer is stretched; it is painted anew when the zoom comes to rest.
+// map only moves the layer. While zooming the layer is stretched; it is repainted when the zoom comes to rest.
 const layer = { canvas: document.createElement("canvas"), scale: 0, left: 0, top: 0 };
 const SPARE = 0.3;             // of the window, on each side
 const STRETCH = 1.6, REST = 120;  // times; milliseconds
