@@ -6,6 +6,7 @@ cmake_options=(
     -DUSE_LEVELDB=OFF
     -DBUILD_docs=OFF
     -Dpython_version=3
+    -DCMAKE_POLICY_VERSION_MINIMUM=3.5 # CMake 4 takes no policy of 2.8, which upstream asks for
 )
 
 build_caffe() {
