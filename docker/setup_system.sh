@@ -31,14 +31,17 @@ find_missing() {
     mapfile -t missing < <(comm -23 <(echo "$wanted") <(echo "$installed"))
 }
 
+# By default apt takes a name that it does not know for a regular expression: g++-11 would be fifty packages.
+names_only=(-o APT::Cmd::Pattern-Only=true)
+
 # Run apt-get $@ as root, without a word unless it fails.
 apt() {
-    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -o Dpkg::Use-Pty=0 "$@" >"$log" 2>&1 ||
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -o Dpkg::Use-Pty=0 "${names_only[@]}" "$@" >"$log" 2>&1 ||
         { tail -n 30 "$log" >&2 && return 1; }
 }
 
 if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
-    die "no apt here: install the equivalents of ${lists[*]} yourself (this is made for Debian 12)"
+    die "no apt here: install the equivalents of ${lists[*]} yourself (this is made for Debian)"
 fi
 find_missing
 [ ${#missing[@]} -gt 0 ] || exit 0
@@ -60,6 +63,11 @@ fi
 
 echo "Installing Debian packages: ${missing[*]}"
 apt update || die "apt-get update failed (see above): is the package archive reachable?"
+# CUDA 11.8's host compiler is the one package that newer releases do not have.
+if [[ " ${missing[*]} " == *" g++-11 "* ]] && ! apt-get -s "${names_only[@]}" install g++-11 >/dev/null 2>&1; then
+    die "CUDA 11.8 takes no compiler newer than g++ 11, which this system's apt does not have: use Debian 12 or the" \
+        "image (docker/Dockerfile)"
+fi
 apt install -y --no-install-recommends "${missing[@]}" || die "apt-get could not install (see above): ${missing[*]}"
 find_missing
 [ ${#missing[@]} = 0 ] || die "still missing after apt-get install: ${missing[*]}"
