@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 OF_THIS_MACHINE = ("/etc/resolv.conf", "/etc/hosts", "/etc/ssl/certs/ca-certificates.crt", "/etc/pip.conf")
-SUITES = {"debian:11": "bullseye", "debian:12": "bookworm", "debian:13": "trixie"}
+SUITES = {"debian:11": "bullseye", "debian:12": "bookworm", "debian:13": "trixie", "debian:sid": "sid"}
 PART = "base.part"  # a bare Debian that is not finished
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -91,12 +91,14 @@ def remove(folder: Path) -> None:
 
 
 def archives(suite: str) -> list[str]:
-    """List a Debian suite's sources.list lines, with updates and security fixes, from this machine's own archive."""
+    """List a Debian suite's sources.list lines, with updates and security fixes, from where this machine gets its own."""
     uris = subprocess.run(["apt-get", "update", "--print-uris"], capture_output=True, text=True).stdout
-    pairs = re.findall(rf"^'(\S+)/dists/({suite}(?:-updates|-security)?)/", uris, re.M)
-    lines = list(dict.fromkeys(f"deb {archive} {name} main" for archive, name in pairs))
+    known = "|".join(SUITES.values())
+    pairs = re.findall(rf"^'(\S+)/dists/(?:{known})(-updates|-security|)/", uris, re.M)
+    parts = [""] if suite == "sid" else ["", "-updates", "-security"]
+    lines = list(dict.fromkeys(f"deb {archive} {suite}{part} main" for archive, part in pairs if part in parts))
     if not any(line.endswith(f" {suite} main") for line in lines):
-        raise DockerfileError(f"this machine's apt has no archive of Debian {suite}")
+        raise DockerfileError("this machine's apt has no archive of Debian")
     return sorted(lines, key=len)
 
 
@@ -210,8 +212,8 @@ def copy_visible(match: Path, target: Path, context: Path, visible: list[str]) -
         os.chown(goal, 0, 0, follow_symlinks=False)
 
 
-def run(command: str, stage: Stage) -> None:
-    """RUN command, by the image's own shell as its own user in a chroot, with /proc and /dev; raises if it fails."""
+def run_in(stage: Stage, command: str) -> int:
+    """Run a command by the image's own shell as its own user in a chroot, with /proc and /dev; return its exit status."""
     lines = [line.split(":") for line in (stage.root / "etc/passwd").read_text().splitlines()]
     account = next((line for line in lines if stage.user in (line[0], line[2])), None)
     if account is None:
@@ -226,11 +228,15 @@ def run(command: str, stage: Stage) -> None:
         exec chroot --userspec={account[2]}:{account[3]} {root} /usr/bin/env -i -C {workdir} "$@"
     """
     words = [f"{name}={value}" for name, value in environment.items()]
-    result = subprocess.run(
+    return subprocess.run(
         ["unshare", "--mount", "--pid", "--fork", "sh", "-c", script, "sh", *words, "/bin/sh", "-c", command]
-    )
-    if result.returncode:
-        raise DockerfileError(f"RUN {command}: exit status {result.returncode}")
+    ).returncode
+
+
+def run(command: str, stage: Stage) -> None:
+    """RUN command; raises if it fails."""
+    if status := run_in(stage, command):
+        raise DockerfileError(f"RUN {command}: exit status {status}")
 
 
 def set_argument(rest: str, stage: Stage, given: dict[str, str]) -> None:
