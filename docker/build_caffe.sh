@@ -9,7 +9,8 @@
 #   VENV           the virtual environment           (default: .venv of this checkout)
 #   BUILD          everything that is built          (default: build of this checkout)
 #   JOBS           compilers at a time               (default: number of processors)
-#   CAFFE_TARBALL  the source, already downloaded    (default: fetched through apt)
+#   CAFFE_TARBALL  the source, already downloaded: Debian's tarball or upstream's archive (default: fetched through apt)
+#   CAFFE_URL      upstream's archive, for where apt has none     (default: its home on GitHub)
 #   CUDA           13 or 11.8: build for GPUs, with the toolkit of cuda-$CUDA.txt, which is fetched into build/; 0: for CPUs
 #   ARCH           their architectures, e.g. "80 90" (default: this machine's GPUs, or else 90 with CUDA 13, 35 with 11.8);
 #                  newer GPUs compile the last one's code at start

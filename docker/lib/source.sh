@@ -1,39 +1,86 @@
 # shellcheck shell=bash
-# Caffe's source: the pinned tarball, fetched through apt, and our patches on top of it.
+# Caffe's source: upstream's pinned tree, fetched through apt or from its home, and our patches on top of it.
 
 version=1.0.0+git20180821.99bd997
 tarball=caffe_$version.orig.tar.gz
-tarball_sha256=e0eb3f06794f7402c77b7dec8e8480273ee1a1bb192e9122b621a69d4147ad0c
 debian_source=caffe=$version-8
 debian_section="bullseye main" # the Debian release that carries this source package
+upstream_archive=${CAFFE_URL:-https://github.com/BVLC/caffe/archive/99bd99795dcdf0b1d3086a8d67ab1782a8a08383.tar.gz}
 
-is_pinned() {
-    echo "$tarball_sha256  $1" | sha256sum --check --status
+# What is pinned is the tree: archives of it are packed anew now and then, and their own hashes change.
+tree_sha256=40e059ef5413038c0efa9460777fb94fabca35676804d6409491a49e909849a5
+
+# One hash over the names and contents of all files below folder $1.
+hash_tree() {
+    (cd "$1" && find . ! -type d -print0 | LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum | cut -d ' ' -f 1)
 }
 
-# The tarball in build/downloads, from CAFFE_TARBALL or from apt.
+# Unpack archive $1 into folder $2, made anew, without the one folder that upstream's archive puts everything into.
+unpack() {
+    local top
+    rm -rf "$2" "$2.top"
+    mkdir -p "$2"
+    tar -xmf "$1" -C "$2" 2>/dev/null || return 1
+    top=$(find "$2" -mindepth 1 -maxdepth 1)
+    if [ -d "$top" ]; then
+        mv "$top" "$2.top"
+        rmdir "$2"
+        mv "$2.top" "$2"
+    fi
+}
+
+is_pinned() {
+    local folder=$build/downloads/check hash=''
+    if unpack "$1" "$folder"; then hash=$(hash_tree "$folder"); fi
+    rm -rf "$folder"
+    [ "$hash" = "$tree_sha256" ]
+}
+
+# The source as an archive in build/downloads: from CAFFE_TARBALL, from apt, or where that has none from upstream's home.
 fetch_source() {
     local target=$build/downloads/$tarball
     mkdir -p "$build/downloads"
     if [ -n "${CAFFE_TARBALL:-}" ]; then
         [ -r "$CAFFE_TARBALL" ] || die "CAFFE_TARBALL=$CAFFE_TARBALL: no such file"
-        is_pinned "$CAFFE_TARBALL" || die "CAFFE_TARBALL=$CAFFE_TARBALL: not the pinned source (sha256 differs)"
+        is_pinned "$CAFFE_TARBALL" || die "CAFFE_TARBALL=$CAFFE_TARBALL: not the pinned source (its files differ)"
         cmp -s "$CAFFE_TARBALL" "$target" || { cp "$CAFFE_TARBALL" "$target.part" && mv "$target.part" "$target"; }
     elif ! { [ -f "$target" ] && is_pinned "$target"; }; then
         rm -f "$target"
-        echo "Fetching Caffe's source through apt"
-        apt_fetch "$build/downloads/apt" deb-src "$debian_section" source --download-only "$debian_source" ||
-            die "$apt_problem; set CAFFE_TARBALL=/path/to/$tarball"
-        is_pinned "$build/downloads/apt/$tarball" || die "the source that apt fetched is not the pinned one (sha256 differs)"
-        mv "$build/downloads/apt/$tarball" "$target"
-        rm -rf "$build/downloads/apt"
+        fetch_from_apt || fetch_from_home ||
+            die "no source of Caffe: $apt_problem; $home_problem; set CAFFE_TARBALL=/path/to/$tarball"
     fi
+}
+
+fetch_from_apt() {
+    local folder=$build/downloads/apt
+    echo "Fetching Caffe's source through apt"
+    apt_fetch "$folder" deb-src "$debian_section" source --download-only "$debian_source" || return 1
+    apt_problem="what apt fetched is not the pinned source (its files differ)"
+    is_pinned "$folder/$tarball" || return 1
+    mv "$folder/$tarball" "$build/downloads/$tarball"
+    rm -rf "$folder"
+}
+
+# On failure home_problem says why.
+fetch_from_home() {
+    local part=$build/downloads/$tarball.part
+    echo "apt has none; fetching it from $upstream_archive"
+    home_problem=$("$venv/bin/python" -c '
+import shutil, sys, urllib.request
+try:
+    with urllib.request.urlopen(sys.argv[1], timeout=60) as answer, open(sys.argv[2], "wb") as file:
+        shutil.copyfileobj(answer, file)
+except Exception as error:
+    sys.exit(f"{sys.argv[1]}: {error}")' "$upstream_archive" "$part" 2>&1) || return 1
+    home_problem="what is at $upstream_archive is not the pinned source (its files differ)"
+    is_pinned "$part" || return 1
+    mv "$part" "$build/downloads/$tarball"
 }
 
 # Download through apt into folder $1: what `apt-get $4...` fetches of section $3 ("bullseye main"), sources or packages
 # as $2 says (deb-src or deb). From the archives that the system's apt uses already (one of them is Debian's; the others
 # have no such section), with a configuration, lists and caches of its own. On failure apt_problem says why.
-# What comes is checked against the pinned sha256, so apt's own signatures are not needed.
+# What comes is checked against a pinned sha256, so apt's own signatures are not needed.
 apt_fetch() {
     local folder=$1 kind=$2 section=$3 wanted=${!#} log=$1/log archives archive
     command -v apt-get >/dev/null || { apt_problem="no apt here to fetch $wanted with" && return 1; }
@@ -65,9 +112,7 @@ patches() {
 # rest.
 prepare_source() {
     local fresh=$source.new queue patch file
-    rm -rf "$fresh"
-    mkdir -p "$fresh"
-    tar -xmzf "$build/downloads/$tarball" -C "$fresh"
+    unpack "$build/downloads/$tarball" "$fresh"
     mapfile -t queue < <(patches)
     for patch in "${queue[@]}"; do
         patch -d "$fresh" -p1 --fuzz=0 --silent --no-backup-if-mismatch <"$patch" ||

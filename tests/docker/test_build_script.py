@@ -119,6 +119,86 @@ def test_a_change_of_recipe_patches_or_toolkit_is_noticed(tmp_path):
         (copy / name).write_text(text)
 
 
+# ---[ The source
+
+
+@pytest.fixture(scope="module")
+def archives(tmp_path_factory):
+    """Archives of Caffe's source: Debian's tarball, the same packed as upstream's home does, and one that is changed."""
+    debian = next((paths.BUILD / "downloads").glob("*.orig.tar.gz"))
+    folder = tmp_path_factory.mktemp("archives")
+    tree = folder / "caffe-99bd997"
+    tree.mkdir()
+    subprocess.run(["tar", "-xf", debian, "-C", tree], check=True)
+    pack = ["tar", "-C", folder, "-czf"]
+    subprocess.run([*pack, folder / "upstream.tar.gz", tree.name], check=True)
+    (tree / "src" / "caffe" / "net.cpp").write_text("// changed\n")
+    subprocess.run([*pack, folder / "changed.tar.gz", tree.name], check=True)
+    return {"debian": debian, "upstream": folder / "upstream.tar.gz", "changed": folder / "changed.tar.gz"}
+
+
+@pytest.fixture
+def no_apt(tmp_path):
+    """A PATH in which apt-get has nothing."""
+    return program(tmp_path, "apt-get", "echo 'E: no such package' >&2; exit 100")
+
+
+def fetch(folder: Path, **environment: str) -> subprocess.CompletedProcess:
+    """Fetch and unpack the source into `folder`, as a build does; a build without network or apt."""
+    code = f"""
+        set -euo pipefail
+        here={DOCKER} root={paths.ROOT} venv={sys.prefix} build={folder}
+        die() {{ echo "$*" >&2; exit 1; }}
+        for part in "$here"/lib/*.sh; do source "$part"; done
+        cuda=
+        name_places
+        fetch_source
+        unpack "$build/downloads/$tarball" "$source"
+    """
+    return subprocess.run(["bash", "-c", code], env=environment, capture_output=True, text=True)
+
+
+def test_the_source_comes_from_its_home_where_apt_has_none(tmp_path, no_apt, archives):
+    """Upstream's archive, packed in another way than Debian's, is the same tree."""
+    url = archives["upstream"].as_uri()
+    result = fetch(tmp_path / "build", PATH=no_apt, CAFFE_URL=url)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines() == [
+        "Fetching Caffe's source through apt",
+        f"apt has none; fetching it from {url}",
+    ]
+    found, pinned = tmp_path / "build" / "caffe-src", archives["upstream"].parent / "pinned"
+    pinned.mkdir()
+    subprocess.run(["tar", "-xf", archives["debian"], "-C", pinned], check=True)
+    assert subprocess.run(["diff", "-r", found, pinned]).returncode == 0
+    assert len(list((tmp_path / "build" / "downloads").iterdir())) == 2  # the archive, and apt's log
+
+
+@pytest.mark.parametrize("form", ["debian", "upstream"])
+def test_a_tarball_at_hand_is_taken_in_both_forms(tmp_path, no_apt, archives, form):
+    """With neither apt nor a network; and the next build does without it."""
+    for more in ({"CAFFE_TARBALL": str(archives[form])}, {}):
+        result = fetch(tmp_path / "build", PATH=no_apt, CAFFE_URL="file:///nowhere", **more)
+        assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+        assert (tmp_path / "build" / "caffe-src" / "LICENSE").is_file()
+
+
+def test_a_source_that_is_changed_is_not_built(tmp_path, no_apt, archives):
+    """Wherever it comes from; one line says what was tried."""
+    result = fetch(tmp_path / "build", PATH=no_apt, CAFFE_URL=archives["changed"].as_uri())
+    assert result.returncode == 1 and result.stderr.count("\n") == 1
+    assert re.match(r"no source of Caffe: apt .*; what is at .*changed.tar.gz is not the pinned source", result.stderr)
+    result = fetch(tmp_path / "build", PATH=no_apt, CAFFE_TARBALL=str(archives["changed"]))
+    assert result.returncode == 1 and "changed.tar.gz: not the pinned source" in result.stderr
+
+
+def test_a_home_that_does_not_answer_is_one_line(tmp_path, no_apt):
+    """With its own reason, and the way out."""
+    result = fetch(tmp_path / "build", PATH=no_apt, CAFFE_URL="http://127.0.0.1:9/caffe.tar.gz")
+    assert result.returncode == 1 and result.stderr.count("\n") == 1
+    assert "refused" in result.stderr and "set CAFFE_TARBALL=" in result.stderr
+
+
 # ---[ What it builds
 
 
