@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import http.server
 import os
 import re
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -124,7 +127,7 @@ def test_a_change_of_recipe_patches_or_toolkit_is_noticed(tmp_path):
 
 @pytest.fixture(scope="module")
 def archives(tmp_path_factory):
-    """Archives of Caffe's source: Debian's tarball, the same packed as upstream's home does, and one that is changed."""
+    """Archives of Caffe's source: Debian's tarball, the same packed as upstream's home does it, and a changed one."""
     debian = next((paths.BUILD / "downloads").glob("*.orig.tar.gz"))
     folder = tmp_path_factory.mktemp("archives")
     tree = folder / "caffe-99bd997"
@@ -135,6 +138,30 @@ def archives(tmp_path_factory):
     (tree / "src" / "caffe" / "net.cpp").write_text("// changed\n")
     subprocess.run([*pack, folder / "changed.tar.gz", tree.name], check=True)
     return {"debian": debian, "upstream": folder / "upstream.tar.gz", "changed": folder / "changed.tar.gz"}
+
+
+class Home(http.server.SimpleHTTPRequestHandler):
+    """Sends on what is asked for as /archive/NAME to /NAME, as GitHub does, and gives that."""
+
+    def do_GET(self) -> None:
+        if not self.path.startswith("/archive/"):
+            return super().do_GET()
+        self.send_response(302)
+        self.send_header("Location", self.path.removeprefix("/archive"))
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def home(archives):
+    """The address of a server that has the archives."""
+    handler = functools.partial(Home, directory=str(archives["upstream"].parent))
+    with http.server.ThreadingHTTPServer(("localhost", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://localhost:{server.server_port}/archive"
+        server.shutdown()
 
 
 @pytest.fixture
@@ -158,9 +185,9 @@ def fetch(folder: Path, **environment: str) -> subprocess.CompletedProcess:
     return subprocess.run(["bash", "-c", code], env=environment, capture_output=True, text=True)
 
 
-def test_the_source_comes_from_its_home_where_apt_has_none(tmp_path, no_apt, archives):
+def test_the_source_comes_from_its_home_where_apt_has_none(tmp_path, no_apt, archives, home):
     """Upstream's archive, packed in another way than Debian's, is the same tree."""
-    url = archives["upstream"].as_uri()
+    url = f"{home}/upstream.tar.gz"
     result = fetch(tmp_path / "build", PATH=no_apt, CAFFE_URL=url)
     assert result.returncode == 0, result.stderr
     assert result.stdout.splitlines() == [
@@ -183,20 +210,21 @@ def test_a_tarball_at_hand_is_taken_in_both_forms(tmp_path, no_apt, archives, fo
         assert (tmp_path / "build" / "caffe-src" / "LICENSE").is_file()
 
 
-def test_a_source_that_is_changed_is_not_built(tmp_path, no_apt, archives):
+def test_a_source_that_is_changed_is_not_built(tmp_path, no_apt, archives, home):
     """Wherever it comes from; one line says what was tried."""
-    result = fetch(tmp_path / "build", PATH=no_apt, CAFFE_URL=archives["changed"].as_uri())
+    result = fetch(tmp_path / "build", PATH=no_apt, CAFFE_URL=f"{home}/changed.tar.gz")
     assert result.returncode == 1 and result.stderr.count("\n") == 1
     assert re.match(r"no source of Caffe: apt .*; what is at .*changed.tar.gz is not the pinned source", result.stderr)
     result = fetch(tmp_path / "build", PATH=no_apt, CAFFE_TARBALL=str(archives["changed"]))
     assert result.returncode == 1 and "changed.tar.gz: not the pinned source" in result.stderr
 
 
-def test_a_home_that_does_not_answer_is_one_line(tmp_path, no_apt):
+def test_a_home_that_does_not_answer_is_one_line(tmp_path, no_apt, home):
     """With its own reason, and the way out."""
-    result = fetch(tmp_path / "build", PATH=no_apt, CAFFE_URL="http://127.0.0.1:9/caffe.tar.gz")
-    assert result.returncode == 1 and result.stderr.count("\n") == 1
-    assert "refused" in result.stderr and "set CAFFE_TARBALL=" in result.stderr
+    for url, reason in ((f"{home}/gone.tar.gz", "404"), ("http://127.0.0.1:9/caffe.tar.gz", "refused")):
+        result = fetch(tmp_path / "build", PATH=no_apt, CAFFE_URL=url)
+        assert result.returncode == 1 and result.stderr.count("\n") == 1
+        assert f"{url}: " in result.stderr and reason in result.stderr and "set CAFFE_TARBALL=" in result.stderr
 
 
 # ---[ What it builds

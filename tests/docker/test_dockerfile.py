@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import prove_dockerfile
 import pytest
@@ -53,11 +54,21 @@ def test_the_image_is_used_without_root_and_has_no_compilers():
     assert not [name for name in listed if re.search(r"-dev$|^(g\+\+|gcc|cmake|ninja)", name)]
 
 
+def versionless(package: str) -> str:
+    """Name a library's package as all releases of Debian do: libhdf5 for libhdf5-103-1 and libhdf5-310."""
+    return re.sub(r"(-?\d[\d.-]*)?(v\d|t64)*$", "", package)
+
+
 def test_the_image_has_the_libraries_that_caffe_is_linked_with():
-    """packages-run.txt names the package of each (those of every Debian aside)."""
+    """packages-run.txt names the package of each (those of every Debian aside): on Debian 12, of which the image is.
+
+    Other releases have other versions of them.
+    """
     if not shutil.which("dpkg") or not shutil.which("objdump"):
         testlib.skip("debian", "packages of libraries are not known here")
     listed = set(re.sub("#.*", "", (DOCKER / "packages-run.txt").read_text()).split())
+    name_of = str if Path("/etc/debian_version").read_text().startswith("12.") else versionless
+    listed = set(map(name_of, listed))
     files = [paths.BUILD / "caffe" / name for name in ("bin/caffe", "lib/libcaffe.so", "python/caffe/_caffe.so")]
     dump = subprocess.run(["objdump", "-p", *files], capture_output=True, text=True, check=True).stdout
     linked = subprocess.run(["ldd", *files], capture_output=True, text=True, check=True).stdout
@@ -67,8 +78,8 @@ def test_the_image_has_the_libraries_that_caffe_is_linked_with():
     owners = subprocess.run(["dpkg", "-S", *(f"*/{name}" for name in needed - ours)], capture_output=True, text=True)
     packages = {}
     for package, path in re.findall(r"^(\S+?)(?::\w+)?: (\S+)$", owners.stdout, re.M):
-        packages.setdefault(path.rsplit("/", 1)[1], set()).add(package)
-    always = {"libc6", "libgcc-s1", "libstdc++6"}
+        packages.setdefault(path.rsplit("/", 1)[1], set()).add(name_of(package))
+    always = set(map(name_of, ("libc6", "libgcc-s1", "libstdc++6")))
     missing = {name: packages.get(name) for name in needed - ours if not packages.get(name, set()) & (listed | always)}
     assert not missing and len(needed) > 10
 
@@ -96,6 +107,27 @@ def test_an_instruction_that_the_proof_cannot_execute_is_an_error(tmp_path):
         prove_dockerfile.copy("--from=nowhere a b", stage, {}, tmp_path)
     with pytest.raises(prove_dockerfile.DockerfileError, match="NAME=value"):
         prove_dockerfile.execute("ENV", "X value", stage, {}, tmp_path, {})
+
+
+@pytest.mark.parametrize(
+    ("suite", "parts"),
+    [("trixie", ["", "-updates", "-security"]), ("bookworm", ["", "-updates", "-security"]), ("sid", [""])],
+)
+def test_a_base_is_of_any_release(tmp_path, monkeypatch, suite, parts):
+    """From the places that this machine's Debian, of another release, comes from; other archives have none."""
+    listed = (
+        "//a/debian/dists/bookworm",
+        "//a/debian/dists/bookworm-updates",
+        "//b/dists/bookworm-security",
+        "//c/dists/d",
+    )
+    (tmp_path / "apt-get").write_text("#!/bin/sh\n" + "".join(f"echo \"'http:{place}/In' x 0\"\n" for place in listed))
+    (tmp_path / "apt-get").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    places = {"": "//a/debian", "-updates": "//a/debian", "-security": "//b"}
+    assert sorted(prove_dockerfile.archives(suite)) == sorted(
+        f"deb http:{places[part]} {suite}{part} main" for part in parts
+    )
 
 
 def test_the_proof_touches_no_folder_but_its_own(tmp_path):

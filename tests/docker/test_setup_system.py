@@ -12,7 +12,13 @@ import pytest
 from selfie.common import paths
 
 DOCKER = paths.ROOT / "docker"
-WANTED = re.sub("#.*", "", (DOCKER / "packages-run.txt").read_text()).split()
+
+
+def names(kind: str) -> list[str]:
+    return re.sub("#.*", "", (DOCKER / f"packages{kind}.txt").read_text()).split()
+
+
+WANTED = names("-run")
 
 
 def program(path: Path, text: str) -> None:
@@ -22,18 +28,22 @@ def program(path: Path, text: str) -> None:
 
 @pytest.fixture
 def system(tmp_path):
-    """set_up(installed): run it for packages-run.txt where dpkg tells these lines, and apt-get changes nothing."""
+    """set_up(installed): run it for packages-run.txt where dpkg tells these lines, and apt-get changes nothing.
+
+    Of what it would do (-s) apt-get knows nothing.
+    """
     program(tmp_path / "dpkg-query", f"cat {tmp_path}/installed")
-    program(tmp_path / "apt-get", f'echo "$*" >>{tmp_path}/apt; echo "${{APT_SAYS:-much}}"; exit "${{APT_STATUS:-0}}"')
+    told = f'echo "$*" >>{tmp_path}/apt; echo "${{APT_SAYS:-much}}"'
+    program(tmp_path / "apt-get", f'[ "$1" != -s ] || exit 100; {told}; exit "${{APT_STATUS:-0}}"')
     program(tmp_path / "sudo", 'exec "$@"')
     # A certificate bundle of this machine's own would be copied aside: that is tested nowhere but in a bare Debian.
     program(tmp_path / "install", "exit 0")
     environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
 
-    def set_up(installed: list[str], **more: str) -> tuple[subprocess.CompletedProcess, str]:
+    def set_up(installed: list[str], kind: str = "run", **more: str) -> tuple[subprocess.CompletedProcess, str]:
         (tmp_path / "installed").write_text("\n".join([*installed, "deinstall ok, "]) + "\n")
         (tmp_path / "apt").write_text("")
-        command = ["bash", DOCKER / "setup_system.sh", "run"]
+        command = ["bash", DOCKER / "setup_system.sh", kind]
         result = subprocess.run(command, env={**environment, **more}, capture_output=True, text=True)
         return result, (tmp_path / "apt").read_text()
 
@@ -52,7 +62,7 @@ def test_only_what_is_missing_is_installed(system):
     lines = [f"installed {name}, " for name in WANTED if name != "make"]
     result, calls = system([*lines, "config-files make, "])
     assert result.stdout == "Installing Debian packages: make\n"
-    assert re.search(r"install -y --no-install-recommends make$", calls, re.M)
+    assert re.search(r"Pattern-Only=true install -y --no-install-recommends make$", calls, re.M)
     assert result.returncode == 1 and result.stderr == "setup_system.sh: still missing after apt-get install: make\n"
 
 
@@ -61,3 +71,11 @@ def test_apt_is_quoted_when_it_fails(system):
     result, _ = system([], APT_SAYS="E: no route", APT_STATUS="100")
     first, last = result.stderr.splitlines()
     assert result.returncode == 1 and first == "E: no route" and "apt-get update failed" in last
+
+
+def test_a_system_without_a_compiler_for_cuda_11_is_one_line(system):
+    """Debian 13 has no g++-11; nothing is installed there."""
+    result, calls = system([f"installed {name}, " for name in names("")], "build", CUDA="11.8")
+    assert result.returncode == 1 and result.stderr.count("\n") == 1
+    assert "CUDA 11.8" in result.stderr and "use Debian 12" in result.stderr
+    assert calls.splitlines() == [line for line in calls.splitlines() if line.endswith(" update")]
