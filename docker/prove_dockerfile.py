@@ -118,6 +118,8 @@ def base_image(name: str, work: Path) -> Path:
     )
     shutil.rmtree(part / "var/cache/apt/archives")
     (part / "etc/apt/sources.list").write_text("\n".join(sources) + "\n")
+    if SUITES[name] == "sid":  # renewed every few hours: what a mirror has of it may be past its date
+        (part / "etc/apt/apt.conf.d/mirror").write_text('Acquire::Check-Valid-Until "false";\n')
     for path in filter(os.path.exists, OF_THIS_MACHINE):
         target = part / path.lstrip("/")
         target.parent.mkdir(parents=True, exist_ok=True)
