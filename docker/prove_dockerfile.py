@@ -91,7 +91,7 @@ def remove(folder: Path) -> None:
 
 
 def archives(suite: str) -> list[str]:
-    """List a Debian suite's sources.list lines, with updates and security fixes, from where this machine gets its own."""
+    """List a Debian suite's sources.list lines, with updates and security fixes, from where this machine has its."""
     uris = subprocess.run(["apt-get", "update", "--print-uris"], capture_output=True, text=True).stdout
     known = "|".join(SUITES.values())
     pairs = re.findall(rf"^'(\S+)/dists/(?:{known})(-updates|-security|)/", uris, re.M)
@@ -215,7 +215,7 @@ def copy_visible(match: Path, target: Path, context: Path, visible: list[str]) -
 
 
 def run_in(stage: Stage, command: str) -> int:
-    """Run a command by the image's own shell as its own user in a chroot, with /proc and /dev; return its exit status."""
+    """Run a command by the image's own shell as its own user in a chroot, with /proc and /dev; return its status."""
     lines = [line.split(":") for line in (stage.root / "etc/passwd").read_text().splitlines()]
     account = next((line for line in lines if stage.user in (line[0], line[2])), None)
     if account is None:
