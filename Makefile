@@ -49,6 +49,7 @@ ABLATION ?= demo
 #:   NCCL=1                    caffe: with NCCL, for training on several GPUs
 #:                             CUDA, ARCH, CUDNN and NCCL hold until they are asked for otherwise
 #:   CAFFE_TARBALL=file        Caffe's source, where it cannot be downloaded
+#:   CAFFE_URL=address         the archive of Caffe's source, where apt has none (default: its home on GitHub)
 #:   SELFIE_MIRROR=folder      where to look for weights and the published figures before downloading them
 #:   PYTHON=/usr/bin/python3   the Python that .venv is made with: Debian's
 #:   PREBUILT=1                all is set up already, elsewhere (in the images of docker/)
