@@ -79,7 +79,7 @@ variant      = $(if $(and $(RESUME),$(call given,RUN)),,--variant $(VARIANT))
         score demo figures-run reach prototxt test lint bench bench-gpu gpu-bundle clean distclean
 
 help: ## list the targets and the variables
-	@echo "Karpathy's selfie experiment of 2015 on real Caffe. On a fresh Debian 12:  make demo"
+	@echo "Karpathy's selfie experiment of 2015 on real Caffe. On a fresh Debian 12 or 13:  make demo"
 	@echo
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-20s %s\n", $$1, $$2}'
 	@echo
