@@ -37,6 +37,8 @@ source "$here/lib/choose.sh"
 source "$here/lib/cuda.sh"
 # shellcheck source=docker/lib/source.sh
 source "$here/lib/source.sh"
+# shellcheck source=docker/lib/progress.sh
+source "$here/lib/progress.sh"
 # shellcheck source=docker/lib/state.sh
 source "$here/lib/state.sh"
 # shellcheck source=docker/lib/build.sh

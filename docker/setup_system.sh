@@ -21,6 +21,9 @@ die() {
     exit 1
 }
 
+# shellcheck source=docker/lib/progress.sh
+source "$here/lib/progress.sh"
+
 # Set missing to the names in the lists that are neither installed nor provided by what is (as libglib2.0-0 is by the
 # libglib2.0-0t64 of Debian 13).
 find_missing() {
@@ -34,10 +37,25 @@ find_missing() {
 # By default apt takes a name that it does not know for a regular expression: g++-11 would be fifty packages.
 names_only=(-o APT::Cmd::Pattern-Only=true)
 
-# Run apt-get $@ as root, without a word unless it fails.
+# Run apt-get $@ as root, without a word but how far it is, unless it fails.
 apt() {
-    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -o Dpkg::Use-Pty=0 "${names_only[@]}" "$@" >"$log" 2>&1 ||
-        { tail -n 30 "$log" >&2 && return 1; }
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -o Dpkg::Use-Pty=0 -o APT::Status-Fd=1 "${names_only[@]}" \
+        "$@" 2>&1 | read_status | show_progress "  percent" || { tail -n 30 "$log" >&2 && return 1; }
+}
+
+# Of what apt-get prints, pass on how far it is, as "DONE 100": the download is the first half. The rest goes to the log.
+read_status() {
+    local line percent status='^(dl|pm)status:[^:]*(:[a-z0-9-]+)?:([0-9]+)(\.[0-9]+)?:'
+    : >"$log"
+    while read -r line; do
+        if [[ $line =~ $status ]]; then
+            percent=${BASH_REMATCH[3]}
+            [ "${BASH_REMATCH[1]}" = dl ] || percent=$((percent + 100))
+            echo "$((percent / 2)) 100"
+        else
+            echo "$line" >>"$log"
+        fi
+    done
 }
 
 if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then

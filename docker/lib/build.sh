@@ -65,15 +65,11 @@ python_value() {
     "$venv/bin/python" -c "import sysconfig; print($1)"
 }
 
-# Let ninja make the targets $2...: progress in one line of a terminal; elsewhere silence, a log ($1) and, when it failed,
-# that log's end.
+# Let ninja make the targets $2..., with a count; all that compilers say goes into a log ($1), whose end is shown when they fail.
 compile() {
     local log=$binary/$1
-    if [ -t 1 ]; then
-        ninja -C "$binary" -j "$jobs" "${@:2}"
-    else
-        ninja -C "$binary" -j "$jobs" "${@:2}" >"$log" 2>&1 || { tail -n 30 "$log" && return 1; }
-    fi
+    NINJA_STATUS='[%f/%t] ' ninja -C "$binary" -j "$jobs" "${@:2}" 2>&1 | tee "$log" |
+        sed -un 's|^\[\([0-9]*\)/\([0-9]*\)\] .*|\1 \2|p' | show_progress "  compiled" || { tail -n 30 "$log" && return 1; }
 }
 
 # Install beside, then swap: a Caffe that is running keeps its files, and nothing stale stays.

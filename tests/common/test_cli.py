@@ -45,9 +45,12 @@ def test_without_the_packages_a_command_says_make_setup(tmp_path):
 
 def test_any_python_finds_the_projects_environment(tiny_run, tiny_lmdb):
     """`python3 tools/score.py` works without activating anything: the command goes on in .venv."""
+    python = Path(
+        sys.executable
+    ).resolve()  # the one that .venv was made with: from 3.14 on .venv's own knows it without site
     result = subprocess.run(
         [
-            sys.executable,
+            python,
             "-S",
             "-E",
             "tools/score.py",

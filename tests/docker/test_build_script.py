@@ -164,6 +164,19 @@ def home(archives):
         server.shutdown()
 
 
+def test_compiling_is_counted(tmp_path):
+    """A line per quarter where no terminal is; what compilers say is shown when they fail, its end at least."""
+    rules = "rule say\n  command = test $out != 9\n"
+    (tmp_path / "build.ninja").write_text(rules + "".join(f"build {number}: say\n" for number in range(1, 9)))
+    assert function(f"binary={tmp_path} jobs=1; compile log 1 2 3 4 5 6 7 8").splitlines() == [
+        f"  compiled: {number} of 8" for number in (2, 4, 6, 8)
+    ]
+    assert (tmp_path / "log").read_text().count("\n[") == 8
+    (tmp_path / "build.ninja").write_text(rules + "build 9: say\n")
+    output = function(f"binary={tmp_path} jobs=1; compile log 9 || echo failed").splitlines()
+    assert output[-1] == "failed" and any(line.startswith("FAILED: ") for line in output)
+
+
 @pytest.fixture
 def no_apt(tmp_path):
     """A PATH in which apt-get has nothing."""

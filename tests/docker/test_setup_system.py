@@ -66,6 +66,16 @@ def test_only_what_is_missing_is_installed(system):
     assert result.returncode == 1 and result.stderr == "setup_system.sh: still missing after apt-get install: make\n"
 
 
+def test_how_far_apt_is(system):
+    """A line per quarter where no terminal is: the download is the first half."""
+    status = [f"dlstatus:{number}:{percent}:Retrieving" for number, percent in enumerate((0, 20.5, 49.9, 60, 100))]
+    status += [f"pmstatus:libx:amd64:{percent}:Unpacking" for percent in ("0", "33.3333", "75.0", "100")]
+    result, _ = system([f"installed {name}, " for name in WANTED if name != "make"], APT_SAYS="\n".join(status))
+    shown = [line for line in result.stdout.splitlines() if "percent" in line]
+    each = [f"  percent: {number} of 100" for number in (30, 50, 87, 100)]
+    assert shown == [*each, *each]  # of its two calls, update and install
+
+
 def test_apt_is_quoted_when_it_fails(system):
     """Its own words, and then what was tried."""
     result, _ = system([], APT_SAYS="E: no route", APT_STATUS="100")
