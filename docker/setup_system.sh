@@ -37,10 +37,12 @@ find_missing() {
 # By default apt takes a name that it does not know for a regular expression: g++-11 would be fifty packages.
 names_only=(-o APT::Cmd::Pattern-Only=true)
 
-# Run apt-get $@ as root, without a word but how far it is, unless it fails.
+# Run apt-get $@ as root, without a word but how far it is, unless it fails. A descriptor of its own says how far: apt closes
+# that one for what it runs, and sudo all above 2.
 apt() {
-    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -o Dpkg::Use-Pty=0 -o APT::Status-Fd=1 "${names_only[@]}" \
-        "$@" 2>&1 | read_status | show_progress "  percent" || { tail -n 30 "$log" >&2 && return 1; }
+    local command='exec apt-get -q -o Dpkg::Use-Pty=0 -o APT::Status-Fd=3 "$@" 3>&1'
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive sh -c "$command" sh "${names_only[@]}" "$@" 2>&1 |
+        read_status | show_progress "  percent" || { tail -n 30 "$log" >&2 && return 1; }
 }
 
 # Of what apt-get prints, pass on how far it is, as "DONE 100": the download is the first half. The rest goes to the log.
