@@ -40,8 +40,9 @@ names_only=(-o APT::Cmd::Pattern-Only=true)
 # Run apt-get $@ as root, without a word but how far it is, unless it fails. A descriptor of its own says how far: apt closes
 # that one for what it runs, and sudo all above 2.
 apt() {
-    local command='exec apt-get -q -o Dpkg::Use-Pty=0 -o APT::Status-Fd=3 "$@" 3>&1'
-    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive sh -c "$command" sh "${names_only[@]}" "$@" 2>&1 |
+    local command='exec apt-get -q -o Dpkg::Use-Pty=0 "$@" 3>&1' status=()
+    [ "$1" != install ] || status=(-o APT::Status-Fd=3)
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive sh -c "$command" sh "${names_only[@]}" "${status[@]}" "$@" 2>&1 |
         read_status | show_progress "  percent" || { tail -n 30 "$log" >&2 && return 1; }
 }
 

@@ -34,6 +34,7 @@ def system(tmp_path):
     """
     program(tmp_path / "dpkg-query", f"cat {tmp_path}/installed")
     told = f'echo "$*" >>{tmp_path}/apt; echo "${{APT_SAYS:-much}}"'
+    told += '; case "$*" in *Status-Fd=3*) echo "$APT_PROGRESS" >&3;; esac'
     program(tmp_path / "apt-get", f'[ "$1" != -s ] || exit 100; {told}; exit "${{APT_STATUS:-0}}"')
     program(tmp_path / "sudo", 'exec "$@"')
     # A certificate bundle of this machine's own would be copied aside: that is tested nowhere but in a bare Debian.
@@ -62,7 +63,7 @@ def test_only_what_is_missing_is_installed(system):
     lines = [f"installed {name}, " for name in WANTED if name != "make"]
     result, calls = system([*lines, "config-files make, "])
     assert result.stdout == "Installing Debian packages: make\n"
-    assert re.search(r"Pattern-Only=true install -y --no-install-recommends make$", calls, re.M)
+    assert re.search(r"Pattern-Only=true .*install -y --no-install-recommends make$", calls, re.M)
     assert result.returncode == 1 and result.stderr == "setup_system.sh: still missing after apt-get install: make\n"
 
 
@@ -70,10 +71,9 @@ def test_how_far_apt_is(system):
     """A line per quarter where no terminal is: the download is the first half."""
     status = [f"dlstatus:{number}:{percent}:Retrieving" for number, percent in enumerate((0, 20.5, 49.9, 60, 100))]
     status += [f"pmstatus:libx:amd64:{percent}:Unpacking" for percent in ("0", "33.3333", "75.0", "100")]
-    result, _ = system([f"installed {name}, " for name in WANTED if name != "make"], APT_SAYS="\n".join(status))
+    result, _ = system([f"installed {name}, " for name in WANTED if name != "make"], APT_PROGRESS="\n".join(status))
     shown = [line for line in result.stdout.splitlines() if "percent" in line]
-    each = [f"  percent: {number} of 100" for number in (30, 50, 87, 100)]
-    assert shown == [*each, *each]  # of its two calls, update and install
+    assert shown == [f"  percent: {number} of 100" for number in (30, 50, 87, 100)]
 
 
 def test_apt_is_quoted_when_it_fails(system):
