@@ -48,10 +48,10 @@ apt() {
 
 # Of what apt-get prints, pass on how far it is, as "DONE 100": the download is the first half. The rest goes to the log.
 read_status() {
-    local line percent status='^(dl|pm)status:[^:]*(:[a-z0-9-]+)?:([0-9]+)(\.[0-9]+)?:'
+    local line percent form='^(dl|pm)status:[^:]*(:[a-z0-9-]+)?:([0-9]+)(\.[0-9]+)?:'
     : >"$log"
     while read -r line; do
-        if [[ $line =~ $status ]]; then
+        if [[ $line =~ $form ]]; then
             percent=${BASH_REMATCH[3]}
             [ "${BASH_REMATCH[1]}" = dl ] || percent=$((percent + 100))
             echo "$((percent / 2)) 100"
