@@ -211,10 +211,11 @@ prototxt: | ready-python ## regenerate the files of prototxt/
 test: setup ## set up, then run the tests
 	env --unset=SELFIE_MAKE $(PY) -m pytest
 
-lint: | ready-python ## ruff, mypy, the prototxts against their generator, the layers of the library (without Caffe)
+lint: | ready-python ## ruff, mypy, cpplint, the prototxts against their generator, the library's layers (without Caffe)
 	$(PY) -m ruff check
 	$(PY) -m ruff format --check
 	$(PY) -m mypy
+	$(PY) -m cpplint --quiet --recursive docker/caffe docker/caffe-cuda
 	$(PY) tools/make_prototxt.py --check
 	$(PY) -m pytest -q tests/test_layers.py
 

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Build Caffe from source: the pinned upstream tarball, our patch queue, CMake and ninja. The one recipe.
+# Build Caffe from source: the pinned upstream tarball, our patches and files, CMake and ninja. The one recipe.
 #
 #   build_caffe.sh [caffe]   build, install into build/caffe, make `import caffe` work in the virtual environment
 #   build_caffe.sh test      the same, then upstream's own tests (gtest and pycaffe), all that can run on this machine
 #
 # Needs docker/setup_system.sh and a virtual environment with requirements.txt first (for test: requirements-dev.txt).
-# Does nothing when nothing changed; rebuilds what a changed patch touches. Environment:
+# Does nothing when nothing changed; rebuilds what a changed patch or file touches. Environment:
 #   VENV           the virtual environment           (default: .venv of this checkout)
 #   BUILD          everything that is built          (default: build of this checkout)
 #   JOBS           compilers at a time               (default: number of processors)

@@ -24,6 +24,7 @@ KINDS = {
     "figures": "the figures that the post published, in SELFIE_MIRROR",
     "git": "git, and a checkout",
     "gpu-build": "a Caffe for GPUs",
+    "history": "git, and when the patches of Caffe were changed: a checkout that is no shallow clone",
     "no-driver": "a machine without NVIDIA's driver",
     "no-nccl": "a Caffe without NCCL",
     "opentsne": "openTSNE (requirements-map.txt)",

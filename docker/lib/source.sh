@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Caffe's source: upstream's pinned tree, fetched through apt or from its home, and our patches on top of it.
+# Caffe's source: upstream's pinned tree, fetched through apt or from its home, our patches on top of it, and our own files.
 
 version=1.0.0+git20180821.99bd997
 tarball=caffe_$version.orig.tar.gz
@@ -101,22 +101,37 @@ apt_fetch() {
     (cd "$folder" && apt-get "${options[@]}" "${@:4}" >>"$log" 2>&1)
 }
 
-# The patches to apply, in order, one path a line. The CPU build leaves out those of series-cuda.
-patches() {
-    local series=("$here/patches/series")
-    [ -z "$cuda" ] || series+=("$here/patches/series-cuda")
-    sed -e 's/#.*//' -e '/^\s*$/d' -e "s|^|$here/patches/|" "${series[@]}"
+# Our folders of one kind, patches or caffe, in the order in which they are taken, one a line: for every build, for GPUs.
+parts() {
+    echo "$here/$1"
+    [ -z "$cuda" ] || echo "$here/$1-cuda"
 }
 
-# Upstream's tree with the patch queue. Files that come out as they were keep their time, so that ninja rebuilds only the
-# rest.
+# The patches to apply, in order, one path a line.
+patches() {
+    parts patches | while IFS= read -r folder; do
+        sed -e 's/#.*//' -e '/^\s*$/d' -e "s|^|$folder/|" "$folder/series"
+    done
+}
+
+# Our own files below folder $1, each path with a NUL behind it. They have the places that they get in Caffe's tree.
+own_files() {
+    (cd "$1" && find . -type f -not -path '*/__pycache__/*' -print0 | LC_ALL=C sort -z)
+}
+
+# Upstream's tree with the patch queue and our own files; one that upstream has as well replaces upstream's. Files that come
+# out as they were keep their time, so that ninja rebuilds only the rest.
 prepare_source() {
-    local fresh=$source.new queue patch file
+    local fresh=$source.new queue folders patch folder file
     unpack "$build/downloads/$tarball" "$fresh"
     mapfile -t queue < <(patches)
     for patch in "${queue[@]}"; do
         patch -d "$fresh" -p1 --fuzz=0 --silent --no-backup-if-mismatch <"$patch" ||
             die "$(basename "$patch") does not apply"
+    done
+    mapfile -t folders < <(parts caffe)
+    for folder in "${folders[@]}"; do
+        own_files "$folder" | (cd "$folder" && xargs -0r cp --parents -t "$fresh")
     done
     if [ -d "$source" ]; then
         (cd "$fresh" && find . -type f -print0) | while IFS= read -r -d '' file; do

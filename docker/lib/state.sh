@@ -1,13 +1,18 @@
 # shellcheck shell=bash
 # Whether there is anything to do: what the build was made from, and whether it still works on this system.
 
-# One text that changes whenever Caffe has to be built again: our recipe and patches, where it is, what was chosen, and the
-# Python and numpy that pycaffe is compiled for. The versions of Debian's packages are not in it: an upgrade keeps their
-# interfaces, and one that does not leaves a Caffe that cannot be loaded (load_problem).
+# One text that changes whenever Caffe has to be built again: our recipe, patches and files, where it is, what was chosen,
+# and the Python and numpy that pycaffe is compiled for. The versions of Debian's packages are not in it: an upgrade keeps
+# their interfaces, and one that does not leaves a Caffe that cannot be loaded (load_problem).
 fingerprint() {
-    local queue
+    local queue folders folder
     mapfile -t queue < <(patches)
-    sha256sum "$here/build_caffe.sh" "$here"/lib/*.sh "$here/patches/series" "${queue[@]}" ${cuda:+"$here/cuda-$cuda.txt"}
+    sha256sum "$here/build_caffe.sh" "$here"/lib/*.sh "$here/patches/series" "${queue[@]}" \
+        ${cuda:+"$here/patches-cuda/series" "$here/cuda-$cuda.txt"}
+    mapfile -t folders < <(parts caffe)
+    for folder in "${folders[@]}"; do
+        own_files "$folder" | (cd "$folder" && xargs -0r sha256sum)
+    done
     echo "$root $build $venv CUDA=$cuda ARCH=$arch CUDNN=$cudnn NCCL=$nccl"
     "$venv/bin/python" -c 'import importlib.metadata, sysconfig
 print(sysconfig.get_config_var("SOABI"), "numpy", importlib.metadata.version("numpy"))' 2>/dev/null ||

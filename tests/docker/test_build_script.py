@@ -1,4 +1,4 @@
-"""docker/build_caffe.sh without building: what it refuses, what it builds when, and the patch queue."""
+"""docker/build_caffe.sh without building: what it refuses, what it builds when, and the source that it makes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from selfie.common import paths
 
 DOCKER = paths.ROOT / "docker"
 SCRIPT = DOCKER / "build_caffe.sh"
-PATCHES = DOCKER / "patches"
 
 
 def build(*arguments, **environment):
@@ -39,7 +38,7 @@ def function(call: str, folder: Path = DOCKER, **environment) -> str:
     """Return what `call` prints, a function of the script's lib/*.sh in `folder`, for the build that would be made."""
     code = f"""
         set -euo pipefail
-        here={folder} root={paths.ROOT} venv={sys.prefix} build=${{BUILD:-/nowhere}}
+        here='{folder}' root={paths.ROOT} venv={sys.prefix} build=${{BUILD:-/nowhere}}
         die() {{ echo "$*" >&2; exit 1; }}
         for part in "$here"/lib/*.sh; do source "$part"; done
         choose_build
@@ -102,13 +101,14 @@ def test_a_caffe_that_cannot_be_loaded_any_more_is_built_anew(tmp_path):
     assert "no such file" in result.stderr
 
 
-def test_a_change_of_recipe_patches_or_toolkit_is_noticed(tmp_path):
-    """Each of these files is in the fingerprint; that of CUDA and its patches only for builds with it."""
+def test_a_change_of_recipe_patches_files_or_toolkit_is_noticed(tmp_path):
+    """Each of these is in the fingerprint; what is CUDA's only for builds with it. So are files that come and go."""
     copy = tmp_path / "docker"
     shutil.copytree(DOCKER, copy, ignore=shutil.ignore_patterns("__pycache__"))
     own = ["build_caffe.sh", *(f"lib/{path.name}" for path in sorted((copy / "lib").glob("*.sh")))]
-    own += ["patches/series", "patches/0007-sigterm.patch"]
-    cuda = ["patches/0020-cuda-language.patch", "cuda-13.txt"]
+    own += ["patches/series", "patches/0007-sigterm.patch", "caffe/src/caffe/util/onednn.cpp"]
+    cuda = ["patches-cuda/series", "patches-cuda/0020-cuda-language.patch", "cuda-13.txt"]
+    cuda += ["caffe-cuda/src/caffe/util/gpu_probe.cu"]
 
     def fingerprints() -> dict[str, str]:
         return {flavour: function("fingerprint", copy, CUDA=flavour, ARCH="90") for flavour in ("0", "13")}
@@ -120,6 +120,14 @@ def test_a_change_of_recipe_patches_or_toolkit_is_noticed(tmp_path):
         changed = [flavour for flavour, now in fingerprints().items() if now != before[flavour]]
         assert changed == (["13"] if name in cuda else ["0", "13"]), name
         (copy / name).write_text(text)
+    assert fingerprints() == before
+    (copy / "caffe" / "src" / "new one.cpp").touch()
+    added = fingerprints()
+    assert added["0"] != before["0"] and added["13"] != before["13"]
+    (copy / "caffe" / "src" / "new one.cpp").unlink()
+    (copy / "caffe" / "python" / "__pycache__").mkdir(parents=True)
+    (copy / "caffe" / "python" / "__pycache__" / "x.pyc").touch()  # by whoever imported something there
+    assert fingerprints() == before
 
 
 # ---[ The source
@@ -240,6 +248,57 @@ def test_a_home_that_does_not_answer_is_one_line(tmp_path, no_apt, home):
         assert f"{url}: " in result.stderr and reason in result.stderr and "set CAFFE_TARBALL=" in result.stderr
 
 
+def written(tree: Path) -> dict[str, int]:
+    """Map a folder's files to when they were written, in nanoseconds."""
+    return {str(path.relative_to(tree)): path.stat().st_mtime_ns for path in tree.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def prepare(tmp_path, archives):
+    """prepare(folder, cuda): make the source that is built by the recipe in `folder`; returns where it is."""
+    (tmp_path / "build" / "downloads").mkdir(parents=True)
+    shutil.copy(archives["debian"], tmp_path / "build" / "downloads")
+
+    def made(folder: Path, cuda: str) -> Path:
+        function("prepare_source", folder, BUILD=str(tmp_path / "build"), CUDA=cuda, ARCH="90")
+        (source,) = (tmp_path / "build").glob("caffe-src*")
+        return source
+
+    return made
+
+
+def test_the_source_is_upstreams_patched_with_our_files(prepare):
+    """All patches apply. What is for GPUs only is not in a source for CPUs."""
+    source = prepare(DOCKER, "0")
+    assert "ReleaseGIL" in (source / "python" / "caffe" / "_caffe.cpp").read_text()
+    ours = [path.relative_to(DOCKER / "caffe") for path in (DOCKER / "caffe").rglob("*") if path.is_file()]
+    assert ours and all((source / name).read_bytes() == (DOCKER / "caffe" / name).read_bytes() for name in ours)
+    assert not (source / "src" / "caffe" / "util" / "gpu_probe.cu").exists()
+
+
+def test_the_next_source_differs_in_what_was_changed(tmp_path, prepare):
+    """A file of ours that changes, comes or goes does so in the source. No other file there is newer than it was."""
+    copy = tmp_path / "docker of ours"
+    shutil.copytree(DOCKER, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    source = prepare(copy, "13")
+    replaced = "src/caffe/layers/cudnn_conv_layer.cpp"  # upstream has it, too
+    assert (source / replaced).read_bytes() == (copy / "caffe-cuda" / replaced).read_bytes()
+    before = written(source)
+    for name in before:  # as if made an hour ago
+        os.utime(source / name, (time.time() - 3600,) * 2)
+    before = written(source)
+
+    gone, changed, new = "src/caffe/util/few_rows.cpp", "include/caffe/util/few_rows.hpp", "python/caffe/our own.py"
+    (copy / "caffe" / gone).unlink()
+    (copy / "caffe" / changed).write_text("// changed\n")
+    (copy / "caffe" / new).parent.mkdir(parents=True)
+    (copy / "caffe" / new).touch()
+    after = written(prepare(copy, "13"))
+    assert before.keys() - after.keys() == {gone} and after.keys() - before.keys() == {new}
+    assert {name for name in before.keys() & after.keys() if before[name] != after[name]} == {changed}
+    assert after[changed] > before[changed]
+
+
 # ---[ What it builds
 
 
@@ -305,19 +364,7 @@ def test_the_architectures_are_the_toolkits_own(cuda):
     assert sorted(listed.split()) == sorted(known.replace("compute_", "").split())
 
 
-# ---[ Patches and scripts
-
-
-def test_every_patch_is_listed_and_says_what_it_is_for():
-    """series and series-cuda name all patches, in order; each has the header fields of a Debian patch."""
-    both = [(PATCHES / name).read_text().split() for name in ("series", "series-cuda")]
-    assert all(series == sorted(series) for series in both)
-    names = [*both[0], *both[1]]
-    assert sorted(names) == sorted(path.name for path in PATCHES.glob("*.patch"))
-    for name in names:
-        header = (PATCHES / name).read_text(encoding="utf-8").split("\n---\n")[0]
-        for field in ("Description", "Author", "Forwarded", "Last-Update"):
-            assert re.search(rf"^{field}: \S", header, re.M), f"{name} has no {field}"
+# ---[ The scripts
 
 
 def test_shellcheck_has_no_complaint():

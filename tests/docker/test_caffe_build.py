@@ -455,18 +455,17 @@ def test_callbacks_take_the_lock_back(tmp_path):
 
 
 def test_nets_in_threads_compute_what_they_compute_alone(tmp_path):
-    """Four nets with one set of weights, each in a thread of its own, against one after the other."""
-    deploy = paths.PROTOTXT / "demo" / "deploy.prototxt"
+    """Four nets with the same weights, each in a thread of its own, against one after the other."""
+    deploy, weights = paths.PROTOTXT / "demo" / "deploy.prototxt", tmp_path / "demo.caffemodel"
     master = caffe.Net(str(deploy), caffe.TEST)
     generator = np.random.default_rng(0)
     for blobs in master.params.values():
         blobs[0].data[...] = generator.normal(0, 0.05, blobs[0].data.shape)
+    master.save(str(weights))
     inputs = generator.normal(0, 60, (4, 6, 2, *master.blobs["data"].data.shape[1:]))
 
     def scores(batches) -> np.ndarray:
-        caffe.set_cpu_threads(1)
-        net = caffe.Net(str(deploy), caffe.TEST)
-        net.share_with(master)
+        net = caffe.Net(str(deploy), str(weights), caffe.TEST)
         net.blobs["data"].reshape(*batches.shape[1:])
         found = []
         for batch in batches:
@@ -474,12 +473,9 @@ def test_nets_in_threads_compute_what_they_compute_alone(tmp_path):
             found.append(net.forward()["prob"].copy())
         return np.stack(found)
 
-    before = caffe.cpu_threads()
     alone = [scores(batches) for batches in inputs]
     with ThreadPoolExecutor(4) as pool:
         together = list(pool.map(scores, inputs))
-    assert caffe.cpu_threads() == 1
-    caffe.set_cpu_threads(before)
     np.testing.assert_array_equal(together, alone)
     assert np.ptp(alone) > 0
 

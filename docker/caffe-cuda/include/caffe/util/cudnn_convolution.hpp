@@ -1,0 +1,99 @@
+#ifndef CAFFE_UTIL_CUDNN_CONVOLUTION_H_
+#define CAFFE_UTIL_CUDNN_CONVOLUTION_H_
+#ifdef USE_CUDNN
+
+#include <map>
+#include <vector>
+
+#include "caffe/common.hpp"
+#include "caffe/util/cudnn.hpp"
+
+namespace caffe {
+
+namespace cudnn {
+
+/**
+ * @brief A 2D convolution y = w * x and its gradients, on cuDNN 8 or 9.
+ *
+ * For each operation and shape, the first algorithm of cuDNN's list (sorted by
+ * expected time) that works, fits the workspace and is allowed; asked for when
+ * the operation first runs, and kept. A deconvolution is the same operation
+ * with x and y exchanged.
+ */
+template <typename Dtype>
+class Convolution {
+ public:
+  Convolution();
+  ~Convolution();
+  // w: outputs x (inputs / groups) x kernel[0] x kernel[1]; outputs are the
+  // channels of y, inputs those of x; the arrays are height, width.
+  void SetUp(int outputs, int inputs, int groups, const int* kernel,
+      const int* pad, const int* stride);
+  // Both N x C x H x W.
+  void Reshape(const vector<int>& x_shape, const vector<int>& y_shape);
+
+  void Forward(const Dtype* x, const Dtype* w, Dtype* y);
+  void BackwardData(const Dtype* y_diff, const Dtype* w, Dtype* x_diff);
+  // Adds to w_diff.
+  void BackwardFilter(const Dtype* x, const Dtype* y_diff, Dtype* w_diff);
+
+  cudnnTensorDescriptor_t x_desc() const { return x_desc_; }
+  cudnnTensorDescriptor_t y_desc() const { return y_desc_; }
+
+ private:
+  template <typename Algo>
+  struct Plan {
+    Algo algo;
+    cudnnMathType_t math;
+    size_t bytes;
+  };
+  typedef Plan<cudnnConvolutionFwdAlgo_t> ForwardPlan;
+  typedef Plan<cudnnConvolutionBwdDataAlgo_t> BackwardDataPlan;
+  typedef Plan<cudnnConvolutionBwdFilterAlgo_t> BackwardFilterPlan;
+
+  const ForwardPlan& forward_plan();
+  const BackwardDataPlan& backward_data_plan();
+  const BackwardFilterPlan& backward_filter_plan();
+  template <typename Algo, typename Perf>
+  Plan<Algo> Choose(const Perf* candidates, int count) const;
+  // Sets the plan's kind of arithmetic; returns its workspace.
+  template <typename Algo>
+  void* Prepare(const Plan<Algo>& plan);
+
+  cudnnTensorDescriptor_t x_desc_, y_desc_;
+  cudnnFilterDescriptor_t w_desc_;
+  cudnnConvolutionDescriptor_t conv_desc_;
+  vector<int> x_shape_;
+  // by the shape of x
+  map<vector<int>, ForwardPlan> forward_plans_;
+  map<vector<int>, BackwardDataPlan> backward_data_plans_;
+  map<vector<int>, BackwardFilterPlan> backward_filter_plans_;
+
+  DISABLE_COPY_AND_ASSIGN(Convolution);
+};
+
+/// One number per channel, added to a tensor, and its gradient.
+template <typename Dtype>
+class Bias {
+ public:
+  Bias() { createTensor4dDesc<Dtype>(&desc_); }
+  ~Bias() { cudnnDestroyTensorDescriptor(desc_); }
+  void SetUp(int channels) {
+    setTensor4dDesc<Dtype>(&desc_, 1, channels, 1, 1);
+  }
+  void Forward(const Dtype* bias, cudnnTensorDescriptor_t desc, Dtype* data);
+  // Adds to bias_diff.
+  void Backward(cudnnTensorDescriptor_t desc, const Dtype* diff,
+      Dtype* bias_diff);
+
+ private:
+  cudnnTensorDescriptor_t desc_;
+  DISABLE_COPY_AND_ASSIGN(Bias);
+};
+
+}  // namespace cudnn
+
+}  // namespace caffe
+
+#endif  // USE_CUDNN
+#endif  // CAFFE_UTIL_CUDNN_CONVOLUTION_H_

@@ -1,0 +1,36 @@
+#ifndef CAFFE_ONEDNN_CONCAT_LAYER_HPP_
+#define CAFFE_ONEDNN_CONCAT_LAYER_HPP_
+#ifdef USE_ONEDNN
+
+#include <vector>
+
+#include "caffe/layers/concat_layer.hpp"
+#include "caffe/util/onednn.hpp"
+
+namespace caffe {
+
+/**
+ * @brief The Concat layer that leaves packed values in oneDNN's order; all else
+ *        ConcatLayer computes.
+ */
+class OneDnnConcatLayer : public ConcatLayer<float> {
+ public:
+  explicit OneDnnConcatLayer(const LayerParameter& param)
+      : ConcatLayer<float>(param) {}
+
+ protected:
+  virtual void Forward_cpu(const vector<Blob<float>*>& bottom,
+      const vector<Blob<float>*>& top);
+  virtual void Backward_cpu(const vector<Blob<float>*>& top,
+      const vector<bool>& propagate_down, const vector<Blob<float>*>& bottom);
+
+ private:
+  vector<dnnl::memory::desc> orders_;  // of the bottoms; empty: ConcatLayer's
+  dnnl::concat::primitive_desc forward_desc_;
+  dnnl::memory top_diff_copy_;
+};
+
+}  // namespace caffe
+
+#endif  // USE_ONEDNN
+#endif  // CAFFE_ONEDNN_CONCAT_LAYER_HPP_

@@ -1,0 +1,102 @@
+#ifndef CAFFE_UTIL_ONEDNN_HPP_
+#define CAFFE_UTIL_ONEDNN_HPP_
+#ifdef USE_ONEDNN
+
+#include <unordered_map>
+
+#include "caffe/blob.hpp"
+#include "caffe/common.hpp"
+#include "caffe/util/onednn_api.hpp"
+
+// What the layers that compute with oneDNN share. Their blobs are packed:
+// between two such layers the values stay in oneDNN's order, and anybody else
+// gets them in Caffe's (SyncedMemory).
+namespace caffe {
+namespace onednn {
+
+// The environment's CAFFE_ONEDNN: "0" is off, "direct" is without Winograd's
+// convolution, "1" or nothing is on.
+enum Use { OFF, DIRECT, ON };
+Use use();
+
+// Whether layers that are created now are to compute with oneDNN.
+bool on_cpu();
+
+typedef std::unordered_map<int, dnnl::memory> Arguments;
+
+// As long as it lives, this thread and OpenMP's threads beside it take values
+// below FLT_MIN (1.2e-38, "denormal") for zeros. Intel's CPUs take a hundred
+// times as long to compute with those, and gradients that a saturated softmax
+// makes are full of them.
+class FlushDenormals {
+ public:
+  FlushDenormals();
+  ~FlushDenormals();
+
+ private:
+  const unsigned before_;
+
+  DISABLE_COPY_AND_ASSIGN(FlushDenormals);
+};
+
+// Runs a primitive, made with attributes(), to its end.
+void run(const dnnl::primitive& primitive, Arguments arguments);
+
+// Copies values from one order into another.
+void reorder(const dnnl::memory& from, const dnnl::memory& to,
+    const dnnl::primitive_attr& how = attributes());
+
+// Whether oneDNN has this primitive, and more than its slow reference for it.
+bool is_fast(const dnnl::primitive_desc_base& primitive);
+
+// Float values, of which `format` says the order; any: oneDNN may choose.
+dnnl::memory::desc layout(const vector<int>& shape,
+    dnnl::memory::format_tag format = dnnl::memory::format_tag::any);
+
+// The same in Caffe's order. Two axes or four, as weights or a blob has.
+dnnl::memory::desc plain(const vector<int>& shape);
+
+// A blob's data (or diff) of this shape where they are packed, else nothing.
+// (Layers share values among blobs of different shapes: Reshape, Flatten.)
+dnnl::memory packed(const SyncedMemory& values, const vector<int>& shape);
+
+// The values in the wanted order: themselves where they are in it, else a copy
+// in `copy`, which is made anew where it does not fit.
+dnnl::memory read(SyncedMemory* values, const vector<int>& shape,
+    const dnnl::memory::desc& wanted, dnnl::memory* copy);
+
+// Memory for new values in some order, and then, when it is filled, the word
+// that these are the values.
+dnnl::memory write(SyncedMemory* values, const vector<int>& shape,
+    const dnnl::memory::desc& order);
+void written(SyncedMemory* values, const dnnl::memory& filled);
+
+// Adds values, in whatever order, to plain ones.
+void add(const dnnl::memory& values, const dnnl::memory::desc& plain,
+    float* sum);
+
+// result (M x N) = A (M x K) * B (K x N), or adds that to it; all row by row.
+// 'T': A (or B) lies transposed, K x M (or N x K); 'N': as it is.
+void multiply(char transposeA, char transposeB, int M, int N, int K,
+    const float* A, const float* B, bool add, float* result);
+
+// Makes memory in an order, unless it is.
+void reserve(const dnnl::memory::desc& order, dnnl::memory* memory);
+
+// Parameters in the order that a primitive wants, kept until they change.
+class Parameters {
+ public:
+  dnnl::memory get(const shared_ptr<SyncedMemory>& values,
+      const dnnl::memory::desc& plain, const dnnl::memory::desc& wanted);
+
+ private:
+  shared_ptr<SyncedMemory> values_;
+  size_t version_;
+  dnnl::memory copy_;
+};
+
+}  // namespace onednn
+}  // namespace caffe
+
+#endif  // USE_ONEDNN
+#endif  // CAFFE_UTIL_ONEDNN_HPP_

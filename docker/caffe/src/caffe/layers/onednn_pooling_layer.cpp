@@ -1,0 +1,140 @@
+#ifdef USE_ONEDNN
+#include "caffe/layers/onednn_pooling_layer.hpp"
+
+#include <algorithm>
+#include <vector>
+
+namespace caffe {
+
+using dnnl::memory;
+using onednn::pooling_backward;
+using onednn::pooling_forward;
+
+struct OneDnnPoolingLayer::Plan {
+  dnnl::algorithm method;
+  vector<int> bottom, top;  // shapes
+  memory::dims kernel, stride, dilation, pad_before, pad_after;
+
+  pooling_forward::primitive_desc forward_desc;
+  pooling_backward::primitive_desc backward_desc;
+  dnnl::primitive forward, backward;  // backward: made when it first comes
+
+  memory workspace;  // where the maxima were; empty for averages
+  memory top_diff_copy;
+
+  // False where oneDNN has nothing fast for this.
+  bool Prepare(const memory::desc& order) {
+    forward_desc = onednn::describe<pooling_forward>(
+        dnnl::prop_kind::forward_training, method, order, onednn::layout(top),
+        stride, kernel, dilation, pad_before, pad_after);
+    if (!onednn::is_fast(forward_desc)) {
+      return false;
+    }
+    forward = pooling_forward(forward_desc);
+    if (method == dnnl::algorithm::pooling_max) {
+      workspace = memory(forward_desc.workspace_desc(), onednn::cpu());
+    }
+    return true;
+  }
+
+  void PrepareBackward() {
+    if (backward) {
+      return;
+    }
+    backward_desc = onednn::describe_backward<pooling_backward>(forward_desc,
+        method, forward_desc.src_desc(), forward_desc.dst_desc(), stride,
+        kernel, dilation, pad_before, pad_after);
+    backward = pooling_backward(backward_desc);
+  }
+};
+
+OneDnnPoolingLayer::OneDnnPoolingLayer(const LayerParameter& param)
+    : PoolingLayer<float>(param) {}
+
+OneDnnPoolingLayer::~OneDnnPoolingLayer() {}
+
+// How far the last window reaches beyond the picture.
+int OneDnnPoolingLayer::BeyondHeight() const {
+  return (pooled_height_ - 1) * stride_h_ - pad_h_ + kernel_h_ - height_;
+}
+
+int OneDnnPoolingLayer::BeyondWidth() const {
+  return (pooled_width_ - 1) * stride_w_ - pad_w_ + kernel_w_ - width_;
+}
+
+// Caffe counts padding in an average as far as one pixel row beyond it, which
+// is not what oneDNN does; and with strides larger than the kernel Caffe may
+// have windows that hold nothing at all.
+bool OneDnnPoolingLayer::Fits(const vector<Blob<float>*>& top) const {
+  switch (layer_param_.pooling_param().pool()) {
+  case PoolingParameter_PoolMethod_MAX:
+    return top.size() == 1 && BeyondHeight() < kernel_h_ &&
+        BeyondWidth() < kernel_w_;
+  case PoolingParameter_PoolMethod_AVE:
+    return pad_h_ == 0 && pad_w_ == 0 && BeyondHeight() <= 0 &&
+        BeyondWidth() <= 0;
+  default:
+    return false;
+  }
+}
+
+void OneDnnPoolingLayer::Forward_cpu(const vector<Blob<float>*>& bottom,
+    const vector<Blob<float>*>& top) {
+  const memory in = onednn::packed(*bottom[0]->data(), bottom[0]->shape());
+  if (!in || !Fits(top)) {
+    plan_.reset();
+  } else if (!plan_ || plan_->forward_desc.src_desc() != in.get_desc()) {
+    plan_.reset(new Plan);
+    plan_->method =
+        layer_param_.pooling_param().pool() == PoolingParameter_PoolMethod_MAX ?
+        dnnl::algorithm::pooling_max :
+        dnnl::algorithm::pooling_avg_exclude_padding;
+    plan_->bottom = bottom[0]->shape();
+    plan_->top = top[0]->shape();
+    plan_->kernel = memory::dims{kernel_h_, kernel_w_};
+    plan_->stride = memory::dims{stride_h_, stride_w_};
+    plan_->dilation = memory::dims{0, 0};
+    plan_->pad_before = memory::dims{pad_h_, pad_w_};
+    plan_->pad_after = memory::dims{std::max(0, BeyondHeight()),
+        std::max(0, BeyondWidth())};
+    if (!plan_->Prepare(in.get_desc())) {
+      plan_.reset();
+    }
+  }
+  if (!plan_) {
+    PoolingLayer<float>::Forward_cpu(bottom, top);
+    return;
+  }
+  const memory out = onednn::write(top[0]->data().get(), plan_->top,
+      plan_->forward_desc.dst_desc());
+  onednn::Arguments arguments;
+  arguments[DNNL_ARG_SRC] = in;
+  arguments[DNNL_ARG_DST] = out;
+  arguments[DNNL_ARG_WORKSPACE] = plan_->workspace;
+  onednn::run(plan_->forward, arguments);
+  onednn::written(top[0]->data().get(), out);
+}
+
+void OneDnnPoolingLayer::Backward_cpu(const vector<Blob<float>*>& top,
+    const vector<bool>& propagate_down, const vector<Blob<float>*>& bottom) {
+  if (!plan_) {
+    PoolingLayer<float>::Backward_cpu(top, propagate_down, bottom);
+    return;
+  }
+  if (!propagate_down[0]) {
+    return;
+  }
+  plan_->PrepareBackward();
+  const memory out = onednn::write(bottom[0]->diff().get(), plan_->bottom,
+      plan_->backward_desc.diff_src_desc());
+  onednn::Arguments arguments;
+  arguments[DNNL_ARG_DIFF_DST] = onednn::read(top[0]->diff().get(), plan_->top,
+      plan_->backward_desc.diff_dst_desc(), &plan_->top_diff_copy);
+  arguments[DNNL_ARG_DIFF_SRC] = out;
+  arguments[DNNL_ARG_WORKSPACE] = plan_->workspace;
+  onednn::run(plan_->backward, arguments);
+  onednn::written(bottom[0]->diff().get(), out);
+}
+
+}  // namespace caffe
+#endif  // USE_ONEDNN

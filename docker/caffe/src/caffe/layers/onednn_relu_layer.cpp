@@ -1,0 +1,74 @@
+#ifdef USE_ONEDNN
+#include "caffe/layers/onednn_relu_layer.hpp"
+
+#include <vector>
+
+// Else GCC makes branches of the comparisons below, to be faithful to the
+// floating point exceptions that nobody looks at: every second one would be
+// guessed wrongly.
+#pragma GCC optimize("no-trapping-math")
+
+namespace caffe {
+
+using dnnl::memory;
+
+static float* floats(const memory& values) {
+  return static_cast<float*>(values.get_data_handle());
+}
+
+// With what fills up the last block of channels.
+static long length(const memory& values) {  // NOLINT(runtime/int)
+  return values.get_desc().get_size() / sizeof(float);
+}
+
+void OneDnnReLULayer::Forward_cpu(const vector<Blob<float>*>& bottom,
+    const vector<Blob<float>*>& top) {
+  SyncedMemory* top_data = top[0]->data().get();
+  const vector<int>& shape = bottom[0]->shape();
+  const memory in = onednn::packed(*bottom[0]->data(), shape);
+  if (!in) {
+    ReLULayer<float>::Forward_cpu(bottom, top);
+    return;
+  }
+  const memory out = bottom[0]->data() == top[0]->data() ? in :
+      onednn::write(top_data, shape, in.get_desc());
+  const float slope = layer_param_.relu_param().negative_slope();
+  const float* x = floats(in);
+  float* y = floats(out);
+  const onednn::FlushDenormals flush;
+#pragma omp parallel for simd
+  for (long i = 0; i < length(in); ++i) {  // NOLINT(runtime/int)
+    y[i] = x[i] * ((x[i] > 0) + slope * (x[i] <= 0)) + 0.f;  // no -0
+  }
+  onednn::written(top_data, out);
+}
+
+void OneDnnReLULayer::Backward_cpu(const vector<Blob<float>*>& top,
+    const vector<bool>& propagate_down, const vector<Blob<float>*>& bottom) {
+  const vector<int>& shape = bottom[0]->shape();
+  const memory data = onednn::packed(*bottom[0]->data(), shape);
+  if (!data) {
+    ReLULayer<float>::Backward_cpu(top, propagate_down, bottom);
+    return;
+  }
+  if (!propagate_down[0]) {
+    return;
+  }
+  SyncedMemory* bottom_diff = bottom[0]->diff().get();
+  const memory in = onednn::read(top[0]->diff().get(), shape, data.get_desc(),
+      &top_diff_copy_);
+  const memory out = onednn::write(bottom_diff, shape, data.get_desc());
+  const float slope = layer_param_.relu_param().negative_slope();
+  const float* x = floats(data);
+  const float* dy = floats(in);
+  float* dx = floats(out);
+  const onednn::FlushDenormals flush;
+#pragma omp parallel for simd
+  for (long i = 0; i < length(data); ++i) {  // NOLINT(runtime/int)
+    dx[i] = dy[i] * ((x[i] > 0) + slope * (x[i] <= 0));
+  }
+  onednn::written(bottom_diff, out);
+}
+
+}  // namespace caffe
+#endif  // USE_ONEDNN
