@@ -7,7 +7,8 @@
                   val_scores.csv                             score and label of each validation selfie
                   run.json                                   versions, seeds, hashes, preprocessing, command line, state
 
-A run is "started", then "trained" (its weights are final), then "finished" (its validation selfies are scored, too).
+A run is "preparing" while its folder is made, then "started", then "trained" (its weights are final), then "finished"
+(its validation selfies are scored, too). While a training writes into the folder, it holds its lock.
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ import logging
 import platform
 import subprocess
 from dataclasses import dataclass, replace
-from functools import cached_property
+from enum import Enum
+from functools import cache, cached_property
 from pathlib import Path
 
 import cv2
 
-from selfie.common import paths
+from selfie.common import locks, paths, shapes, temporaries
 from selfie.common.errors import SelfieError
 from selfie.data.image import IMAGE_SIZE, Preprocessing
 from selfie.data.lmdb_reader import Database
@@ -31,6 +33,58 @@ from selfie.net.caffe_net import ScoringNet
 from selfie.net.variants import Variant
 
 log = logging.getLogger(__name__)
+
+
+PREPARING = "preparing"
+ENDED = ("trained", "finished")  # states in which the weights are final
+
+# What run.json must have to be used: what every version has written. A run that has ended has more.
+DATABASE = {"count": int, "content": str, "inputs": {"rows": str, "images": str, "size?": int, "preprocessing?": int}}
+SHAPE = {
+    "variant": str,
+    "state": str,
+    "started": str,
+    "command": [str],
+    "seed": int,
+    "max_iter": int,
+    "gpu": (str, None),
+    "batch?": int,
+    "parameters": int,
+    "preprocessing?": {"mean": [float], "crop": int, "size": int},
+    "lmdb": {"path": str, "train": DATABASE, "val": DATABASE},
+    "weights": ({"path": str, "sha256": str}, None),
+    "versions": dict,
+}
+END_SHAPE = {"ended": str, "iterations": int, "caffemodel": str, "caffemodel_sha256?": str}
+UNTRAINED = {"snapshots", "train_val.prototxt", "deploy.prototxt", "deploy_conv.prototxt", "solver.prototxt"}
+REMAINS = UNTRAINED | {"log.txt", "metrics.csv", "curves.png", "val_scores.csv"}  # of a run without its run.json
+
+
+class Content(Enum):
+    """What a folder holds, for whoever wants to train in it."""
+
+    NOTHING = "nothing, or what a training that never began has left"
+    REMAINS = "a part of a run, without run.json"
+    RUN = "a run"
+    FOREIGN = "something else"
+
+
+def content(folder: Path) -> Content:
+    """Say what is in a folder (or at its path)."""
+    if not folder.is_dir():
+        return Content.FOREIGN
+    file = folder / "run.json"
+    if file.exists():
+        try:
+            return Content.NOTHING if paths.read_json(file).get("state") == PREPARING else Content.RUN
+        except SelfieError:
+            return Content.RUN
+    names = {path.name for path in folder.iterdir()}
+    names = {name for name in names if name != locks.LOCK and not temporaries.OURS.fullmatch(name)}
+    if names and not ("snapshots" in names and names <= REMAINS):
+        return Content.FOREIGN
+    trained = names - UNTRAINED or ("snapshots" in names and any((folder / "snapshots").iterdir()))
+    return Content.REMAINS if trained else Content.NOTHING
 
 
 @dataclass(frozen=True)
@@ -75,10 +129,15 @@ class Run:
 
     @property
     def caffemodel(self) -> Path:
-        """Return the run's final weights; SelfieError if training has not ended."""
-        if self.info.get("state") not in ("trained", "finished"):
+        """Return the run's final weights; SelfieError if training has not ended, or if they are not what it wrote."""
+        if self.info["state"] not in ENDED:
             raise SelfieError(f"{self.folder} is not finished: go on with 'make train RUN={self.folder} RESUME=1'")
-        return paths.existing(self.folder / self.info["caffemodel"], "caffemodel")
+        path = paths.existing(self.folder / self.info["caffemodel"], "caffemodel")
+        status = path.stat()
+        recorded = self.info.get("caffemodel_sha256")  # runs before version 0.3 have none
+        if recorded and _sha256_of(path, status.st_size, status.st_mtime_ns) != recorded:
+            raise SelfieError(f"{path} is damaged: it is not what the training wrote (by the hash in run.json)")
+        return path
 
     @property
     def deploy(self) -> Path:
@@ -133,9 +192,9 @@ def load(folder: str | Path) -> Run:
     folder = paths.existing(folder, "run folder")
     if not (folder / "run.json").exists():
         raise SelfieError(f"{folder} is not a run folder: it has no run.json")
-    info = paths.read_json(folder / "run.json")
-    if "variant" not in info:
-        raise SelfieError(f"{folder / 'run.json'} names no variant: not written by tools/train.py")
+    info = shapes.read(folder / "run.json", SHAPE)
+    if info["state"] in ENDED and (problem := shapes.fault(info, END_SHAPE)):
+        raise SelfieError(f"{folder / 'run.json'} is damaged: {problem}")
     return Run(folder, info)
 
 
@@ -150,7 +209,7 @@ def find(folder: str | Path | None = None) -> Run:
     for path in paths.RUNS.glob("*/run.json"):
         try:
             run = load(path.parent)
-        except SelfieError as error:
+        except (SelfieError, OSError) as error:
             log.warning("skipping a run: %s", error)
             continue
         if run.finished and all((run.folder / name).exists() for name in ("deploy.prototxt", "val_scores.csv")):
@@ -162,6 +221,12 @@ def find(folder: str | Path | None = None) -> Run:
     folder = newest.folder.relative_to(here) if newest.folder.is_relative_to(here) else newest.folder
     log.info("using %s, the newest finished run", folder)
     return Run(folder, newest.info)
+
+
+@cache
+def _sha256_of(path: Path, size: int, changed: int) -> str:
+    """SHA-256 of a file; computed once in each process for as long as its size and time of change stay."""
+    return paths.sha256(path)
 
 
 def versions() -> dict[str, str]:
