@@ -22,11 +22,15 @@ NAMES = {
 }
 
 
-def read(path: str | os.PathLike, shape: dict) -> dict:
-    """Read a JSON object of a certain shape; SelfieError names the first thing that is wrong."""
-    value = paths.read_json(path)
+def read(path: str | os.PathLike, shape: dict, advice: str = "") -> dict:
+    """Read a JSON object of a certain shape; SelfieError names the first thing that is wrong, and gives the advice."""
+    try:
+        value = paths.read_json(path)
+    except SelfieError as error:
+        raise SelfieError("; ".join(filter(None, (str(error), advice)))) from error
     if problem := fault(value, shape):
-        raise SelfieError(f"{path} is damaged, or not a file of this project: {problem}")
+        message = f"{path} is damaged, or not a file of this project: {problem}"
+        raise SelfieError("; ".join(filter(None, (message, advice))))
     return value
 
 

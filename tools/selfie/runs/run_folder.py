@@ -24,9 +24,10 @@ from pathlib import Path
 
 import cv2
 
-from selfie.common import locks, paths, shapes, temporaries
+from selfie.common import locks, paths, shapes, temporaries, times
 from selfie.common.errors import SelfieError
 from selfie.data.image import IMAGE_SIZE, Preprocessing
+from selfie.data.lmdb_inputs import MAX_SIZE
 from selfie.data.lmdb_reader import Database
 from selfie.net import caffe_net, pycaffe, variants
 from selfie.net.caffe_net import ScoringNet
@@ -132,7 +133,9 @@ class Run:
         """Return the run's final weights; SelfieError if training has not ended, or if they are not what it wrote."""
         if self.info["state"] not in ENDED:
             raise SelfieError(f"{self.folder} is not finished: go on with 'make train RUN={self.folder} RESUME=1'")
-        path = paths.existing(self.folder / self.info["caffemodel"], "caffemodel")
+        path = self.folder / self.info["caffemodel"]
+        if not path.is_file():
+            raise SelfieError(f"no such caffemodel: {path}")
         status = path.stat()
         recorded = self.info.get("caffemodel_sha256")  # runs before version 0.3 have none
         if recorded and _sha256_of(path, status.st_size, status.st_mtime_ns) != recorded:
@@ -178,7 +181,14 @@ class Run:
     def net(self, gpu: int | None = None) -> ScoringNet:
         """Load the run's net for scoring, with its final weights."""
         caffemodel = self.caffemodel  # first: an unfinished run should say so
-        return ScoringNet(caffe_net.load(self.deploy, caffemodel, gpu), self.preprocessing, gpu)
+        net = caffe_net.load(self.deploy, caffemodel, gpu)
+        height, width = net.blobs["data"].shape[2:]
+        if (height, width) != (self.preprocessing.crop,) * 2:  # Caffe would abort when the first picture comes
+            raise SelfieError(
+                f"{self.deploy} takes pictures of {height} x {width} pixels, but run.json says that the crop is "
+                f"{self.preprocessing.crop}: train again"
+            )
+        return ScoringNet(net, self.preprocessing, gpu)
 
     def save(self, **changes: object) -> Run:
         """Write run.json with `changes`; returns the changed run."""
@@ -193,9 +203,32 @@ def load(folder: str | Path) -> Run:
     if not (folder / "run.json").exists():
         raise SelfieError(f"{folder} is not a run folder: it has no run.json")
     info = shapes.read(folder / "run.json", SHAPE)
-    if info["state"] in ENDED and (problem := shapes.fault(info, END_SHAPE)):
+    problem = shapes.fault(info, END_SHAPE) if info["state"] in ENDED else ""
+    if problem := problem or _out_of_range(info):
         raise SelfieError(f"{folder / 'run.json'} is damaged: {problem}")
     return Run(folder, info)
+
+
+def _out_of_range(info: dict) -> str:
+    """Name what is of the right type in run.json and cannot be; "" if nothing is."""
+    prepared = info.get("preprocessing") or {"mean": [0, 0, 0], "crop": 1, "size": 1}
+    limits = {
+        "batch": 1 <= info.get("batch", 1) <= 1 << 20,
+        "max_iter": 1 <= info["max_iter"] < 1 << 31,
+        "preprocessing": len(prepared["mean"]) == 3 and 1 <= prepared["crop"] <= prepared["size"] <= MAX_SIZE,
+        "lmdb": all(info["lmdb"][split]["count"] >= 1 for split in ("train", "val")),
+        "started": _is_time(info["started"]),
+        "ended": _is_time(info.get("ended", info["started"])),
+    }
+    return next((f"{name} cannot be {info[name]!r}" for name, fine in limits.items() if not fine), "")
+
+
+def _is_time(text: str) -> bool:
+    try:
+        times.date(text)
+    except (ValueError, OverflowError):
+        return False
+    return True
 
 
 def find(folder: str | Path | None = None) -> Run:
