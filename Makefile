@@ -38,7 +38,7 @@ JOBS     ?= $(shell nproc)
 #:   ABLATION=demo             ablation: the net: demo, squeezenet or vgg16
 #:   QUICK=1                   bench, bench-gpu: fewer and smaller measurements
 #:   TORCH=python              bench-gpu: a Python that has PyTorch
-#:   LABEL_FLAGS, FACE_FLAGS, LMDB_FLAGS, TRAIN_FLAGS, GRID_FLAGS, MAP_FLAGS
+#:   LABEL_FLAGS, FACE_FLAGS, LMDB_FLAGS, TRAIN_FLAGS, GRID_FLAGS, MAP_FLAGS, WEIGHT_FLAGS
 #:                             more options for the command behind the target
 ABLATION ?= demo
 
@@ -126,7 +126,7 @@ ready-python:
 # --- the experiment -----------------------------------------------------------------------------------------------
 
 weights: | ready ## fetch the pretrained weights of VARIANT: vgg16, vgg_face, squeezenet, or mtcnn (which finds faces)
-	$(PY) tools/fetch_weights.py $(VARIANT)
+	$(PY) tools/fetch_weights.py $(VARIANT) $(WEIGHT_FLAGS)
 
 faces: | ready ## keep the selfies with a face: MANIFEST -> data/with_faces.csv
 	$(PY) tools/filter_faces.py --manifest $(MANIFEST) --images $(IMAGES) --out data/with_faces.csv --jobs $(JOBS) \

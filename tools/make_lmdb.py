@@ -7,7 +7,8 @@ Pictures are squashed to SIZE x SIZE and stored as JPEG of high quality, or with
 space, no second loss, and no decoding while training).
 
 A build that was killed resumes when it is started again with the same options. Pictures that cannot be used, and
-repeated ones, are listed in rejects.csv with the reason; they are no error.
+repeated ones, are listed in rejects.csv with the reason; they are no error. With --verify DIR nothing is built: all
+records of the databases in DIR are read and compared with the hashes of their build.
 
 Example: python3 tools/make_lmdb.py --labels data/labels.csv --images data/images --out data/lmdb
 """
@@ -15,25 +16,36 @@ Example: python3 tools/make_lmdb.py --labels data/labels.csv --images data/image
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from selfie.common import cli
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = cli.parser(__doc__)
-    parser.add_argument("--labels", required=True, metavar="CSV", help="labelled selfies: id,path,label,split")
-    parser.add_argument("--images", required=True, metavar="DIR", help="folder that the paths are relative to")
-    parser.add_argument("--out", required=True, metavar="DIR", help="folder of the databases")
+    parser.add_argument("--labels", metavar="CSV", help="labelled selfies: id,path,label,split")
+    parser.add_argument("--images", metavar="DIR", help="folder that the paths are relative to")
+    parser.add_argument("--out", metavar="DIR", help="folder of the databases")
     parser.add_argument("--raw", action="store_true", help="store plain pixels, not JPEG")
     parser.add_argument("--quality", type=int, default=95, metavar="Q", help="JPEG quality, 1-100 (default: 95)")
     parser.add_argument("--size", type=int, help="side of the stored pictures in pixels (default: 256)")
     cli.add_jobs(parser, "threads that read pictures")
     cli.add_seed(parser, 0, "the order of records")
     parser.add_argument("--force", action="store_true", help="replace databases that are already in OUT")
+    parser.add_argument("--verify", type=Path, metavar="DIR", help="check the databases in DIR instead of building")
     args = parser.parse_args(argv)
+    built_from = {"--labels": args.labels, "--images": args.images, "--out": args.out}
+    if args.verify and any(built_from.values()):
+        parser.error("--verify builds nothing: it goes without --labels, --images and --out")
+    if not args.verify and not all(built_from.values()):
+        parser.error(f"missing: {', '.join(name for name, value in built_from.items() if not value)} (or --verify DIR)")
 
-    from selfie.data import image, lmdb_writer
+    from selfie.data import image, lmdb_check, lmdb_writer
 
+    if args.verify:
+        for folder, count in lmdb_check.verify(args.verify).items():
+            print(f"{folder}: {count} records, all as they were built")
+        return
     metas = lmdb_writer.build(
         args.labels,
         args.images,

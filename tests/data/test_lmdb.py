@@ -21,7 +21,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from selfie.common import parallel, paths
+from selfie.common import locks, parallel, paths
 from selfie.common.errors import SelfieError
 from selfie.common.journal import Journal
 from selfie.common.splits import SPLITS
@@ -467,7 +467,7 @@ def test_a_foreign_database_is_not_overwritten(tmp_path):
 def test_two_builds_at_once_are_refused(tmp_path):
     """While one process builds a folder, a second one ends with one line."""
     labels, images = corpus(tmp_path, 5)
-    with paths.locked(tmp_path / "lmdb"):
+    with locks.folder(tmp_path / "lmdb"):
         result = command(*make_lmdb(labels, images, tmp_path / "lmdb"))
     assert_one_line_error(result, "another process is at work")
 

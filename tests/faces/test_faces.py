@@ -125,7 +125,7 @@ def test_damaged_weights_are_refused(monkeypatch, tmp_path):
     (tmp_path / "mtcnn").mkdir()
     for name in mtcnn_nets.FILES:
         (tmp_path / "mtcnn" / f"{name}.caffemodel").write_bytes(b"nonsense")
-    with pytest.raises(SelfieError, match=r"det1\.caffemodel is not the released file"):
+    with pytest.raises(SelfieError, match=r"damaged \(det1.caffemodel\)"):
         detectors.load("mtcnn")
 
 

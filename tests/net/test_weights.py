@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import http.server
+import os
 import tarfile
 import threading
 
@@ -11,8 +12,8 @@ import numpy as np
 import pytest
 
 import testlib
-from selfie.common import paths
-from selfie.common.download import Source, _fetch, download
+from selfie.common import locks, paths
+from selfie.common.download import Source, _fetch, checksum, download
 from selfie.common.errors import SelfieError
 from selfie.data import image
 from selfie.net import caffe_net, variants, weights
@@ -117,17 +118,79 @@ def test_a_download_goes_on_where_it_broke_off(away_from_home, server):
     assert Server.asked == [1000], "what is there and right is not fetched again"
 
 
-def test_where_no_checksum_was_published_the_first_one_holds(away_from_home, server):
-    """VGG-Face: the first download's sha256 is recorded; a file that changes later is refused."""
+def test_nothing_is_seen_under_its_name_before_its_checksum_is_right(away_from_home, server):
+    """A wrong file never gets its name, and one that is there stays until a right one comes."""
     address, folder = server
-    (folder / "w.tar.gz").write_bytes(b"first")
-    target = away_from_home / "weights" / "w.tar.gz"
-    source = Source(f"{address}/w.tar.gz")
-    download(source, target)
+    (folder / "w.caffemodel").write_bytes(b"right")
+    source = Source(f"{address}/w.caffemodel", "sha256:" + paths.sha256(folder / "w.caffemodel"))
+    target = away_from_home / "weights" / "w.caffemodel"
+    (folder / "w.caffemodel").write_bytes(b"wrong")
+    target.parent.mkdir()
     target.write_bytes(b"damaged")
-    (folder / "w.tar.gz").write_bytes(b"second")
     with pytest.raises(SelfieError, match="wrong checksum"):
         download(source, target)
+    assert {path.name: path.read_bytes() for path in target.parent.iterdir()} == {"w.caffemodel": b"damaged"}
+    (folder / "w.caffemodel").write_bytes(b"right")
+    download(source, target)
+    assert {path.name: path.read_bytes() for path in target.parent.iterdir()} == {"w.caffemodel": b"right"}
+
+
+def test_one_process_downloads_a_file_and_others_are_told_which(away_from_home, server):
+    target = away_from_home / "weights" / "w.caffemodel"
+    with locks.file(target), pytest.raises(SelfieError, match=f"at work in .*w.caffemodel: process {os.getpid()} "):
+        download(Source(f"{server[0]}/w.caffemodel", "sha256:0"), target)
+    assert not Server.asked
+
+
+@pytest.fixture
+def face(away_from_home, server, monkeypatch) -> str:
+    """VGG-Face on a server; the checksum of its archive."""
+    address, folder = server
+    (away_from_home / "model").write_bytes(b"weights of faces")
+    with tarfile.open(folder / "vgg_face_caffe.tar.gz", "w:gz") as tar:
+        tar.add(away_from_home / "model", "vgg_face_caffe/VGG_FACE.caffemodel")
+    monkeypatch.setitem(weights.PRETRAINED, "vgg_face", [Source(f"{address}/vgg_face_caffe.tar.gz")])
+    return "sha256:" + paths.sha256(folder / "vgg_face_caffe.tar.gz")
+
+
+def test_what_has_no_published_checksum_needs_one_or_a_word(face):
+    """VGG-Face: nothing is even fetched before; a wrong checksum is refused; what was said is kept for run.json."""
+    with pytest.raises(SelfieError, match="--unverified"):
+        weights.obtain("vgg_face")
+    assert not Server.asked
+    with pytest.raises(SelfieError, match="wrong checksum"):
+        weights.obtain("vgg_face", "sha256:" + 64 * "0")
+    model = weights.obtain("vgg_face", unverified=True) / "VGG_FACE.caffemodel"
+    assert model.read_bytes() == b"weights of faces" and weights.verified_by(model) == "unverified"
+    weights.obtain("vgg_face", face)
+    assert weights.verified_by(model) == "given" and weights.verified_by(model.with_name("other")) is None
+    assert weights.obtain("vgg_face") == model.parent, "what is there is taken without a word"
+
+
+def test_weights_are_checked_when_they_are_used(face):
+    """Bytes that changed on the disk since are noticed, and fetching again mends them."""
+    model = weights.obtain("vgg_face", face) / "VGG_FACE.caffemodel"
+    assert weights.caffemodel("vgg_face") == model
+    for damaged, content in ((model, "weights of places"), (model.parent / "checked.json", "[]")):
+        damaged.write_text(content)
+        with pytest.raises(SelfieError, match=r"vgg_face is damaged .*: run 'make weights VARIANT=vgg_face'"):
+            weights.caffemodel("vgg_face")
+        weights.obtain("vgg_face", face)
+        assert weights.caffemodel("vgg_face").read_bytes() == b"weights of faces"
+    (model.parent / "checked.json").unlink()
+    with pytest.raises(SelfieError, match="not complete"):
+        weights.caffemodel("vgg_face")
+
+
+@pytest.mark.parametrize("text", ["", "sha256:12", "md4:" + 32 * "0", 64 * "g", "shake_128:" + 64 * "0"])
+def test_a_checksum_must_be_one(text):
+    with pytest.raises(SelfieError, match="is not a checksum"):
+        checksum(text)
+    assert checksum(64 * "A") == "sha256:" + 64 * "a" and checksum("md5:" + 32 * "0") == "md5:" + 32 * "0"
+
+
+def test_all_weights_come_by_https():
+    assert all(source.url.startswith("https://") for sources in weights.PRETRAINED.values() for source in sources)
 
 
 def test_only_the_wanted_file_leaves_an_archive(tmp_path):

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import json
+import operator
+import os
 import re
 import shutil
 from dataclasses import replace
@@ -16,7 +20,7 @@ from selfie.data import lmdb_writer
 from selfie.data.image import Preprocessing
 from selfie.data.lmdb_reader import id_of
 from selfie.experiments import filters, grids
-from selfie.net import variants
+from selfie.net import caffe_net, pycaffe, variants
 from selfie.runs import evaluate, prepare, run_folder, score, train
 from selfie.runs.run_folder import Run
 
@@ -125,3 +129,109 @@ def test_a_run_interrupted_in_its_final_scoring_is_not_finished(own_run, tmp_pat
     (own_run.folder / "val_scores.csv").unlink()  # as an older version left it, which called it finished too early
     with pytest.raises(SelfieError, match="no finished run"):
         run_folder.find()
+
+
+# --- what is damaged, or hostile --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("split, command", [("train", "train"), ("test", "evaluate"), ("val", "score")])
+def test_a_database_that_was_cut_off_is_one_line_everywhere(own_run, tiny_lmdb, tmp_path, split, command):
+    """A copy that broke off: LMDB would map it, and the process end by SIGBUS."""
+    shutil.copytree(tiny_lmdb, tmp_path / "lmdb")
+    own_run.info["lmdb"]["path"] = str(tmp_path / "lmdb")
+    own_run.save()
+    (own_run.folder / "val_scores.csv").unlink()
+    file = tmp_path / "lmdb" / split / "data.mdb"
+    os.truncate(file, file.stat().st_size // 3)
+    arguments = {
+        "train": ["--variant", "demo", "--weights", "none", "--lmdb", tmp_path / "lmdb", "--run", tmp_path / "new"],
+        "evaluate": ["--run", own_run.folder],
+        "score": ["--run", own_run.folder, next((tiny_lmdb.parent / "images").iterdir())],
+    }
+    result = testlib.command(f"tools/{command}.py", *arguments[command])
+    testlib.assert_one_line_error(result, f"{split}/data.mdb is damaged: it is cut off")
+    assert not (tmp_path / "new").exists()
+
+
+def test_weights_that_changed_since_the_training_do_not_score(own_run, tiny_lmdb):
+    """One flipped bit, which the caffemodel's own format cannot show."""
+    data = bytearray(own_run.caffemodel.read_bytes())
+    data[len(data) // 2] ^= 1
+    own_run.caffemodel.write_bytes(data)
+    picture = next((tiny_lmdb.parent / "images").iterdir())
+    for arguments in (["tools/score.py", picture], ["tools/evaluate.py"], ["pycaffe_scripts/filters.py"]):
+        result = testlib.command(*arguments, "--run", own_run.folder)
+        testlib.assert_one_line_error(result, "is not what the training wrote")
+    del own_run.info["caffemodel_sha256"]  # a run of an older version, which recorded none
+    assert own_run.caffemodel.exists()
+
+
+@pytest.mark.parametrize("text", ["null", "[]", "3", "{}", '{"variant": "demo"}', "{", "", "\x00" * 9, "[" * 99999])
+def test_a_broken_run_json_is_named_and_stops_no_other_run(own_run, tmp_path, monkeypatch, caplog, text):
+    """Without --run the others are looked at; with --run it is one line."""
+    monkeypatch.setattr(paths, "RUNS", tmp_path)
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "run.json").write_text(text)
+    assert run_folder.find().folder == own_run.folder
+    assert "skipping a run" in caplog.text and "broken/run.json" in caplog.text
+    with pytest.raises(SelfieError, match=r"run\.json"):
+        run_folder.load(tmp_path / "broken")
+
+
+WRONG = [None, True, 7, -1.5, 10**30, "", "x", [], [None], {}, {"a": 1}]
+
+
+def places(value: object, path: tuple = ()) -> list[tuple]:
+    """The paths of all values inside a JSON value."""
+    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [found for key, one in inside for found in [(*path, key), *places(one, (*path, key))]]
+
+
+def test_no_change_of_run_json_ends_in_another_exception(own_run):
+    """Every value of it in turn is gone, or of another type: the run is used or refused in one line."""
+    original = json.loads((own_run.folder / "run.json").read_text())
+    refused = 0
+    for place in places(original):
+        for wrong in [*WRONG, "missing"]:
+            info = json.loads(json.dumps(original))
+            *way, last = place
+            holder = functools.reduce(operator.getitem, way, info)
+            if wrong == "missing":
+                del holder[last]
+            else:
+                holder[last] = wrong
+            (own_run.folder / "run.json").write_text(json.dumps(info))
+            try:
+                run = run_folder.load(own_run.folder)
+                _ = run.finished and (run.variant, run.batch, run.caffemodel, run.deploy, run.preprocessing)
+                _ = run.database("val")
+            except SelfieError as error:
+                refused += 1
+                assert "\n" not in str(error)
+    assert refused > 100
+
+
+@pytest.mark.parametrize("wrong", [{"crop": 225}, {"crop": 100}, {"crop": 0}, {"size": 10**12}, {"mean": []}])
+def test_a_preprocessing_that_does_not_fit_the_net_is_one_line(own_run, tiny_lmdb, wrong):
+    """Caffe would abort when the first picture comes."""
+    own_run.info["preprocessing"].update(wrong)
+    own_run.save()
+    result = testlib.command("tools/score.py", "--run", own_run.folder, next((tiny_lmdb.parent / "images").iterdir()))
+    testlib.assert_one_line_error(result, str(own_run.folder))
+
+
+@pytest.mark.parametrize("damage", ["numbers", "axes", "shape"])
+def test_a_caffemodel_that_caffe_would_abort_on_is_one_line(own_run, damage):
+    """Fewer numbers than its shape says, axes of one too many, another shape: each parses as a caffemodel."""
+    message = pycaffe.parse_binary(pycaffe.caffe_pb2().NetParameter(), own_run.caffemodel)
+    blob = next(layer for layer in message.layer if layer.blobs).blobs[0]
+    if damage == "numbers":
+        blob.data.pop()
+    elif damage == "axes":
+        blob.shape.dim.insert(0, 1)
+    else:
+        blob.shape.dim[:] = [blob.shape.dim[1], blob.shape.dim[0], *blob.shape.dim[2:]]
+    path = own_run.folder / own_run.info["caffemodel"]
+    path.write_bytes(message.SerializeToString())
+    with pytest.raises(SelfieError, match=r"is damaged|of another net"):
+        caffe_net.load(own_run.deploy, path)

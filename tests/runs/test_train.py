@@ -9,15 +9,14 @@ import signal
 import subprocess
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 import pytest
 
 import testlib
 from selfie.common.errors import SelfieError
 from selfie.data import lmdb_writer
-from selfie.net import caffe_net, solver, variants
-from selfie.runs import evaluate, prepare, run_folder, snapshots, train
+from selfie.net import caffe_net, pycaffe, solver, variants
+from selfie.runs import caffe_log, evaluate, prepare, run_folder, snapshots, train
 
 
 def test_a_run_folder_tells_everything(tiny_run):
@@ -146,20 +145,188 @@ def test_resume_passes_over_a_damaged_snapshot(tiny_lmdb, tmp_path, caplog):
     assert train.resume(run.folder, run.variant.name).info["iterations"] == 12
 
 
-def test_a_resumed_run_equals_an_uninterrupted_one(tiny_lmdb, tmp_path):
-    """Bit by bit, with JPEG databases as `make lmdb` builds them: same records, crops and mirrors after the stop."""
-    lmdb_writer.build(tiny_lmdb.parent / "labels.csv", tiny_lmdb.parent / "images", tmp_path / "lmdb", jobs=1)
-    run = train.train(testlib.job(tmp_path / "lmdb", tmp_path / "run", snapshot=5))
-    whole, rows = run.caffemodel.read_bytes(), pl.read_csv(run.folder / "metrics.csv")
-    for iteration in (10, 12):
-        for path in (run.folder / "snapshots").glob(f"*_iter_{iteration}.*"):
-            path.unlink()
-    resumed = train.resume(run.save(state="started").folder, run.variant.name)
-    assert resumed.caffemodel.read_bytes() == whole
-    again = pl.read_csv(run.folder / "metrics.csv")
-    assert again["iteration"].to_list() == [0, 2, 4, 6, 8, 10, 12] and again["iteration"].equals(rows["iteration"])
-    for column, rtol in (("lr", 0), ("train_loss", 1e-4), ("val_loss", 0.5)):  # validation begins at other records
-        np.testing.assert_allclose(again[column], rows[column], rtol=rtol, atol=1e-6)
+@pytest.fixture(scope="module")
+def whole(tiny_lmdb, tmp_path_factory) -> run_folder.Run:
+    """A run that was never stopped, on JPEG databases as `make lmdb` builds them. Its validation batches (50) do not
+    divide the 24 selfies, its logged losses are means over more iterations than there are between two snapshots."""
+    folder = tmp_path_factory.mktemp("whole")
+    images = tiny_lmdb.parent / "images"
+    lmdb_writer.build(tiny_lmdb.parent / "labels.csv", images, folder / "lmdb", jobs=1)
+    settings = {"snapshot": 5, "test_interval": 4, "display": 1, "average_loss": 7, "max_iter": 16}
+    return train.train(testlib.job(folder / "lmdb", folder / "run", **settings))
+
+
+@pytest.mark.parametrize("stops", [(5,), (10,), (15, 5), (16,)], ids=str)
+def test_a_resumed_run_equals_an_uninterrupted_one(whole, tmp_path, stops):
+    """Bit by bit, weights and metrics: same records, crops, mirrors, validation selfies and mean losses.
+
+    What is lost is what a killed run loses: the snapshots after the stop, and metrics.csv since the last test.
+    """
+    weights = whole.caffemodel.read_bytes()
+    shutil.copytree(whole.folder, tmp_path / "run")
+    for path in tmp_path.rglob("*.prototxt"):
+        path.write_text(path.read_text().replace(str(whole.folder), str(tmp_path / "run")))
+    run = run_folder.load(tmp_path / "run")
+    for stop in stops:
+        for path in (run.folder / "snapshots").iterdir():
+            if int(re.search(r"_iter_(\d+)\.", path.name)[1]) > stop:
+                path.unlink()
+            elif path.suffix == ".solverstate":
+                state = pycaffe.parse_binary(pycaffe.caffe_pb2().SolverState(), path)
+                state.learned_net = str(path.with_suffix(".caffemodel"))
+                path.write_bytes(state.SerializeToString())
+        rows = (run.folder / "metrics.csv").read_text().splitlines()
+        (run.folder / "metrics.csv").write_text("\n".join(rows[: stop // 2]) + "\n")
+        run.save(state="started")
+        run = train.resume(run.folder)
+    assert run.caffemodel.read_bytes() == weights
+    assert (run.folder / "metrics.csv").read_text() == (whole.folder / "metrics.csv").read_text()
+    assert pl.read_csv(run.folder / "metrics.csv").drop_nulls("val_loss")["iteration"].to_list() == [0, 4, 8, 12, 16]
+
+
+def test_a_killed_run_that_is_resumed_has_the_metrics_of_an_uninterrupted_one(whole, tmp_path):
+    """SIGKILL of train.py and Caffe in the middle; nothing of the curve is lost."""
+    folder, job = tmp_path / "run", Path(whole.info["lmdb"]["path"])
+    settings = ("snapshot=5", "test_interval=4", "display=1", "average_loss=7", "max_iter=16")
+    options = [part for setting in settings for part in ("--set", setting)]
+    with testlib.started(*begin(job, folder, *options), stderr=subprocess.DEVNULL) as process:
+        testlib.wait_until(lambda: logged(folder, "Iteration 7 ("))
+        [caffe] = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        os.kill(int(caffe), signal.SIGKILL)
+        process.kill()
+        process.wait()
+    testlib.wait_until(lambda: not Path(f"/proc/{caffe}/cmdline").exists())
+    assert train.resume(folder).caffemodel.read_bytes() == whole.caffemodel.read_bytes()
+    assert (folder / "metrics.csv").read_text() == (whole.folder / "metrics.csv").read_text()
+
+
+def test_a_log_that_a_kill_cut_off_is_read_as_far_as_it_goes(tmp_path):
+    log = tmp_path / "log.txt"
+    log.write_text(
+        "I1 s.cpp:1] Iteration 2, loss = 0.5\nI1 s.cpp:1] Iteration 4, loss = 0.25\nI1 Iteration 6, loss = -"
+    )
+    (tmp_path / "metrics.csv").write_text("iteration,lr,train_loss,val_loss,val_accuracy\n2,0.1,,\nrubbish,,\n9,,1\n")
+    follower = caffe_log.LogFollower(tmp_path, 4, 10)
+    follower.recover()
+    assert follower.metrics.rows == {2: {"lr": 0.1, "train_loss": 0.5}, 4: {"train_loss": 0.25}}
+    assert log.read_text().endswith("loss = -\n"), "what Caffe appends begins a line"
+
+
+def test_a_caffe_that_ends_without_a_word_is_named(tmp_path):
+    """By the signal that ended it, and with what to try."""
+    follower = caffe_log.LogFollower(tmp_path, 0, 10)
+    for name, words in (("BUS", "SIGBUS.*--verify"), ("KILL", "SIGKILL, most likely for memory")):
+        with pytest.raises(SelfieError, match=f"caffe train failed: it was ended by {words}"):
+            follower.run(["sh", "-c", f"kill -{name} $$"], resumed=False, lock=0)
+
+
+# --- killed at the beginning, and two at once ------------------------------------------------------------------------
+
+
+def leave(folder: Path, *names: str) -> None:
+    """Make a folder of files with these names; those that end in / are folders."""
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.mkdir() if name.endswith("/") else path.write_text("x")
+
+
+def test_a_start_that_was_killed_before_run_json_can_be_made_again(tiny_lmdb, tmp_path):
+    """At any moment of it, also of version 0.2, which wrote run.json last."""
+    for number, names in enumerate(
+        [
+            (".lock",),
+            ("snapshots/",),
+            ("snapshots/", "train_val.prototxt", ".deploy.tmp-0a_1b2c3.prototxt"),
+            ("snapshots/", "train_val.prototxt", "deploy.prototxt", "deploy_conv.prototxt", "solver.prototxt"),
+        ]
+    ):
+        folder = tmp_path / str(number)
+        leave(folder, *names)
+        prepare.prepare(testlib.job(tiny_lmdb, folder))
+        assert run_folder.load(folder).info["state"] == "started"
+        assert not [path for path in folder.iterdir() if path.name.startswith(".")]
+
+
+def test_what_is_left_of_a_run_needs_replace_and_other_folders_are_never_touched(tiny_lmdb, tmp_path):
+    job = testlib.job(tiny_lmdb, tmp_path / "run")
+    leave(job.run, "snapshots/x_iter_5.caffemodel")
+    with pytest.raises(SelfieError, match="what is left of a run: start over with --replace"):
+        prepare.prepare(job)
+    job.replace = True
+    prepare.prepare(job)
+    assert not list((job.run / "snapshots").iterdir())
+    for names in (("a.jpg",), ("snapshots/", "a.jpg"), ("train_val.prototxt", "deploy.prototxt"), ("log.txt",)):
+        job.run = tmp_path / "-".join(names).replace("/", "")
+        leave(job.run, *names)
+        with pytest.raises(SelfieError, match="not a run folder"):
+            prepare.prepare(job)
+        assert {path.name for path in job.run.iterdir()} == {name.strip("/") for name in names}
+
+
+DIES = """
+import os, sys
+from pathlib import Path
+import testlib
+from selfie.runs import prepare
+job = testlib.job(Path(sys.argv[1]), Path(sys.argv[2]))
+job.replace = True
+steps = int(sys.argv[3])
+def count(event, arguments):
+    global steps
+    names = [str(one) for one in arguments if isinstance(one, (str, os.PathLike))]
+    changes = event in ("open", "os.mkdir", "os.remove", "os.rename", "os.rmdir")
+    if changes and any(sys.argv[2] in name for name in names):
+        steps -= 1
+        if steps < 0:
+            os.kill(os.getpid(), 9)
+plan = prepare.plan(job)
+sys.addaudithook(count)
+with prepare.locked(plan):
+    pass
+"""
+
+
+def test_replace_can_be_killed_at_any_moment_and_made_again(tiny_run, tiny_lmdb, tmp_path):
+    """Before each of its file operations: --replace, or a plain start where nothing of the old run is left, works."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    killed = 0
+    for steps in (1, 4, 7, 12, 18, 30):
+        folder = tmp_path / str(steps)
+        shutil.copytree(tiny_run.folder, folder)
+        killed += testlib.command("-c", DIES, tiny_lmdb, folder, steps, env=environment).returncode == -signal.SIGKILL
+        job = testlib.job(tiny_lmdb, folder)
+        job.replace = True
+        prepare.prepare(job)
+        assert not [path for path in folder.iterdir() if path.name.startswith(".")]
+    assert killed >= 5
+
+
+def test_a_run_that_was_killed_while_it_was_prepared_says_so(tiny_lmdb, tmp_path):
+    run = prepare.prepare(testlib.job(tiny_lmdb, tmp_path / "run")).save(state="preparing")
+    with pytest.raises(SelfieError, match="start it again, without --resume"):
+        train.resume(run.folder)
+    assert prepare.prepare(testlib.job(tiny_lmdb, run.folder)).info["state"] == "started"
+
+
+def test_one_process_trains_in_a_folder_and_others_are_told_which(tiny_lmdb, tmp_path):
+    """--resume, --replace and a second start beside a training that runs; afterwards the training is what it was."""
+    folder = tmp_path / "run"
+    with testlib.started(*begin(tiny_lmdb, folder, *ENDLESS), stderr=subprocess.DEVNULL) as process:
+        testlib.wait_until(lambda: logged(folder, "Iteration 3 ("))
+        for more in (["tools/train.py", "--run", folder, "--resume"], begin(tiny_lmdb, folder, "--replace")):
+            result = testlib.command(*more)
+            testlib.assert_one_line_error(
+                result, f"at work in {folder}: process {process.pid} (tools/train.py", "since"
+            )
+        assert process.poll() is None
+        [caffe] = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        process.kill()
+        process.wait()
+        os.kill(int(caffe), signal.SIGSTOP)  # it takes its time over the snapshot
+        testlib.assert_one_line_error(testlib.command("tools/train.py", "--run", folder, "--resume"), "still ending")
+        os.kill(int(caffe), signal.SIGCONT)
+    assert (folder / "log.txt").read_text().count("Iteration 0 (") == 1
 
 
 def test_a_refused_gpu_leaves_the_run_as_it_is(tiny_lmdb, tmp_path):

@@ -27,6 +27,7 @@ MAKE_VARIABLES = {
     **{name: name.upper() for name in ("run", "seed", "solver", "variant", "weights")},
 }
 FLAG_VARIABLES = {  # a command's other options go into a variable of its own
+    "fetch_weights": "WEIGHT_FLAGS",
     "filter_faces": "FACE_FLAGS",
     "grids": "GRID_FLAGS",
     "label": "LABEL_FLAGS",

@@ -1,9 +1,14 @@
-"""Downloads with a checksum: copied from a local mirror where there is one, resumed where they broke off."""
+"""Downloads with a checksum: copied from a local mirror where there is one, resumed where they broke off.
+
+A file gets its name only after its checksum was found right, and one process at a time brings it.
+"""
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
+import re
 import shutil
 import urllib.error
 import urllib.request
@@ -12,16 +17,13 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from selfie.common import paths
+from selfie.common import locks, paths
 from selfie.common.errors import SelfieError
 
 
 @dataclass(frozen=True)
 class Source:
-    """A file to fetch. `checksum`: '<algorithm>:<hex>', or '' where none was ever published.
-
-    In that case the first download's sha256 is recorded beside the file and checked from then on.
-    """
+    """A file to fetch. `checksum`: '<algorithm>:<hex>', or '' where none was ever published."""
 
     url: str
     checksum: str = ""
@@ -32,43 +34,59 @@ class Source:
         return self.url.rsplit("/", 1)[1]
 
 
-def download(source: Source, path: Path) -> None:
+def download(source: Source, path: Path, unverified: bool = False) -> None:
     """Bring `source` to `path`: keep a file with the right checksum, else copy from the mirror, else download.
 
-    A download that broke off is resumed. SelfieError for a wrong checksum and where the file cannot be had.
+    A download that broke off is resumed. SelfieError for a wrong checksum, for a source without one unless `unverified`
+    is set, where the file cannot be had, and while another process brings it.
     """
-    if path.exists() and _is_right(path, source):
-        return
-    if copy := paths.mirror(source.file):
-        with paths.atomic_path(path) as temporary:
-            shutil.copyfile(copy, temporary)
-    else:
+    if not (source.checksum or unverified):
+        raise SelfieError(f"{source.file} was published without a checksum, so what comes cannot be checked")
+    with locks.file(path):
+        if path.exists() and is_right(path, source.checksum):
+            return
+        if copy := paths.mirror(source.file):
+            with paths.atomic_path(path) as temporary:
+                shutil.copyfile(copy, temporary)
+                _check(temporary, source)
+            return
         part = path.with_name(path.name + ".part")
-        part.parent.mkdir(parents=True, exist_ok=True)
         _fetch(source.url, part)
+        try:
+            _check(part, source)
+        except SelfieError:
+            part.unlink()
+            raise
+        with open(part, "rb+") as file:
+            os.fsync(file.fileno())
         os.replace(part, path)
-    if not _is_right(path, source):
-        path.unlink()
+        paths.sync_folder(path.parent)
+
+
+def checksum(text: str) -> str:
+    """Read a checksum that a user gives, '<algorithm>:<hex>' or the hex digits of a SHA-256; SelfieError for others."""
+    algorithm, _, digits = text.strip().lower().rpartition(":")
+    algorithm = algorithm or "sha256"
+    lengths = {name: 2 * hashlib.new(name).digest_size for name in hashlib.algorithms_guaranteed}
+    if not lengths.get(algorithm) or not re.fullmatch("[0-9a-f]+", digits) or len(digits) != lengths[algorithm]:
+        raise SelfieError(f"'{text}' is not a checksum: write sha256: and its 64 hexadecimal digits")
+    return f"{algorithm}:{digits}"
+
+
+def is_right(path: Path, checksum: str) -> bool:
+    """Compare a file with a checksum; without one, any is right."""
+    if not checksum:
+        return True
+    algorithm, expected = checksum.split(":")
+    return paths.digest(path, algorithm) == expected
+
+
+def _check(path: Path, source: Source) -> None:
+    """Raise SelfieError if a file that was brought has a wrong checksum."""
+    if not is_right(path, source.checksum):
         raise SelfieError(
             f"{source.file} has a wrong checksum and was removed: try again, or check the copy in SELFIE_MIRROR"
         )
-    if not source.checksum:
-        with paths.atomic_write(_record(path)) as file:
-            file.write(f"{paths.sha256(path)}  {path.name}\n")
-
-
-def _record(path: Path) -> Path:
-    """The file beside a download that keeps its checksum where none was published."""
-    return path.with_name(path.name + ".sha256")
-
-
-def _is_right(path: Path, source: Source) -> bool:
-    """Compare a file with its checksum, published or recorded; a first download is right."""
-    if source.checksum:
-        algorithm, expected = source.checksum.split(":")
-        return paths.digest(path, algorithm) == expected
-    record = _record(path)
-    return not record.exists() or record.read_text().split()[0] == paths.sha256(path)
 
 
 def _fetch(url: str, part: Path) -> None:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
-import tempfile
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from selfie.common import temporaries
 from selfie.common.errors import SelfieError
 
 if TYPE_CHECKING:
@@ -61,7 +61,8 @@ def atomic_write(path: str | os.PathLike, mode: str = "w") -> Iterator[IO]:
 def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     """Like atomic_write, for libraries that want a file name: yield a temporary name with the same suffix.
 
-    SelfieError if `path` is a folder, or its parent cannot be one.
+    What killed processes left in the same folder is removed. SelfieError if `path` is a folder, or its parent cannot be
+    one.
     """
     path = Path(path)
     if path.is_dir():
@@ -70,18 +71,14 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
         raise SelfieError(f"cannot write {path}: {path.parent} is not a folder") from error
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
+    temporaries.sweep(path.parent)
+    with temporaries.made(path) as temporary:
         yield temporary
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
         sync_folder(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:
@@ -91,6 +88,17 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def empty(folder: Path, keep: tuple[str, ...] = ()) -> None:
+    """Delete everything in a folder but the files and folders named in `keep`."""
+    for path in list(folder.iterdir()):
+        if path.name in keep:
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def write_json(path: str | os.PathLike, value: object) -> None:
@@ -107,11 +115,14 @@ def write_csv(path: str | os.PathLike, frame: polars.DataFrame) -> None:
 
 
 def read_json(path: str | os.PathLike) -> dict:
-    """Read a JSON object; SelfieError if the file is missing or not JSON."""
+    """Read a JSON object; SelfieError if the file is missing, not JSON or another value (`shapes.read` checks more)."""
     try:
-        return json.loads(existing(path).read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        value = json.loads(existing(path).read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
         raise SelfieError(f"{path} is not valid JSON ({error})") from error
+    if not isinstance(value, dict):
+        raise SelfieError(f"{path} is damaged, or not a file of this project: it is not a JSON object")
+    return value
 
 
 def sha256(path: str | os.PathLike) -> str:
@@ -133,27 +144,6 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
-
-
-@contextmanager
-def locked(out: Path) -> Iterator[None]:
-    """Lock the folder `out`, made if need be, against other processes; the kernel frees the lock of a killed process.
-
-    SelfieError while another process holds it.
-    """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError) as error:
-        raise SelfieError(f"{out} cannot be made: a file is in its place") from error
-    handle = os.open(out, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise SelfieError(f"another process is at work in {out}: wait for it, or choose another --out") from error
-    else:
-        yield
-    finally:
-        os.close(handle)
 
 
 def shown(path: Path) -> str:

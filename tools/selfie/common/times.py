@@ -17,8 +17,12 @@ def date(iso: str) -> str:
 
 
 def between(start: str, end: str) -> str:
-    """Write how long it is from one ISO 8601 time to another: '2 min 18 s', '3 h 5 min', '2 days 4 h'."""
-    return duration((_parsed(end) - _parsed(start)).total_seconds())
+    """Write how long it is from one ISO 8601 time to another: '2 min 18 s', '3 h 5 min', '2 days 4 h'.
+
+    An end before the start is told as what it is: the clock was set back.
+    """
+    seconds = (_parsed(end) - _parsed(start)).total_seconds()
+    return duration(seconds) if seconds >= 0 else "an unknown time (the clock was set back)"
 
 
 def duration(seconds: float) -> str:

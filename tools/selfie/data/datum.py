@@ -72,6 +72,11 @@ def decode(datum: bytes | memoryview) -> tuple[np.ndarray, int]:
     return np.ascontiguousarray(np.frombuffer(data, np.uint8).reshape(shape).transpose(1, 2, 0)), label
 
 
+def label_of(datum: bytes | memoryview) -> int:
+    """Read the label of a Datum; its picture is not decoded. ValueError if the Datum is damaged."""
+    return _fields(memoryview(datum))[0].get(_LABEL, 0)
+
+
 def _number(tag: int, value: int) -> bytes:
     """A tag and a varint: the value of an integer field, or the length of a bytes field."""
     if not 0 <= value <= MAX_LABEL:

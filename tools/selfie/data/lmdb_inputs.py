@@ -15,13 +15,15 @@ from selfie.common.errors import SelfieError
 from selfie.common.splits import SPLITS
 from selfie.data import datum, image
 
+MAX_SIZE = 4096  # pixels of a side of a stored picture
+
 
 def check_options(images: Path, size: int, quality: int, seed: int) -> None:
     """Raise SelfieError for a folder that does not exist and for values out of range."""
     if not images.is_dir():
         raise SelfieError(f"no such folder of images: {images}")
-    if not 1 <= size <= 4096:
-        raise SelfieError(f"--size is {size}: it must be in 1 ... 4096")
+    if not 1 <= size <= MAX_SIZE:
+        raise SelfieError(f"--size is {size}: it must be in 1 ... {MAX_SIZE}")
     if not 1 <= quality <= 100:
         raise SelfieError(f"--quality is {quality}: it must be in 1 ... 100")
     if seed < 0:

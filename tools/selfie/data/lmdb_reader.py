@@ -5,17 +5,24 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import lmdb
 import numpy as np
 import polars as pl
 
-from selfie.common import paths
+from selfie.common import shapes
 from selfie.common.errors import SelfieError
-from selfie.data import datum
+from selfie.data import datum, lmdb_check
 
 CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f]")
+META = {  # what meta.json must have
+    "count": int,
+    "labels": dict,
+    "content": str,
+    "inputs": {"rows": str, "images": str, "size?": int, "preprocessing?": int},
+}
 LONGEST_KEY = 511  # bytes, LMDB's limit
 _DIGITS = 8  # of the record's number at the start of a key
 
@@ -34,16 +41,15 @@ class Database:
                 f"{self.path} is not a finished database (no meta.json): run 'make lmdb', or "
                 f"tools/make_lmdb.py until it ends"
             )
-        self.meta = paths.read_json(self.path / "meta.json")
-        try:
+        self.meta = shapes.read(self.path / "meta.json", META, lmdb_check.AGAIN)
+        lmdb_check.check_size(self.path)
+        with self._damage_told():
             self._env = lmdb.open(str(self.path), readonly=True, lock=False)
             entries = self._env.stat()["entries"]
-        except lmdb.Error as error:
-            raise SelfieError(f"{self.path}/data.mdb cannot be read ({error}): build it again with --force") from error
-        if entries != self.meta.get("count"):
+        if entries != self.meta["count"]:
             self._env.close()
             raise SelfieError(
-                f"{self.path} holds {entries} records, but its meta.json says {self.meta.get('count')}: "
+                f"{self.path} holds {entries} records, but its meta.json says {self.meta['count']}: "
                 f"build it again with --force"
             )
 
@@ -61,21 +67,27 @@ class Database:
             try:
                 bgr, label = datum.decode(value)
             except ValueError as error:
-                raise SelfieError(
-                    f"{self.path}: record {key} is damaged ({error}): build it again with --force"
-                ) from error
+                raise SelfieError(f"{self.path}: record {key} is damaged ({error}); {lmdb_check.AGAIN}") from error
             yield key, bgr, label
 
     def items(self) -> Iterator[tuple[str, bytes]]:
         """Yield (key, Datum as bytes) in order."""
-        with self._env.begin() as transaction:
+        with self._damage_told(), self._env.begin() as transaction:
             for key, value in transaction.cursor():
                 yield key.decode(), value
 
     def keys(self) -> list[str]:
         """All keys in order."""
-        with self._env.begin() as transaction:
+        with self._damage_told(), self._env.begin() as transaction:
             return [key.decode() for key in transaction.cursor().iternext(values=False)]
+
+    @contextmanager
+    def _damage_told(self) -> Iterator[None]:
+        """Turn what LMDB says of a damaged file, and a key that is no text, into a SelfieError."""
+        try:
+            yield
+        except (lmdb.Error, UnicodeDecodeError) as error:
+            raise SelfieError(f"{self.path}/data.mdb is damaged ({error}); {lmdb_check.AGAIN}") from error
 
 
 # --- keys: `%08d_<id>` -----------------------------------------------------------------------------------------------

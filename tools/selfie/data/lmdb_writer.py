@@ -17,7 +17,7 @@ are computed from the labels and the journal alone; hence they, and all records,
 The pictures must not change meanwhile. Rows that were rejected stay rejected when a build resumes; --force starts over.
 
 Memory: the columns of the labels that are used, about 150 bytes per record (the hashes that find repeated pictures),
-and a few chunks of pictures. A folder is built by one process at a time: it holds a lock (flock) on OUT.
+and a few chunks of pictures. A folder is built by one process at a time: it holds the lock of OUT.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ import lmdb
 import polars as pl
 from tqdm import tqdm
 
-from selfie.common import parallel, paths
+from selfie.common import locks, parallel, paths
 from selfie.common.errors import SelfieError
 from selfie.common.journal import Journal
 from selfie.data import datum, image, lmdb_reader, lmdb_state
@@ -114,7 +114,7 @@ def build(
     check_options(images, size, quality, seed)
     splits = ordered_splits(labels_csv, seed)
     inputs = describe(splits, images, size, None if raw else quality, seed)
-    with paths.locked(out), _clear_write_errors(out):
+    with locks.folder(out), _clear_write_errors(out):
         if not force and (metas := lmdb_state.finished(out, list(splits), inputs)):
             lmdb_state.forget(out)
             log.info(NOTHING_TO_DO, out)

@@ -29,7 +29,7 @@ import numpy as np
 import polars as pl
 from tqdm import tqdm
 
-from selfie.common import parallel, paths
+from selfie.common import locks, parallel, paths
 from selfie.common.errors import SelfieError
 from selfie.common.journal import Journal
 from selfie.data import datum, image
@@ -183,7 +183,7 @@ def export(
         return load(out)
     net = run.net(gpu)
     net.require(blob)
-    with paths.locked(out):
+    with locks.folder(out):
         if not _same(out / "inputs.json", {**inputs, "batch": batch}, force):
             _begin(out, {**inputs, "batch": batch})
         width = net.blobs[blob].shape[1]  # channels: space is averaged over

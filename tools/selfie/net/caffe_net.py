@@ -121,9 +121,10 @@ def caffemodel_shapes(path: str | os.PathLike) -> Shapes:
     """Read the shapes of a caffemodel's blobs by layer, the old V1 format included. SelfieError if it is not one."""
     path = paths.existing(path, "caffemodel")
     message = pycaffe.parse_binary(pycaffe.caffe_pb2().NetParameter(), path)
-    shapes = {
-        layer.name: [_shape(blob) for blob in layer.blobs] for layer in [*message.layer, *message.layers] if layer.blobs
-    }
+    layers = [*message.layer, *message.layers]
+    if broken := [layer.name for layer in layers if not all(map(_is_whole, layer.blobs))]:
+        raise SelfieError(f"{path} is damaged: the weights of {_some(broken)} are not as many as their shape says")
+    shapes = {layer.name: [_shape(blob) for blob in layer.blobs] for layer in layers if layer.blobs}
     if not shapes:
         raise SelfieError(f"{path} is not a caffemodel: it holds no weights")
     return shapes
@@ -136,23 +137,38 @@ def check_weights(wanted: Shapes, caffemodel: str | os.PathLike, fresh: tuple[st
     if missing:
         raise SelfieError(f"{caffemodel} is of another net: it has no weights for {_some(missing)}")
     for name, shapes in wanted.items():
-        if name in there and [_bare(shape) for shape in shapes] != [_bare(shape) for shape in there[name]]:
+        if name in there and not (len(shapes) == len(there[name]) and all(map(_fits, there[name], shapes))):
             raise SelfieError(
-                f"{caffemodel} is of another net: {name} has weights of shape {there[name][0]}, "
-                f"the net wants {shapes[0]}"
+                f"{caffemodel} is of another net: {name} has weights of shape {_listed(there[name])}, "
+                f"the net wants {_listed(shapes)}"
             )
 
 
 def _shape(blob: Message) -> tuple[int, ...]:
     """Return a BlobProto's shape, in the new format or the old one of four numbers."""
-    return tuple(blob.shape.dim) or (blob.num, blob.channels, blob.height, blob.width)
+    if blob.HasField("shape"):
+        return tuple(blob.shape.dim)
+    return OldShape((blob.num, blob.channels, blob.height, blob.width))
 
 
-def _bare(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Drop the leading ones with which old caffemodels fill up shapes to four axes."""
-    while shape and shape[0] == 1:
-        shape = shape[1:]
-    return shape
+class OldShape(tuple):
+    """A shape in the old format, which leading ones fill up to four axes."""
+
+
+def _fits(stored: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
+    """Tell whether Caffe takes a stored blob for one of the shape that it wants; otherwise it aborts."""
+    if not isinstance(stored, OldShape):
+        return stored == wanted
+    return len(wanted) <= len(stored) and (1,) * (len(stored) - len(wanted)) + wanted == stored
+
+
+def _is_whole(blob: Message) -> bool:
+    """Tell whether a BlobProto has as many numbers as its shape says; otherwise Caffe aborts."""
+    return math.prod(_shape(blob)) == (len(blob.data) or len(blob.double_data))
+
+
+def _listed(shapes: list[tuple[int, ...]]) -> str:
+    return ", ".join(" x ".join(map(str, shape)) for shape in shapes)
 
 
 def _some(names: list[str]) -> str:

@@ -2,20 +2,23 @@
 
 Everything ends up in weights/<name>/. A folder named by SELFIE_MIRROR is looked at first; downloads resume where they
 stopped. A file with another checksum than the published one is not used; for VGG-Face none was ever published, so its
-first download is taken on trust and recorded.
+user gives one, or says that it is to be used unverified. What we make of a download has its SHA-256 in checked.json,
+with what the download was checked by; all files are checked again when they are used.
 """
 
 from __future__ import annotations
 
 import shutil
 import tarfile
+import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, cast
 
 import numpy as np
 
-from selfie.common import paths
-from selfie.common.download import Source, download
+from selfie.common import locks, paths, shapes
+from selfie.common.download import Source, download, is_right
 from selfie.common.errors import SelfieError
 from selfie.net import architectures, pycaffe
 
@@ -26,11 +29,11 @@ MTCNN = f"{GITHUB}/kpzhang93/MTCNN_face_detection_alignment/master/code/codes/MT
 PRETRAINED: dict[str, list[Source]] = {
     "vgg16": [
         Source(
-            "http://www.robots.ox.ac.uk/~vgg/software/very_deep/caffe/VGG_ILSVRC_16_layers.caffemodel",
+            "https://www.robots.ox.ac.uk/~vgg/software/very_deep/caffe/VGG_ILSVRC_16_layers.caffemodel",
             "sha1:9363e1f6d65f7dba68c4f27a1e62105cdf6c4e24",
         )
     ],
-    "vgg_face": [Source("http://www.robots.ox.ac.uk/~vgg/software/vgg_face/src/vgg_face_caffe.tar.gz")],
+    "vgg_face": [Source("https://www.robots.ox.ac.uk/~vgg/software/vgg_face/src/vgg_face_caffe.tar.gz")],
     "squeezenet": [
         Source(
             f"{GITHUB}/songhan/SqueezeNet-Deep-Compression/master/compressed_SqueezeNet.net",
@@ -50,13 +53,17 @@ PRODUCTS = {
 }
 
 
+DERIVED = ("squeezenet", "vgg_face")  # whose caffemodel is made here from what was downloaded
+CHECKED = "checked.json"  # in weights/<name> of those
+PUBLISHED, GIVEN, UNVERIFIED = "published", "given", "unverified"  # checksums that a download was compared with
+PATIENCE = 20  # seconds that another process may take which fetches the same
+
+
 def folder(name: str) -> Path:
-    """Return weights/<name>, which is complete; SelfieError names the command that fetches it."""
-    target = paths.WEIGHTS / name
-    wanted = [PRODUCTS[name]] if name in PRODUCTS else [source.file for source in PRETRAINED[name]]
-    if not all((target / file).exists() for file in wanted):
-        raise SelfieError(f"weights/{name} is not complete: run 'make weights VARIANT={name}'")
-    return target
+    """Return weights/<name>, which is complete and undamaged; SelfieError names the command that fetches it."""
+    if problem := _problem(name):
+        raise SelfieError(f"weights/{name} {problem}: run 'make weights VARIANT={name}'")
+    return paths.WEIGHTS / name
 
 
 def caffemodel(name: str) -> Path:
@@ -64,24 +71,77 @@ def caffemodel(name: str) -> Path:
     return folder(name) / PRODUCTS[name]
 
 
-def obtain(name: str) -> Path:
-    """Make weights/<name> complete, doing only what is missing. Returns the folder."""
+def verified_by(path: Path) -> str | None:
+    """Say what checksum pretrained weights were compared with: PUBLISHED, GIVEN or UNVERIFIED; None for other files."""
+    name = path.parent.name
+    if path.resolve().parent != (paths.WEIGHTS / name).resolve() or PRODUCTS.get(name) != path.name:
+        return None
+    return _record(name)["checksum"] if name in DERIVED else PUBLISHED
+
+
+def obtain(name: str, checksum: str = "", unverified: bool = False) -> Path:
+    """Make weights/<name> complete, doing only what is missing. Returns the folder.
+
+    Where no checksum was published, SelfieError unless the caller gives one, or says `unverified`.
+    """
     if name not in PRETRAINED:
         raise SelfieError(f"no weights are known as '{name}': choose one of {', '.join(PRETRAINED)}")
-    target = paths.WEIGHTS / name
-    for source in PRETRAINED[name]:
-        download(source, target / source.file)
-    if name == "squeezenet":
-        decode_squeezenet(target / PRETRAINED[name][0].file, target / PRODUCTS[name])
-    elif name == "vgg_face":
-        extract(target / PRETRAINED[name][0].file, PRODUCTS[name], target)
+    target, sources = paths.WEIGHTS / name, PRETRAINED[name]
+    if (checksum or unverified) and all(source.checksum for source in sources):
+        raise SelfieError(f"the checksums of {name} are published and known: give none, and leave --unverified out")
+    if not checksum and not _problem(name):
+        return target
+    if not (checksum or unverified or all(source.checksum for source in sources)):
+        raise SelfieError(
+            f"no checksum of {name} was ever published: give one that you trust (--checksum sha256:...), or use what "
+            f"comes as it is (--unverified)"
+        )
+    with locks.folder(target, PATIENCE):
+        for source in sources:
+            download(replace(source, checksum=source.checksum or checksum), target / source.file, unverified)
+        if name in DERIVED:
+            _derive(name, GIVEN if checksum else UNVERIFIED if unverified else PUBLISHED)
     return target
+
+
+def _derive(name: str, checked_by: str) -> None:
+    """Make the caffemodel of a download that is there, and its record."""
+    target = paths.WEIGHTS / name
+    (target / CHECKED).unlink(missing_ok=True)
+    archive, product = target / PRETRAINED[name][0].file, target / PRODUCTS[name]
+    if name == "squeezenet":
+        decode_squeezenet(archive, product)
+    else:
+        extract(archive, product.name, target)
+    paths.write_json(target / CHECKED, {"sha256": paths.sha256(product), "checksum": checked_by})
+
+
+def _problem(name: str) -> str:
+    """Say what keeps weights/<name> from being used; "" if nothing does."""
+    target = paths.WEIGHTS / name
+    checksums = {source.file: source.checksum for source in PRETRAINED[name]}
+    if name in DERIVED:
+        if not (target / CHECKED).exists():
+            return "is not complete"
+        try:
+            checksums = {PRODUCTS[name]: f"sha256:{_record(name)['sha256']}"}
+        except SelfieError:
+            return f"is damaged ({CHECKED})"
+    for file, checksum in checksums.items():
+        if not (target / file).exists():
+            return "is not complete"
+        if not is_right(target / file, checksum):
+            return f"is damaged ({file})"
+    return ""
+
+
+def _record(name: str) -> dict:
+    """Read the record of what was made from a download."""
+    return shapes.read(paths.WEIGHTS / name / CHECKED, {"sha256": str, "checksum": str})
 
 
 def extract(archive: Path, name: str, target: Path) -> None:
     """Take the one member called `name`, wherever it stands in the tar `archive`, into `target`."""
-    if (target / name).exists():
-        return
     try:
         with tarfile.open(archive) as tar:
             member = next((item for item in tar if item.isfile() and item.name.rsplit("/", 1)[-1] == name), None)
@@ -90,7 +150,7 @@ def extract(archive: Path, name: str, target: Path) -> None:
             content = tar.extractfile(member)
             with paths.atomic_write(target / name, "wb") as file:
                 shutil.copyfileobj(cast("IO[bytes]", content), file)  # a regular file has one
-    except tarfile.TarError as error:
+    except (tarfile.TarError, EOFError, zlib.error) as error:
         raise SelfieError(f"{archive} is not a readable tar archive ({error}): remove it and try again") from error
 
 
@@ -116,8 +176,6 @@ def decode_squeezenet(compressed: Path, caffemodel: Path) -> None:
     tensor is the running sum of (gap + 1), less 1; every other weight is codebook entry 0.
     SelfieError when a byte is missing or left over.
     """
-    if caffemodel.exists():
-        return
     pb = pycaffe.caffe_pb2()
     data = np.fromfile(compressed, np.uint8)
     layers = squeezenet_convolutions()

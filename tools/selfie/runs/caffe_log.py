@@ -10,7 +10,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tqdm import tqdm
@@ -41,8 +41,13 @@ class LogFollower:
         self.diverged = False
         self.curves_drawn_at = time.monotonic()
 
-    def run(self, command: list[str], resumed: bool) -> bool:
-        """Run `command` to its end; returns whether a signal stopped it. SelfieError if it failed or diverged."""
+    def run(self, command: list[str], resumed: bool, lock: int) -> bool:
+        """Run `command` to its end; returns whether a signal stopped it. SelfieError if it failed or diverged.
+
+        The process inherits the descriptor `lock`, so it keeps the run folder's lock should we be killed.
+        """
+        if resumed:
+            self.recover()
         with open(self.folder / "log.txt", "a" if resumed else "w") as file:
             # Caffe writes the file itself: a pipe would break, and stop it without a snapshot, if we were killed.
             written = file.tell()
@@ -53,6 +58,7 @@ class LogFollower:
                 start_new_session=True,
                 env={**os.environ, "GLOG_minloglevel": "0", "GLOG_logtostderr": "1"},
                 preexec_fn=_stop_when_orphaned,
+                pass_fds=[lock],
             )
         with (
             tqdm(total=self.max_iter, initial=self.start, unit="it", desc=self.folder.name, disable=None) as bar,
@@ -68,34 +74,57 @@ class LogFollower:
         self.metrics.save()
         draw_curves(self.metrics.rows, self.folder / "curves.png")
         if code or self.diverged:
-            raise SelfieError(
-                f"caffe train failed: {self.fatal or f'exit code {code}'} (whole log: {self.folder / 'log.txt'})"
-            )
+            raise SelfieError(f"caffe train failed: {self.fatal or _end(code)} (whole log: {self.folder / 'log.txt'})")
         return bool(signals)
 
+    def recover(self) -> None:
+        """Take from the log what a killed process had not written into metrics.csv, up to the start."""
+        file = self.folder / "log.txt"
+        if not file.exists():
+            return
+        with open(file, "r+", errors="replace", newline="\n") as log_file:
+            line = "\n"
+            for line in log_file:
+                self.note(line)
+            if not line.endswith("\n"):
+                log_file.write("\n")  # a line that a kill cut off ends here
+        self.metrics.cut(self.start)
+        self.test_iteration, self.fatal = self.start, ""
+
     def read(self, line: str, bar: tqdm) -> None:
-        """Note what one line of the log says."""
-        if match := self.ITERATION.search(line):
-            iteration, loss = int(match[1]), float(match[2])
-            self.metrics.set(iteration, train_loss=loss)
+        """Note what one line of the log says, and show it."""
+        values = self.note(line)
+        if "train_loss" in values:
+            iteration = int(values["iteration"])
             bar.update(iteration - bar.n)
-            bar.set_postfix(self.metrics.latest())
-            if math.isnan(loss):
+            if math.isnan(values["train_loss"]):
                 self.diverged = True
                 self.fatal = f"training diverged at iteration {iteration} (loss is nan), lower base_lr"
-        elif match := self.RATE.search(line):
-            self.metrics.set(int(match[1]), lr=float(match[2]))
-        elif match := self.TESTING.search(line):
-            self.test_iteration = int(match[1])
-        elif match := self.TESTED.search(line):
-            self.metrics.set(self.test_iteration, **{f"val_{match[1]}": float(match[2])})
+        if values.keys() - {"iteration", "lr"}:
             bar.set_postfix(self.metrics.latest())
+        if values.keys() & {"val_loss", "val_accuracy"}:
             self.metrics.save()
-        elif match := self.FATAL.search(line):
-            self.fatal = self.fatal or f"{match[2]} ({match[1]})"
         if time.monotonic() - self.curves_drawn_at > CURVES_EVERY:
             draw_curves(self.metrics.rows, self.folder / "curves.png")
             self.curves_drawn_at = time.monotonic()
+
+    def note(self, line: str) -> dict[str, float]:
+        """Note what one line of the log says; return its values with their iteration, {} for other lines."""
+        values: dict[str, float] = {}
+        with suppress(ValueError):  # of a line that a kill cut off, a number is no number
+            if match := self.ITERATION.search(line):
+                values = {"iteration": int(match[1]), "train_loss": float(match[2])}
+            elif match := self.RATE.search(line):
+                values = {"iteration": int(match[1]), "lr": float(match[2])}
+            elif match := self.TESTING.search(line):
+                self.test_iteration = int(match[1])
+            elif match := self.TESTED.search(line):
+                values = {"iteration": self.test_iteration, f"val_{match[1]}": float(match[2])}
+            elif match := self.FATAL.search(line):
+                self.fatal = self.fatal or f"{match[2]} ({match[1]})"
+        if values:
+            self.metrics.set(**values)
+        return values
 
 
 class Metrics:
@@ -107,16 +136,18 @@ class Metrics:
         self.path = path
         self.rows: dict[int, dict[str, float]] = {}
         if start and path.exists():
-            for line in path.read_text().splitlines()[1:]:
-                values = dict(zip(self.COLUMNS, line.split(",")))
-                if int(values["iteration"]) <= start:
-                    self.set(
-                        int(values.pop("iteration")), **{name: float(value) for name, value in values.items() if value}
-                    )
+            for line in path.read_text(errors="replace").splitlines()[1:]:
+                with suppress(ValueError):  # somebody edited it; the log has it, too
+                    self.set(**{name: float(value) for name, value in zip(self.COLUMNS, line.split(",")) if value})
+            self.cut(start)
 
-    def set(self, iteration: int, **values: float) -> None:
+    def set(self, iteration: float, **values: float) -> None:
         """Note values of one iteration."""
-        self.rows.setdefault(iteration, {}).update(values)
+        self.rows.setdefault(int(iteration), {}).update(values)
+
+    def cut(self, last: int) -> None:
+        """Forget what comes after iteration `last`."""
+        self.rows = {iteration: row for iteration, row in self.rows.items() if iteration <= last}
 
     def latest(self) -> dict[str, float]:
         """Return the newest value of each column that a progress bar shows."""
@@ -131,6 +162,20 @@ class Metrics:
             file.write(",".join(self.COLUMNS) + "\n")
             for iteration, row in sorted(self.rows.items()):
                 file.write(",".join([str(iteration), *(str(row.get(name, "")) for name in self.COLUMNS[1:])]) + "\n")
+
+
+def _end(code: int) -> str:
+    """Say how a process ended that left no word, by its exit code."""
+    if code >= 0:
+        return f"exit code {code}"
+    name = signal.Signals(-code).name
+    advice = {
+        "SIGBUS": ": is a database damaged? tools/make_lmdb.py --verify tells",
+        "SIGSEGV": ": is a database damaged? tools/make_lmdb.py --verify tells",
+        "SIGABRT": ": is a database damaged? tools/make_lmdb.py --verify tells",
+        "SIGKILL": ", most likely for memory: try a smaller --batch",
+    }
+    return f"it was ended by {name}{advice.get(name, '')}"
 
 
 def draw_curves(rows: dict[int, dict[str, float]], path: Path) -> None:

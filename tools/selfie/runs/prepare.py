@@ -1,19 +1,20 @@
 """Prepare a training: check what Caffe would not, then make the run folder.
 
 What is checked beforehand: databases, weights that belong to the net, the solver's fields, room on the GPUs. The run
-folder gets the exact prototxts, written by the generator, the solver, and run.json.
+folder gets run.json first, then the exact prototxts, written by the generator, and the solver.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from selfie.common import paths, times
+from selfie.common import locks, paths, times
 from selfie.common.errors import SelfieError
 from selfie.data import image
 from selfie.data.lmdb_reader import Database
@@ -22,7 +23,7 @@ from selfie.net.prototxt import dump
 from selfie.net.pycaffe import Message
 from selfie.net.variants import Variant
 from selfie.runs import run_folder
-from selfie.runs.run_folder import Run
+from selfie.runs.run_folder import Content, Run
 
 TRAINING_SPLITS = ("train", "val")  # the databases that a training reads
 TWO_HISTORIES = ("AdaDelta", "Adam")  # solvers that keep two numbers per weight; the others keep one
@@ -86,13 +87,51 @@ def starting_weights(variant: Variant, given: str | None) -> Path | None:
     return weights.caffemodel(variant.weights)
 
 
+@dataclass(frozen=True)
+class Plan:
+    """A training that can begin. texts: the prototxts of its folder by name; info: its run.json."""
+
+    job: Job
+    texts: dict[str, str]
+    info: dict
+
+    def make(self) -> Run:
+        """Make the run folder, in place of an older one; whoever calls holds its lock.
+
+        run.json comes first and says that the run is being prepared: killed at any moment, the folder stays of use.
+        """
+        folder = self.job.run
+        _check_folder(self.job)  # it was free a moment ago
+        run = Run(folder, self.info).save(state=run_folder.PREPARING)
+        paths.empty(folder, keep=("run.json", locks.LOCK))
+        (folder / "snapshots").mkdir()
+        for name, text in self.texts.items():
+            with paths.atomic_write(folder / f"{name}.prototxt") as file:
+                file.write(text)
+        return run.save(state="started")
+
+
 def prepare(job: Job) -> Run:
     """Check everything, then make the run folder, in place of an older one.
 
     SelfieError, before anything is written, if a check fails.
     """
+    with locked(plan(job)) as (run, _):
+        return run
+
+
+@contextmanager
+def locked(plan: Plan) -> Iterator[tuple[Run, int]]:
+    """Lock the run folder and make it; yields the run and the lock's descriptor."""
+    with locks.folder(plan.job.run) as lock:
+        yield plan.make(), lock
+
+
+def plan(job: Job) -> Plan:
+    """Check everything; SelfieError if a check fails. Nothing is written."""
     pycaffe.binary()
     _check_folder(job)
+    locks.check_free(job.run)
     job = _for_database(job)
     sizes = {split: _database_size(job.lmdb / split, job.variant.classes) for split in TRAINING_SPLITS}
     layers = caffe_net.learned_layers(job.variant)
@@ -106,13 +145,7 @@ def prepare(job: Job) -> Run:
         "%s: %s parameters, %d selfies to train on, %d to validate; OpenBLAS kernel %s",
         *(job.variant.name, f"{info['parameters']:,}", sizes["train"], sizes["val"], info["versions"]["blas_kernel"]),
     )
-    if job.run.exists():
-        shutil.rmtree(job.run)
-    (job.run / "snapshots").mkdir(parents=True)
-    for name, text in texts.items():
-        with paths.atomic_write(job.run / f"{name}.prototxt") as file:
-            file.write(text)
-    return Run(job.run, info).save()
+    return Plan(job, texts, info)
 
 
 def net_texts(variant: Variant, lmdb: str) -> dict[str, str]:
@@ -152,10 +185,13 @@ def _check_folder(job: Job) -> None:
     """Raise SelfieError if the folder is no run folder, is an earlier run to be kept, or holds the weights."""
     if not job.run.exists():
         return
-    if not job.run.is_dir() or (any(job.run.iterdir()) and not (job.run / "run.json").exists()):
+    content = run_folder.content(job.run)
+    if content is Content.FOREIGN:
         raise SelfieError(f"{job.run} exists and is not a run folder: give another --run")
-    if (job.run / "run.json").exists() and not job.replace:
+    if content is Content.RUN and not job.replace:
         raise SelfieError(f"{job.run} exists: go on with --resume, start over with --replace, or give another --run")
+    if content is Content.REMAINS and not job.replace:
+        raise SelfieError(f"{job.run} is what is left of a run: start over with --replace, or give another --run")
     if job.pretrained is not None and job.pretrained.resolve().is_relative_to(job.run.resolve()):
         raise SelfieError(f"{job.run} holds the weights to start from: give another --run")
 
@@ -182,6 +218,7 @@ def _info(job: Job, settings: Message, layers: caffe_net.Shapes) -> dict:
     pretrained = job.pretrained and {
         "path": paths.shown(job.pretrained.resolve()),
         "sha256": paths.sha256(job.pretrained),
+        "verified_by": weights.verified_by(job.pretrained),
     }
     return {
         "variant": job.variant.name,

@@ -7,7 +7,8 @@
                   val_scores.csv                             score and label of each validation selfie
                   run.json                                   versions, seeds, hashes, preprocessing, command line, state
 
-A run is "started", then "trained" (its weights are final), then "finished" (its validation selfies are scored, too).
+A run is "preparing" while its folder is made, then "started", then "trained" (its weights are final), then "finished"
+(its validation selfies are scored, too). While a training writes into the folder, it holds its lock.
 """
 
 from __future__ import annotations
@@ -17,20 +18,74 @@ import logging
 import platform
 import subprocess
 from dataclasses import dataclass, replace
-from functools import cached_property
+from enum import Enum
+from functools import cache, cached_property
 from pathlib import Path
 
 import cv2
 
-from selfie.common import paths
+from selfie.common import locks, paths, shapes, temporaries, times
 from selfie.common.errors import SelfieError
 from selfie.data.image import IMAGE_SIZE, Preprocessing
+from selfie.data.lmdb_inputs import MAX_SIZE
 from selfie.data.lmdb_reader import Database
 from selfie.net import caffe_net, pycaffe, variants
 from selfie.net.caffe_net import ScoringNet
 from selfie.net.variants import Variant
 
 log = logging.getLogger(__name__)
+
+
+PREPARING = "preparing"
+ENDED = ("trained", "finished")  # states in which the weights are final
+
+# What run.json must have to be used: what every version has written. A run that has ended has more.
+DATABASE = {"count": int, "content": str, "inputs": {"rows": str, "images": str, "size?": int, "preprocessing?": int}}
+SHAPE = {
+    "variant": str,
+    "state": str,
+    "started": str,
+    "command": [str],
+    "seed": int,
+    "max_iter": int,
+    "gpu": (str, None),
+    "batch?": int,
+    "parameters": int,
+    "preprocessing?": {"mean": [float], "crop": int, "size": int},
+    "lmdb": {"path": str, "train": DATABASE, "val": DATABASE},
+    "weights": ({"path": str, "sha256": str}, None),
+    "versions": dict,
+}
+END_SHAPE = {"ended": str, "iterations": int, "caffemodel": str, "caffemodel_sha256?": str}
+UNTRAINED = {"snapshots", "train_val.prototxt", "deploy.prototxt", "deploy_conv.prototxt", "solver.prototxt"}
+REMAINS = UNTRAINED | {"log.txt", "metrics.csv", "curves.png", "val_scores.csv"}  # of a run without its run.json
+
+
+class Content(Enum):
+    """What a folder holds, for whoever wants to train in it."""
+
+    NOTHING = "nothing, or what a training that never began has left"
+    REMAINS = "a part of a run, without run.json"
+    RUN = "a run"
+    FOREIGN = "something else"
+
+
+def content(folder: Path) -> Content:
+    """Say what is in a folder (or at its path)."""
+    if not folder.is_dir():
+        return Content.FOREIGN
+    file = folder / "run.json"
+    if file.exists():
+        try:
+            return Content.NOTHING if paths.read_json(file).get("state") == PREPARING else Content.RUN
+        except SelfieError:
+            return Content.RUN
+    names = {path.name for path in folder.iterdir()}
+    names = {name for name in names if name != locks.LOCK and not temporaries.OURS.fullmatch(name)}
+    if names and not ("snapshots" in names and names <= REMAINS):
+        return Content.FOREIGN
+    trained = names - UNTRAINED or ("snapshots" in names and any((folder / "snapshots").iterdir()))
+    return Content.REMAINS if trained else Content.NOTHING
 
 
 @dataclass(frozen=True)
@@ -75,10 +130,17 @@ class Run:
 
     @property
     def caffemodel(self) -> Path:
-        """Return the run's final weights; SelfieError if training has not ended."""
-        if self.info.get("state") not in ("trained", "finished"):
+        """Return the run's final weights; SelfieError if training has not ended, or if they are not what it wrote."""
+        if self.info["state"] not in ENDED:
             raise SelfieError(f"{self.folder} is not finished: go on with 'make train RUN={self.folder} RESUME=1'")
-        return paths.existing(self.folder / self.info["caffemodel"], "caffemodel")
+        path = self.folder / self.info["caffemodel"]
+        if not path.is_file():
+            raise SelfieError(f"no such caffemodel: {path}")
+        status = path.stat()
+        recorded = self.info.get("caffemodel_sha256")  # runs before version 0.3 have none
+        if recorded and _sha256_of(path, status.st_size, status.st_mtime_ns) != recorded:
+            raise SelfieError(f"{path} is damaged: it is not what the training wrote (by the hash in run.json)")
+        return path
 
     @property
     def deploy(self) -> Path:
@@ -119,7 +181,14 @@ class Run:
     def net(self, gpu: int | None = None) -> ScoringNet:
         """Load the run's net for scoring, with its final weights."""
         caffemodel = self.caffemodel  # first: an unfinished run should say so
-        return ScoringNet(caffe_net.load(self.deploy, caffemodel, gpu), self.preprocessing, gpu)
+        net = caffe_net.load(self.deploy, caffemodel, gpu)
+        height, width = net.blobs["data"].shape[2:]
+        if (height, width) != (self.preprocessing.crop,) * 2:  # Caffe would abort when the first picture comes
+            raise SelfieError(
+                f"{self.deploy} takes pictures of {height} x {width} pixels, but run.json says that the crop is "
+                f"{self.preprocessing.crop}: train again"
+            )
+        return ScoringNet(net, self.preprocessing, gpu)
 
     def save(self, **changes: object) -> Run:
         """Write run.json with `changes`; returns the changed run."""
@@ -133,10 +202,33 @@ def load(folder: str | Path) -> Run:
     folder = paths.existing(folder, "run folder")
     if not (folder / "run.json").exists():
         raise SelfieError(f"{folder} is not a run folder: it has no run.json")
-    info = paths.read_json(folder / "run.json")
-    if "variant" not in info:
-        raise SelfieError(f"{folder / 'run.json'} names no variant: not written by tools/train.py")
+    info = shapes.read(folder / "run.json", SHAPE)
+    problem = shapes.fault(info, END_SHAPE) if info["state"] in ENDED else ""
+    if problem := problem or _out_of_range(info):
+        raise SelfieError(f"{folder / 'run.json'} is damaged: {problem}")
     return Run(folder, info)
+
+
+def _out_of_range(info: dict) -> str:
+    """Name what is of the right type in run.json and cannot be; "" if nothing is."""
+    prepared = info.get("preprocessing") or {"mean": [0, 0, 0], "crop": 1, "size": 1}
+    limits = {
+        "batch": 1 <= info.get("batch", 1) <= 1 << 20,
+        "max_iter": 1 <= info["max_iter"] < 1 << 31,
+        "preprocessing": len(prepared["mean"]) == 3 and 1 <= prepared["crop"] <= prepared["size"] <= MAX_SIZE,
+        "lmdb": all(info["lmdb"][split]["count"] >= 1 for split in ("train", "val")),
+        "started": _is_time(info["started"]),
+        "ended": _is_time(info.get("ended", info["started"])),
+    }
+    return next((f"{name} cannot be {info[name]!r}" for name, fine in limits.items() if not fine), "")
+
+
+def _is_time(text: str) -> bool:
+    try:
+        times.date(text)
+    except (ValueError, OverflowError):
+        return False
+    return True
 
 
 def find(folder: str | Path | None = None) -> Run:
@@ -150,7 +242,7 @@ def find(folder: str | Path | None = None) -> Run:
     for path in paths.RUNS.glob("*/run.json"):
         try:
             run = load(path.parent)
-        except SelfieError as error:
+        except (SelfieError, OSError) as error:
             log.warning("skipping a run: %s", error)
             continue
         if run.finished and all((run.folder / name).exists() for name in ("deploy.prototxt", "val_scores.csv")):
@@ -162,6 +254,12 @@ def find(folder: str | Path | None = None) -> Run:
     folder = newest.folder.relative_to(here) if newest.folder.is_relative_to(here) else newest.folder
     log.info("using %s, the newest finished run", folder)
     return Run(folder, newest.info)
+
+
+@cache
+def _sha256_of(path: Path, size: int, changed: int) -> str:
+    """SHA-256 of a file; computed once in each process for as long as its size and time of change stay."""
+    return paths.sha256(path)
 
 
 def versions() -> dict[str, str]:

@@ -6,14 +6,14 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
-from selfie.common import paths, times
+from selfie.common import locks, paths, times
 from selfie.common.errors import SelfieError
 from selfie.common.worker import OUT_OF_MEMORY
 from selfie.data.lmdb_reader import Database
 from selfie.net import device, memory, pycaffe, solver
 from selfie.net.pycaffe import Message
-from selfie.runs import caffe_log, evaluate, run_folder
-from selfie.runs.prepare import TRAINING_SPLITS, Job, check_gpus, need_of, pictures_per_iteration, prepare
+from selfie.runs import caffe_log, evaluate, prepare, run_folder
+from selfie.runs.prepare import TRAINING_SPLITS, Job, check_gpus, need_of, pictures_per_iteration
 from selfie.runs.run_folder import Run
 from selfie.runs.snapshots import newest_intact, snapshots
 
@@ -23,9 +23,11 @@ log = logging.getLogger(__name__)
 def train(job: Job) -> Run:
     """Train to the end, or until a signal: then Caffe snapshots, and SelfieError says how to resume.
 
-    SelfieError before anything is written if Caffe, a database or the weights cannot be used.
+    SelfieError before anything is written if Caffe, a database or the weights cannot be used, or while another process
+    trains in the folder.
     """
-    return _run_caffe(prepare(job), 0, None)
+    with prepare.locked(prepare.plan(job)) as (run, lock):
+        return _run_caffe(run, 0, None, lock)
 
 
 def resume(folder: Path, variant: str | None = None, gpu: str | None = None) -> Run:
@@ -40,6 +42,14 @@ def resume(folder: Path, variant: str | None = None, gpu: str | None = None) -> 
     if run.finished:
         log.info("%s is finished already", folder)
         return run
+    with locks.folder(run.folder) as lock:
+        return _resume(run_folder.load(folder), gpu, lock)
+
+
+def _resume(run: Run, gpu: str | None, lock: int) -> Run:
+    """Go on with a run whose lock is held."""
+    if run.info["state"] == run_folder.PREPARING:
+        raise SelfieError(f"{run.folder} was stopped before its training began: start it again, without --resume")
     if run.info["state"] == "trained":
         return _finish(run)
     _check_databases(run)
@@ -56,7 +66,7 @@ def resume(folder: Path, variant: str | None = None, gpu: str | None = None) -> 
             "from iteration %d on each iteration reads %d selfies, not %d as before: each GPU reads a batch of %d",
             *(iteration, after, before, batch),
         )
-    return _run_caffe(run.save(gpu=gpus), iteration, state)
+    return _run_caffe(run.save(gpu=gpus), iteration, state, lock)
 
 
 def _check_databases(run: Run) -> None:
@@ -70,12 +80,12 @@ def _check_databases(run: Run) -> None:
                 )
 
 
-def _run_caffe(run: Run, iteration: int, state: Path | None) -> Run:
+def _run_caffe(run: Run, iteration: int, state: Path | None, lock: int) -> Run:
     """Run `caffe train` from `iteration` on, then score the validation selfies."""
     max_iter = run.info["max_iter"]
     follower = caffe_log.LogFollower(run.folder, iteration, max_iter)
     try:
-        stopped = follower.run(_command(run, state), resumed=state is not None)
+        stopped = follower.run(_command(run, state), resumed=state is not None, lock=lock)
     except SelfieError as error:
         if run.info["gpu"] is None or not OUT_OF_MEMORY.search(str(error)):
             raise
@@ -86,8 +96,9 @@ def _run_caffe(run: Run, iteration: int, state: Path | None) -> Run:
     reached, newest = states[0]
     if stopped or reached < max_iter:
         raise SelfieError(f"stopped after a snapshot at iteration {reached} of {max_iter}: go on with --resume")
-    caffemodel = newest.with_suffix(".caffemodel").relative_to(run.folder)
-    return _finish(run.save(state="trained", ended=times.now(), iterations=reached, caffemodel=str(caffemodel)))
+    caffemodel = newest.with_suffix(".caffemodel")
+    weights = {"caffemodel": str(caffemodel.relative_to(run.folder)), "caffemodel_sha256": paths.sha256(caffemodel)}
+    return _finish(run.save(state="trained", ended=times.now(), iterations=reached, **weights))
 
 
 def _finish(run: Run) -> Run:
