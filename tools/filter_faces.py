@@ -18,7 +18,8 @@ from selfie.common import cli
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = cli.parser(__doc__)
-    parser.add_argument("--manifest", required=True, metavar="FILE", help=".csv, .jsonl or .parquet with id and path")
+    parser.add_argument("--manifest", required=True, metavar="FILE", help="table with id and path, see docs/data.md")
+    cli.add_table(parser)
     parser.add_argument("--images", required=True, metavar="DIR", help="folder that the manifest's paths start from")
     parser.add_argument("--out", required=True, metavar="FILE", help="manifest to write")
     parser.add_argument(
@@ -41,7 +42,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error("--out is the manifest itself: name another file")
     if out.suffix.lower() not in manifest.SUFFIXES:
         parser.error(f"--out must end in {', '.join(manifest.SUFFIXES)}")
-    done = face_filter.filter_file(args.manifest, args.images, out, args.detector, args.keep_all, args.jobs)
+    reading = manifest.Reading(dict(args.map), args.decimal)
+    done = face_filter.filter_file(args.manifest, args.images, out, args.detector, args.keep_all, args.jobs, reading)
     fate = f"removed, see {done.removed_list}" if done.removed_list else "kept all the same"
     print(f"{done.rows} selfies in {out}; without a face {done.without_face}, unreadable {done.unreadable}: {fate}")
 

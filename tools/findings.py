@@ -23,11 +23,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error("--resamples must be at least 100")
     os.environ["OPENBLAS_NUM_THREADS"] = "1"  # before any BLAS is loaded: the work is split over pictures
 
+    from selfie.data import manifest
     from selfie.experiments import findings
     from selfie.runs import run_folder
 
     run = run_folder.find(args.run)
-    result = findings.find(run, args.split, args.manifest, args.detector, args.jobs, args.seed, args.resamples)
+    reading = manifest.Reading(dict(args.map), args.decimal)
+    result = findings.find(run, args.split, args.manifest, args.detector, args.jobs, args.seed, args.resamples, reading)
     if args.json or args.csv:
         print((run.folder / f"findings.{'json' if args.json else 'csv'}").read_text(), end="")
         return
@@ -40,6 +42,7 @@ def make_parser() -> argparse.ArgumentParser:
     cli.add_run(parser)
     cli.add_split(parser, "scored selfies to measure")
     parser.add_argument("--manifest", metavar="FILE", help="table with id; its face columns and numbers are used")
+    cli.add_table(parser)
     parser.add_argument(
         "--detector",
         choices=("auto", "mtcnn", "lbp"),

@@ -78,6 +78,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--scores", action="store_true", help="print each selfie's score, in percent, on it")
     cli.add_split(parser, "scored selfies to draw")
     parser.add_argument("--manifest", metavar="FILE", help="males: table with the attribute")
+    cli.add_table(parser)
     parser.add_argument(
         "--where",
         default="is_female=-1",
@@ -102,6 +103,7 @@ def make_parser() -> argparse.ArgumentParser:
 def wanted_ids(args: argparse.Namespace) -> set[str]:
     """Read the ids that --list names, or that --manifest has with the attribute of --where."""
     from selfie.common.errors import SelfieError
+    from selfie.data import manifest
     from selfie.experiments import grids
 
     if args.list:
@@ -111,7 +113,7 @@ def wanted_ids(args: argparse.Namespace) -> set[str]:
         number = float(value)
     except ValueError as error:
         raise SelfieError(f"--where {args.where}: expected COLUMN=NUMBER") from error
-    return grids.ids_with(args.manifest, column, number)
+    return grids.ids_with(args.manifest, column, number, manifest.Reading(dict(args.map), args.decimal))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Label selfies good or bad by their likes among selfies with the same audience, and split them by user.
 
-Reads a manifest (CSV, JSONL or Parquet with the columns id, path, user, followers, likes, tags, posted_at) and writes
+Reads a manifest (a table with the columns id, path, user, followers, likes, tags, posted_at) and writes
 labels: id,path,label,split,user,audience,group,likes, where label 1 is good and 0 is bad. Selfies are sorted by
 audience = followers * (1 + TAG_BONUS * additional tags) and taken in groups of GROUP_SIZE; inside a group the half with
 more likes is good. What each filter removed is printed and saved, with measurements of whether the groups are narrow
@@ -54,17 +54,18 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error("--manifest, --out and --report must be three different files")
 
     from selfie.common import paths
-    from selfie.data import label_filters, labels, manifest
+    from selfie.data import label_filters, labels, manifest, tables
     from selfie.data.label_settings import Settings
 
     if "as_of" in given:
         given["as_of"] = label_filters.parse_date(given["as_of"])
     settings = Settings(**given)
     settings.check()
-    table, report = labels.label(
-        manifest.read(args.manifest, labels.READS), settings, args.images, args.jobs, args.manifest
-    )
-    report = {"manifest": {"name": Path(args.manifest).name, "sha256": paths.sha256(args.manifest)}, **report}
+    read = manifest.load(args.manifest, labels.READS, manifest.Reading(dict(args.map), args.decimal))
+    table, report = labels.label(read.frame, settings, args.images, args.jobs, args.manifest, read.names)
+    tables.tell(args.manifest, read.notes)
+    source = {"name": Path(args.manifest).name, "sha256": paths.sha256(args.manifest), "notes": read.notes}
+    report = {"manifest": source, **report}
     paths.write_json(report_path, report)
     manifest.write(table, out)  # last: where there are labels, there is their report
     print_report(report)
@@ -74,7 +75,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _parser() -> argparse.ArgumentParser:
     """Make the parser; only the options that were given stand in the parsed namespace, except files and --jobs."""
     parser = cli.parser(__doc__)
-    parser.add_argument("--manifest", required=True, metavar="FILE", help="table of selfies (.csv, .jsonl, .parquet)")
+    parser.add_argument("--manifest", required=True, metavar="FILE", help="table of selfies, see docs/data.md")
+    cli.add_table(parser)
     parser.add_argument("--out", required=True, metavar="CSV", help="labels to write")
     parser.add_argument("--report", metavar="JSON", help="report to write (default: OUT with .report.json)")
     parser.add_argument(

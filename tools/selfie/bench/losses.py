@@ -7,13 +7,12 @@ import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import polars as pl
-
 from selfie.bench.gpu_setting import PRECISIONS, Setting
 from selfie.bench.record import Row
 from selfie.bench.workload import command
 from selfie.common import paths
 from selfie.common.errors import SelfieError
+from selfie.data import tables
 
 # How far the losses of a training on the GPU may be from those on the CPU. Another OpenBLAS kernel on a CPU, which only
 # rounds otherwise, changes the first two losses (before and after one update) by 1e-5, but the change grows step by
@@ -81,7 +80,7 @@ def losses(
         *(word for field, value in changes.items() for word in ("--set", f"{field}={value}")),
         **{"CAFFE_ONEDNN": "0", **environment},
     )
-    return pl.read_csv(run / "metrics.csv")["train_loss"].drop_nulls().to_list()
+    return tables.inferred(run / "metrics.csv")["train_loss"].drop_nulls().to_list()
 
 
 def difference(expected: Sequence[float], actual: Sequence[float]) -> float:

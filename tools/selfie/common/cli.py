@@ -74,6 +74,31 @@ def add_seed(to: argparse.ArgumentParser, default: int = 2015, of: str = "everyt
     )
 
 
+def add_table(to: argparse.ArgumentParser) -> None:
+    """Add --map and --decimal: how a manifest's columns and numbers are to be read."""
+    to.add_argument(
+        "--map",
+        type=_mapped,
+        action="append",
+        default=[],
+        metavar="NAME=COLUMN",
+        help="the manifest's COLUMN is what this program calls NAME, as in likes=likesCount; may be given again",
+    )
+    to.add_argument(
+        "--decimal",
+        choices=(".", ","),
+        help="what stands before the decimals in the manifest's numbers: with ',' 12.000 is twelve thousand",
+    )
+
+
+def _mapped(text: str) -> tuple[str, str]:
+    """Read NAME=COLUMN."""
+    name, _, column = text.partition("=")
+    if not name.strip() or not column:
+        raise argparse.ArgumentTypeError(f"'{text}' is not NAME=COLUMN, as in likes=likesCount")
+    return name.strip(), column
+
+
 def positive(text: str) -> int:
     """Read a whole number from 1 on."""
     return _at_least(1, text)

@@ -7,42 +7,18 @@ from datetime import datetime, timedelta, timezone
 import polars as pl
 
 from selfie.common.errors import SelfieError
+from selfie.data import moments
 from selfie.data.label_settings import Settings
 
 NEEDS = {"audience": ("id", "path", "likes", "followers", "posted_at"), "median": ("id", "path", "popularity")}
 
 
 def parse_date(text: str) -> datetime:
-    """Read an ISO 8601 date or time as an aware datetime, UTC if it names no zone; SelfieError otherwise."""
-    parsed = pl.DataFrame({"posted_at": [text]}).select(timestamp(pl.String)).item()
+    """Read a date or time, best ISO 8601, as an aware datetime, UTC if it names no zone; SelfieError otherwise."""
+    parsed = moments.timestamps(pl.Series("posted_at", [text]))[0]
     if parsed is None:
         raise SelfieError(f"'{text}' is not a date: write it like 2015-10-25 or 2015-10-25T12:00:00Z")
     return parsed.replace(tzinfo=timezone.utc)
-
-
-def timestamp(dtype: pl.DataType | type) -> pl.Expr:
-    """Expression for `posted_at` as naive UTC, Datetime[us]; null where it is not ISO 8601.
-
-    SelfieError if a column of `dtype` cannot hold times.
-    """
-    column = pl.col("posted_at")
-    if isinstance(dtype, pl.Datetime):
-        column = column.dt.convert_time_zone("UTC").dt.replace_time_zone(None) if dtype.time_zone else column
-        return column.cast(pl.Datetime("us"))
-    if dtype == pl.Date:
-        return column.cast(pl.Datetime("us"))
-    if dtype == pl.Null:
-        return pl.lit(None, dtype=pl.Datetime("us")).alias("posted_at")
-    if dtype != pl.String:
-        raise SelfieError(f"column 'posted_at' holds {dtype}, not ISO 8601 text or timestamps")
-    # One format for all: a day gets its midnight, a time without a zone gets UTC, one without seconds gets :00.
-    text = column.str.strip_chars().str.replace(r"^(\d{4}-\d\d-\d\d)$", "${1}T00:00:00Z")
-    text = text.str.replace(r"^(\d{4}-\d\d-\d\d)[ t]", "${1}T").str.replace(r"z$", "Z")
-    text = text.str.replace(r"T(\d\d:\d\d)(Z|[+-]\d\d(?::?\d\d)?)?$", "T${1}:00${2}")
-    text = text.str.replace(r"(T\d\d:\d\d:\d\d(?:\.\d+)?)$", "${1}Z")
-    text = pl.when(text.str.contains(r"^\d{4}-")).then(text)  # chrono also takes years of other lengths
-    parsed = text.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f%#z", time_unit="us", strict=False)
-    return parsed.dt.replace_time_zone(None)
 
 
 def as_of(frame: pl.DataFrame, settings: Settings) -> tuple[datetime | None, str | None]:

@@ -43,12 +43,13 @@ median of the score; of an odd number the one in the middle is dropped.
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from datetime import datetime
 
 import polars as pl
 
 from selfie.common.errors import SelfieError
-from selfie.data import duplicates, label_filters, label_report, manifest
+from selfie.data import duplicates, label_filters, label_report, manifest, moments
 from selfie.data.label_filters import NEEDS
 from selfie.data.label_settings import DEFAULTS, Settings
 from selfie.data.user_split import assign_split, stable_hash
@@ -63,20 +64,22 @@ def label(
     images: str | os.PathLike | None = None,
     jobs: int | None = None,
     path: str | os.PathLike = "the manifest",
+    names: Collection[str] | None = None,
 ) -> tuple[pl.DataFrame, dict]:
     """Label a manifest (as of manifest.read): (labels, report).
 
     labels: COLUMNS, sorted by group, audience and coin; the label is 1 for good, 0 for bad. `user` is the id where the
     manifest has none; audience and likes are null under rule median. report: JSON-ready, what was removed and measured.
     With `images` (the folder that paths are relative to) the files are hashed by `jobs` processes, to find repeated and
-    missing pictures; else the column `content` serves; else only an equal path tells. `path` is for error messages.
+    missing pictures; else the column `content` serves; else only an equal path tells. `path`, and `names` of all
+    columns of the file, are for error messages.
     SelfieError for a missing column, invalid settings and too few rows.
     """
     settings.check()
-    _check_columns(frame, settings.rule, path)
+    _check_columns(frame, settings.rule, path, names)
     rows = frame.height
     if settings.rule == "audience":
-        frame = frame.with_columns(label_filters.timestamp(frame.schema["posted_at"]))
+        frame = frame.with_columns(moments.timestamps(frame["posted_at"]))
     as_of, source = label_filters.as_of(frame, settings)
     used, removed = label_filters.usable(frame, settings, as_of)
     used, repeated, compared = duplicates.unique(used, images, jobs)
@@ -104,11 +107,13 @@ def label(
     return used.select(COLUMNS), report
 
 
-def _check_columns(frame: pl.DataFrame, rule: str, path: str | os.PathLike) -> None:
+def _check_columns(
+    frame: pl.DataFrame, rule: str, path: str | os.PathLike, names: Collection[str] | None = None
+) -> None:
     """Raise SelfieError for a column that the rule needs and the manifest lacks, and for a manifest without rows."""
     if rule == "audience" and "likes" not in frame.columns and "popularity" in frame.columns:
         raise SelfieError(f"{path} has no column 'likes' but 'popularity': label it with --rule median")
-    manifest.require(frame, NEEDS[rule], path)
+    manifest.require(frame, NEEDS[rule], path, names)
     if not frame.height:
         raise SelfieError(f"{path} has no rows")
 

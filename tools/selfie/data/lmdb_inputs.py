@@ -13,7 +13,8 @@ import polars as pl
 from selfie.common import paths
 from selfie.common.errors import SelfieError
 from selfie.common.splits import SPLITS
-from selfie.data import datum, image
+from selfie.data import columns as column_names
+from selfie.data import datum, image, tables
 
 MAX_SIZE = 4096  # pixels of a side of a stored picture
 
@@ -48,14 +49,12 @@ def _read_labels(labels_csv: str | os.PathLike) -> pl.DataFrame:
     """Columns id, path, split (strings) and label (integer in 0 ... 2^31 - 1); SelfieError for what cannot be used."""
     columns = ("id", "path", "label", "split")
     file = paths.existing(labels_csv, "labels file")
-    try:
-        rows = pl.read_csv(file, infer_schema=False, columns=list(columns))
-    except pl.exceptions.ColumnNotFoundError as error:
-        header = pl.read_csv(file, infer_schema=False, n_rows=0).columns
-        missing = ", ".join(column for column in columns if column not in header)
-        raise SelfieError(f"{labels_csv} has no column {missing}: labels need id, path, label, split") from error
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise SelfieError(f"{labels_csv} cannot be read as CSV: {error}") from error
+    table = tables.load(file, lambda names: list(column_names.find(names, columns).values()), "labels file")
+    tables.tell(file, table.notes)
+    found = column_names.find(table.names, columns)
+    if missing := ", ".join(column for column in columns if column not in found):
+        raise SelfieError(f"{labels_csv} has no column {missing}: labels need id, path, label, split")
+    rows = table.frame.select(pl.col(theirs).cast(pl.String).alias(ours) for ours, theirs in found.items())
     for column in columns:
         if empty := rows.filter(pl.col(column).fill_null("") == "").height:
             raise SelfieError(f"{labels_csv}: {empty} of {len(rows)} rows have no {column}")

@@ -1,62 +1,102 @@
-"""Manifests: read and write the table of selfies as CSV, JSONL or Parquet; list a folder of pictures as one.
+"""Manifests: read the table of selfies as people have it, write it; list a folder of pictures as one.
 
 One row per selfie. Columns with a meaning here, of which a table may have any:
 
     id          text, the selfie's name, unique
     path        text, its file, relative to the folder of images
     user        text, who posted it
-    tags        text, space-separated, without '#'
+    tags        text, space-separated, without '#'; other lists of tags are turned into that
     followers   integer, of the user
     likes       integer
-    posted_at   ISO 8601 text or a timestamp; UTC if it names no zone
+    posted_at   ISO 8601 text or a timestamp; UTC if it names no zone; stays as it is written (selfie.data.moments)
     face_count  integer, from tools/filter_faces.py
     popularity  float, for data sets that publish a score instead of likes
     content     text, a hash of the picture: equal content, equal picture
 
 Other columns pass through untouched. read() gives these types whatever the file's format, so id 007 stays "007" and a
-number that is none ("n/a", an empty field) becomes null, which the filters count. No row is dropped here.
+number that is none ("n/a", an empty field) becomes null, which the filters count. No row is dropped here; tables.py
+says how that is held.
 """
 
 from __future__ import annotations
 
-import csv
-import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Callable
+from types import MappingProxyType
+from typing import Callable, NamedTuple
 
 import polars as pl
 
 from selfie.common import paths
 from selfie.common.errors import SelfieError
+from selfie.data import columns as column_names
+from selfie.data import tables, values
 
 TEXT = ("id", "path", "user", "tags", "content")
 INTEGER = ("followers", "likes", "face_count")
 REAL = ("popularity",)
+KNOWN = (*TEXT, *INTEGER, *REAL, "posted_at")
 
 SUFFIXES = (".csv", ".jsonl", ".ndjson", ".parquet")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 
 
-def read(path: str | os.PathLike, columns: Sequence[str] | None = None) -> pl.DataFrame:
-    """Read a table of selfies; the suffix says the format: .csv (with header), .jsonl or .ndjson, .parquet.
+class Reading(NamedTuple):
+    """How the columns and numbers of a foreign table are to be read.
 
-    With `columns`, only those (the ones the file has) are read. SelfieError for a file that is missing, unreadable or
-    has a column of another kind than said above, with the line number where the format has lines.
+    mapping   {name here: name in the file}, for tables whose columns are called otherwise
+    decimal   '.' or ',': what stands before the decimals of numbers; None: the table tells, see values.numbers
     """
-    path = paths.existing(path, "manifest")
-    if not path.is_file():
-        raise SelfieError(f"{path} is not a file: a manifest is a .csv, .jsonl or .parquet file")
-    scan, fault = _format(path)
-    try:
-        table = scan(path)
-        schema = table.collect_schema()
-        if columns is not None:
-            schema = pl.Schema({name: schema[name] for name in schema if name in columns})
-        return table.select(_typed(name, dtype, path) for name, dtype in schema.items()).collect()
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise SelfieError(f"cannot read {path}: {fault(path) or _first_line(error)}") from error
+
+    mapping: Mapping[str, str] = MappingProxyType({})
+    decimal: str | None = None
+
+
+AS_IT_IS = Reading()
+
+
+def read(
+    path: str | os.PathLike,
+    columns: Sequence[str] | None = None,
+    reading: Reading = AS_IT_IS,
+    needs: Sequence[str] = (),
+) -> pl.DataFrame:
+    """`load` a table of selfies, `require` what it `needs`, and tell in one line how it was read; returns its rows."""
+    table = load(path, columns, reading)
+    require(table.frame, needs, path, table.names)
+    tables.tell(path, table.notes)
+    return table.frame
+
+
+def load(
+    path: str | os.PathLike,
+    columns: Sequence[str] | None = None,
+    reading: Reading = AS_IT_IS,
+) -> tables.Table:
+    """Read a table of selfies: CSV in any dialect, JSON Lines, JSON, Parquet, Excel; compressed or not.
+
+    With `columns`, only these, of those that the file has, are read. Names are found without regard to case and spaces.
+    The notes of the result say how the file was read, and how many values of a column could not be.
+    SelfieError for a file that is missing, unreadable or has a column of another kind than said above, with the line
+    number where the format has lines.
+    """
+    mapping, found = reading.mapping, dict[str, str]()
+
+    def pick(names: list[str]) -> list[str]:
+        found.update(column_names.find(names, KNOWN if columns is None else columns, mapping))
+        top = set(names) if columns is None else set()
+        return [name for name in names if name in found.values() or (name in top and not _inner(name, names))]
+
+    ours = {column_names.plain(name) for name in (*KNOWN, *mapping.values())}
+    table = tables.load(path, pick, "manifest", lambda name: column_names.plain(name) in ours)
+    frame, notes = _renamed(table.frame, found, mapping)
+    typed = []
+    for name in frame.columns:
+        column, note = _typed(frame[name], path, reading.decimal)
+        typed.append(column)
+        notes += [note] if note else []
+    return tables.Table(pl.DataFrame(typed), table.names, table.notes + notes)
 
 
 def write(frame: pl.DataFrame, path: str | os.PathLike) -> None:
@@ -78,11 +118,16 @@ def write(frame: pl.DataFrame, path: str | os.PathLike) -> None:
             raise SelfieError(f"cannot write {path}: {_first_line(error)}") from error
 
 
-def require(frame: pl.DataFrame, columns: Sequence[str], path: str | os.PathLike) -> None:
-    """Raise SelfieError, naming the first of `columns` that the table read from `path` lacks, and those it has."""
+def require(
+    frame: pl.DataFrame, columns: Sequence[str], path: str | os.PathLike, names: Collection[str] | None = None
+) -> None:
+    """Raise SelfieError for the first of `columns` that the table read from `path` lacks.
+
+    It has all names of the file (`names`, where not all its columns were read), and the column that may be meant.
+    """
     for column in columns:
         if column not in frame.columns:
-            raise SelfieError(f"{path} has no column '{column}' (it has: {', '.join(frame.columns)})")
+            raise SelfieError(column_names.missing(column, frame.columns if names is None else names, path))
 
 
 def from_folder(folder: str | os.PathLike) -> pl.DataFrame:
@@ -100,99 +145,55 @@ def from_folder(folder: str | os.PathLike) -> pl.DataFrame:
     return pl.DataFrame({"id": names, "path": names}, schema={"id": pl.String, "path": pl.String})
 
 
-# --- formats ---------------------------------------------------------------------------------------------------------
+# --- columns ---------------------------------------------------------------------------------------------------------
 
 
-def _format(path: Path) -> tuple[Callable[[Path], pl.LazyFrame], Callable[[Path], str | None]]:
-    """Return for a suffix the function that scans a file lazily, and the one that says what is wrong in which line."""
-    suffix = path.suffix.lower()
-    if suffix == ".csv":  # every field as text: the types below are ours, and foreign columns stay as they are written
-        return lambda p: pl.scan_csv(p, infer_schema=False, glob=False), _csv_fault
-    if suffix in (".jsonl", ".ndjson"):
-        return _scan_jsonl, _jsonl_fault
-    if suffix == ".parquet":
-        return lambda p: pl.scan_parquet(p, glob=False), lambda _: None
-    raise _unknown_suffix(path)
+def _inner(name: str, names: Collection[str]) -> bool:
+    """Whether a column is a field of another one, which is read whole."""
+    parts = name.split(".")
+    return any(".".join(parts[:place]) in names for place in range(1, len(parts)))
 
 
-def _scan_jsonl(path: Path) -> pl.LazyFrame:
-    """Scan JSON Lines; types are inferred from all lines, as a column may hold 1 here and "n/a" there."""
-    schema = pl.scan_ndjson(path, infer_schema_length=None).collect_schema()
-    as_text = {
-        name: pl.String
-        for name in (*TEXT, *INTEGER, *REAL, "posted_at")
-        if name in schema and not schema[name].is_nested()
-    }
-    return pl.scan_ndjson(path, infer_schema_length=None, schema_overrides=as_text)
+def _renamed(
+    frame: pl.DataFrame, found: Mapping[str, str], mapping: Mapping[str, str]
+) -> tuple[pl.DataFrame, list[str]]:
+    """Give the columns our names; returns the table, and notes on what was found under another name."""
+    names = {theirs: ours for ours, theirs in found.items() if theirs in frame.columns}
+    notes = [f"column '{theirs}' is {ours}" for theirs, ours in names.items() if theirs != ours and ours not in mapping]
+    for name in frame.columns:
+        if name in names.values() and name not in names:  # another column was mapped to its name
+            names[name] = f"{name}_unmapped"
+    return frame.rename(names), notes
 
 
-def _typed(name: str, dtype: pl.DataType, path: Path) -> pl.Expr:
-    """Expression that casts column `name` of type `dtype` to the type this module promises.
+def _typed(column: pl.Series, path: str | os.PathLike, decimal: str | None) -> tuple[pl.Series, str | None]:
+    """Cast a column to the type this module promises; returns it, and a note on values that could not be read.
 
     SelfieError if it cannot hold such values.
     """
-    column = pl.col(name)
-    if name == "tags" and dtype == pl.List(pl.String):
-        return column.list.join(" ", ignore_nulls=True)
+    name, dtype = column.name, column.dtype
+    if name == "tags" and (dtype == pl.String or isinstance(dtype, pl.List)):
+        column = column.to_frame().select(values.tags(pl.col(name), dtype).alias(name)).to_series()
+        dtype = column.dtype
     if name in TEXT:
         if not (dtype in (pl.String, pl.Null) or dtype.is_numeric() or isinstance(dtype, (pl.Categorical, pl.Enum))):
             raise SelfieError(f"{path}: column '{name}' holds {dtype}, not text")
         text = column.cast(pl.String)
-        return pl.when(text.str.contains(r"\S")).then(text).alias(name)  # blank is missing
+        return text.set(~text.str.contains(r"\S"), None), None  # blank is missing
     if name in INTEGER + REAL:
         if not (dtype in (pl.String, pl.Null) or dtype.is_numeric()):
             raise SelfieError(f"{path}: column '{name}' holds {dtype}, not numbers")
-        if name in INTEGER and dtype.is_integer():
-            return column.cast(pl.Int64, strict=False)
-        if not dtype.is_numeric():
-            column = column.cast(pl.String).str.strip_chars()
-        real = column.cast(pl.Float64, strict=False)
-        real = pl.when(real.is_finite()).then(real)
-        if name in REAL:
-            return real.alias(name)
-        # 12.0 is how pandas writes 12 in a column with gaps
-        whole = pl.when(real == real.floor()).then(real).cast(pl.Int64, strict=False)
-        if dtype.is_float():
-            return whole.alias(name)
-        return pl.coalesce(column.cast(pl.Int64, strict=False), whole).alias(name)
-    return column
-
-
-def _csv_fault(path: Path) -> str | None:
-    """Find what is wrong with a CSV file that polars refused, with its line; None where csv sees nothing wrong."""
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, strict=True)
-            header = next(reader, None)
-            if not header:
-                return "it is empty, not even a header"
-            for fields in reader:
-                if len(fields) > len(header):
-                    return f"line {reader.line_num} has {len(fields)} fields, the header {len(header)}"
-    except csv.Error as error:
-        return f"line {reader.line_num}: {error}"
-    except UnicodeDecodeError:
-        return "it is not UTF-8 text"
-    return None
-
-
-def _jsonl_fault(path: Path) -> str | None:
-    """Find what is wrong with a JSON Lines file that polars refused, with its line; None where json finds nothing."""
-    try:
-        with open(path, encoding="utf-8-sig") as file:
-            number = 0
-            for number, line in enumerate(file, 1):
-                if line.strip() and not isinstance(json.loads(line), dict):
-                    return f"line {number} is not a JSON object"
-            return "it is empty" if not number else None
-    except json.JSONDecodeError as error:
-        return f"line {number} is not JSON ({error.msg})"
-    except UnicodeDecodeError:
-        return "it is not UTF-8 text"
+        number = values.numbers(column, name in INTEGER, decimal, f"{path}: column '{name}'")
+        kind = "whole numbers" if name in INTEGER else "numbers"
+        note = f"{name}: {number.unreadable} of {len(column)} values are no {kind}, such as '{number.example}'"
+        return number.values, note if number.unreadable else None
+    return column, None
 
 
 def _unknown_suffix(path: Path) -> SelfieError:
-    return SelfieError(f"{path}: a table of selfies is named .csv, .jsonl, .ndjson or .parquet, not '{path.suffix}'")
+    return SelfieError(
+        f"{path}: a table of selfies is written as .csv, .jsonl, .ndjson or .parquet, not '{path.suffix}'"
+    )
 
 
 def _first_line(error: Exception) -> str:

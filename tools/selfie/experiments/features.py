@@ -32,7 +32,7 @@ from tqdm import tqdm
 from selfie.common import locks, parallel, paths
 from selfie.common.errors import SelfieError
 from selfie.common.journal import Journal
-from selfie.data import datum, image
+from selfie.data import datum, image, tables
 from selfie.data.image import IMAGE_SIZE
 from selfie.data.lmdb_reader import Database
 from selfie.net.caffe_net import ScoringNet
@@ -124,7 +124,7 @@ class Features:
     @cached_property
     def table(self) -> pl.DataFrame:
         """Name and score of each row."""
-        return pl.read_csv(self.folder / "features.csv", schema={"name": pl.String, "score": pl.Float64})
+        return tables.read(self.folder / "features.csv", {"name": pl.String, "score": pl.Float64})
 
     @cached_property
     def rows(self) -> dict[str, int]:

@@ -126,6 +126,7 @@ def find(
     jobs: int | None = None,
     seed: int = 2015,
     resamples: int = 1000,
+    reading: manifest.Reading = manifest.AS_IT_IS,
 ) -> dict:
     """Find what a scored split's selfies have in common, against the score and against the labels; see `effects`.
 
@@ -136,8 +137,7 @@ def find(
     scored = grids.scored(run, split)
     table = boxes = None
     if manifest_file is not None:
-        table = manifest.read(manifest_file)
-        manifest.require(table, ("id",), manifest_file)
+        table = manifest.read(manifest_file, None, reading, ("id",))
         if detector is None and set(annotate.COLUMNS[:-1]) <= set(table.columns):
             boxes = table.select("id", "face_count", pl.col(*annotate.BOX).cast(pl.Float64))
     detector = "manifest" if boxes is not None else detectors.choose(detector or "auto")

@@ -19,9 +19,9 @@ import polars as pl
 
 from selfie.common import paths
 from selfie.common.errors import SelfieError
-from selfie.data import datum, image, lmdb_reader, manifest
+from selfie.data import datum, image, lmdb_reader, manifest, tables
 from selfie.data.lmdb_reader import Database
-from selfie.runs import score
+from selfie.runs import evaluate, score
 from selfie.runs.run_folder import Run
 from selfie.runs.score import Scored
 
@@ -64,7 +64,7 @@ def scored(run: Run, split: str = "test") -> pl.DataFrame:
     file = run.folder / f"{split}_scores.csv"
     if not file.exists():
         raise SelfieError(f"{run.folder} has no {file.name}: run 'make eval RUN={run.folder}'")
-    return pl.read_csv(file).sort(["score", "key"], descending=[True, False])
+    return tables.read(file, evaluate.SCORES).sort(["score", "key"], descending=[True, False])
 
 
 def spread(ordered: pl.DataFrame, layout: Layout) -> pl.DataFrame:
@@ -98,10 +98,11 @@ def picked(ordered: pl.DataFrame, ids: set[str], layout: Layout) -> pl.DataFrame
     return named.head(layout.count)
 
 
-def ids_with(path: str | os.PathLike, column: str, value: float) -> set[str]:
+def ids_with(
+    path: str | os.PathLike, column: str, value: float, reading: manifest.Reading = manifest.AS_IT_IS
+) -> set[str]:
     """Read the ids of the manifest's rows whose attribute `column` is the number `value`."""
-    table = manifest.read(path)
-    manifest.require(table, ("id", column), path)
+    table = manifest.read(path, None, reading, ("id", column))
     ids = table.filter(pl.col(column).cast(pl.Float64, strict=False) == value)["id"].drop_nulls()
     if ids.is_empty():
         raise SelfieError(f"no row of {path} has {column} = {value:g}")

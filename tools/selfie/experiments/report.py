@@ -14,11 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
-import polars as pl
 
 from selfie.common import html, paths, times
 from selfie.common.html import Cell, Figure, Table
-from selfie.data import image, lmdb_reader
+from selfie.data import image, lmdb_reader, tables
 from selfie.data.demo_corpus import corpus, optimum
 from selfie.experiments import grids
 from selfie.experiments.grids import WORST_CELL
@@ -206,7 +205,7 @@ def _demo(run: Run) -> dict[str, float] | None:
     result = _json(run, "test_evaluation.json")
     if not result or not (folder / "truth.csv").exists():
         return {}
-    truth = pl.read_csv(folder / "truth.csv", infer_schema_length=None, schema_overrides={"id": pl.String})
+    truth = tables.inferred(folder / "truth.csv", ("id",))
     labels = grids.scored(run).select(lmdb_reader.id_column("key").alias("id"), "label")
     return {"ours": result["accuracy"], **optimum.best_accuracy(truth, labels)}
 

@@ -35,7 +35,7 @@ from tqdm import tqdm
 
 from selfie.common import parallel, paths
 from selfie.common.errors import SelfieError
-from selfie.data import image
+from selfie.data import image, tables
 from selfie.experiments import grids, pca, viewer
 from selfie.experiments.features import Features, Files, export
 from selfie.runs.run_folder import Run
@@ -178,12 +178,15 @@ class Map:
         return self.table.select("x", "y").to_numpy()
 
 
+MAP_COLUMNS = {"name": pl.String, "x": pl.Float64, "y": pl.Float64, "score": pl.Float64}
+
+
 def load(folder: str | os.PathLike) -> Map:
     """Open the finished map in `folder`; SelfieError if there is none."""
     folder = Path(folder)
     if not (folder / "map.json").exists():
         raise SelfieError(f"{folder} holds no finished map: run tools/tsne_map.py --out {folder} without --place first")
-    table = pl.read_csv(folder / "map.csv", schema_overrides={"name": pl.String})
+    table = tables.read(folder / "map.csv", MAP_COLUMNS, "map")
     return Map(folder, paths.read_json(folder / "map.json"), table)
 
 
@@ -201,7 +204,7 @@ def place(finished: Map, run: Run, names: list[str], gpu: int | None = None) -> 
         )
     with tempfile.TemporaryDirectory() as folder:
         features = export(run, Files(names, Path.cwd()), folder, finished.info["blob"], gpu)
-        rejects = pl.read_csv(features.folder / "rejects.csv")
+        rejects = tables.read(features.folder / "rejects.csv", {"name": pl.String, "reason": pl.String})
         if len(rejects):
             raise SelfieError(f"cannot place {rejects['name'][0]}: {rejects['reason'][0]}")
         new, table = np.array(features.matrix), features.table

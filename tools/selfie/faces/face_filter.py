@@ -36,6 +36,7 @@ def filter_file(
     detector: str = "auto",
     keep_all: bool = False,
     jobs: int | None = None,
+    reading: manifest.Reading = manifest.AS_IT_IS,
 ) -> Filtered:
     """Write to `out` the rows of the manifest `source` whose picture shows a face, with the columns of `annotate`.
 
@@ -46,8 +47,7 @@ def filter_file(
     if not Path(images).is_dir():
         raise SelfieError(f"no such folder of images: {images}")
     partial, removed_list = out.with_name(f".{out.name}.partial"), out.with_name(f"{out.stem}.removed.csv")
-    table = manifest.read(source)
-    manifest.require(table, ("id", "path"), source)
+    table = manifest.read(source, None, reading, ("id", "path"))
     table = annotate.annotate(table, images, detector, jobs, partial)
     if len(table) and table["face_count"].null_count() == len(table):
         partial.unlink()

@@ -9,11 +9,14 @@ import polars as pl
 from tqdm import tqdm
 
 from selfie.common import parallel, paths, plots, stats
-from selfie.data import manifest
+from selfie.data import tables
 from selfie.data.lmdb_reader import Database
 from selfie.runs.run_folder import Run
 
 BATCH = 16  # pictures per forward pass: more gains nothing on a CPU
+
+
+SCORES = {"key": pl.String, "label": pl.Int64, "score": pl.Float64}  # the columns of a file of scores
 
 
 def score_database(run: Run, path: Path, gpu: int | None = None) -> pl.DataFrame:
@@ -37,9 +40,7 @@ def validation_scores(run: Run, gpu: int | None = None) -> pl.DataFrame:
     if not file.exists():
         scored = score_database(run, run.database("val"), gpu)
         paths.write_csv(file, scored)
-    scored = pl.read_csv(file)
-    manifest.require(scored, ("key", "label", "score"), file)
-    return scored
+    return tables.read(file, SCORES, "scores")
 
 
 def summarise(scored: pl.DataFrame) -> dict:

@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from selfie.common import paths
 from selfie.common.errors import SelfieError
-from selfie.data import manifest
+from selfie.data import tables
 from selfie.data.demo_corpus.rules import NOISE
 
 
@@ -45,10 +44,9 @@ def best_on_test(folder: str | os.PathLike, labels: str | os.PathLike) -> dict[s
 
     SelfieError if a file or one of the columns id, label and split is missing.
     """
-    truth = pl.read_csv(paths.existing(Path(folder) / "truth.csv", "corpus"), infer_schema_length=None)
-    rows = pl.read_csv(paths.existing(labels, "labels file"))
-    manifest.require(rows, ("id", "label", "split"), labels)
-    return best_accuracy(truth.with_columns(pl.col("id").cast(pl.String)), rows.filter(pl.col("split") == "test"))
+    truth = tables.inferred(Path(folder) / "truth.csv", ("id",), "corpus")
+    rows = tables.read(labels, {"id": pl.String, "label": pl.Int64, "split": pl.String}, "labels file")
+    return best_accuracy(truth, rows.filter(pl.col("split") == "test"))
 
 
 def chance_of_good(

@@ -1,0 +1,400 @@
+"""Tables of every dialect and format are read with all their rows, or refused in one line that says where."""
+
+from __future__ import annotations
+
+import bz2
+import csv
+import gzip
+import io
+import json
+import lzma
+import os
+import random
+import zipfile
+from pathlib import Path
+
+import openpyxl
+import polars as pl
+import pytest
+import zstandard
+
+import testlib
+from selfie.common.errors import SelfieError
+from selfie.data import csv_shape, csv_table, manifest, tables, unpack
+
+ROWS = [
+    {"id": f"p{n}", "path": f"{n}.jpg", "user": f"u{n}", "likes": str(n * 7), "caption": f"é {n}"} for n in range(9)
+]
+
+
+def as_csv(rows: list[dict] | None = None, separator: str = ",", end: str = "\n", header: bool = True) -> str:
+    text = io.StringIO()
+    rows = ROWS if rows is None else rows
+    writer = csv.DictWriter(text, list(rows[0]), delimiter=separator, lineterminator=end)
+    if header:
+        writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def by_csv(text: str) -> list[dict]:
+    """What Python's csv module reads; an empty field is missing."""
+    return [
+        {name: value or None for name, value in row.items()} for row in csv.DictReader(io.StringIO(text, newline=""))
+    ]
+
+
+def two_inches(rows: int, where: tuple[int, ...]) -> str:
+    """A table whose captions are not quoted, and hold a quote each in the rows of `where`."""
+    captions = ["5'10\" tall" if n in where else "nice" for n in range(rows)]
+    lines = [f"p{n},{n}.jpg,u{n},{n},selfie,2015-01-01,{caption}" for n, caption in enumerate(captions)]
+    return "id,path,user,likes,tags,posted_at,caption\n" + "\n".join(lines) + "\n"
+
+
+# --- no row is lost, none is shifted ---------------------------------------------------------------------------------
+
+
+def test_quotes_inside_of_a_field_lose_no_row(tmp_path):
+    """Two captions hold one quote each, unquoted: 400 rows, as csv reads them, whichever columns are asked for."""
+    (tmp_path / "m.csv").write_text(text := two_inches(400, (50, 150)))
+    expected = by_csv(text)
+    for columns in (None, ["id", "likes"], ["caption"]):
+        read = manifest.read(tmp_path / "m.csv", columns)
+        assert read.height == len(expected) == 400
+        for name in columns or read.columns:
+            assert [None if value is None else str(value) for value in read[name]] == [row[name] for row in expected]
+
+
+def test_every_command_reads_all_rows_of_such_a_table(tmp_path):
+    """label.py and make_lmdb.py count what is there: 60 rows, no row fewer."""
+    testlib.pictures(tmp_path, {"train": 60})
+    lines = (tmp_path / "labels.csv").read_text().splitlines()
+    lines = [f"{line},{'caption' if not n else '6 2' + chr(34) * (n in (9, 35))}" for n, line in enumerate(lines)]
+    (tmp_path / "labels.csv").write_text("\n".join(lines) + "\n")
+    inputs = ("--labels", tmp_path / "labels.csv", "--images", tmp_path / "images", "--out", tmp_path / "lmdb")
+    done = testlib.command("tools/make_lmdb.py", *inputs)
+    assert "60 records" in done.stdout, done.stderr
+    header, *rows = two_inches(400, (50, 150)).splitlines()
+    table = "\n".join([header + ",followers", *(f"{row},100" for row in rows)])
+    (tmp_path / "m.csv").write_text(table)
+    done = testlib.command(
+        "tools/label.py", "--manifest", tmp_path / "m.csv", "--out", tmp_path / "l.csv", "--min-age", 0
+    )
+    assert f"{'rows of the manifest':42} {'':>10} {400:>10}" in done.stdout, done.stderr
+
+
+def test_an_unquoted_separator_is_a_line_of_error(tmp_path):
+    """A caption `hi, you` without quotes would move every column behind it: refused, with its line."""
+    (tmp_path / "m.csv").write_text("id,path,caption,comments,likes,followers\n1,a,hi,1,5,9\n2,b,hi, you,2,6,9\n")
+    with pytest.raises(SelfieError, match="line 3 has 7 fields, the header 6"):
+        manifest.read(tmp_path / "m.csv", ["id", "likes"])
+
+
+@pytest.mark.parametrize("lost", [1, 7])
+def test_a_reader_that_loses_rows_is_found_out(tmp_path, monkeypatch, lost):
+    """Whatever fault polars may have: the count is another's, and the csv module reads the file then."""
+    (tmp_path / "m.csv").write_text(as_csv())
+    scan = pl.scan_csv
+    monkeypatch.setattr(pl, "scan_csv", lambda *given, **options: scan(*given, **options).slice(lost))
+    assert manifest.read(tmp_path / "m.csv")["id"].to_list() == [row["id"] for row in ROWS]
+    (tmp_path / "m.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    scan_lines = pl.scan_ndjson
+    monkeypatch.setattr(pl, "scan_ndjson", lambda *given, **options: scan_lines(*given, **options).slice(lost))
+    assert manifest.read(tmp_path / "m.jsonl")["id"].to_list() == [row["id"] for row in ROWS]
+
+
+def test_parquet_is_held_against_its_metadata(tmp_path, monkeypatch):
+    """Columns of fewer rows than the file says it has are refused."""
+    pl.DataFrame(ROWS).write_parquet(tmp_path / "m.parquet")
+    assert manifest.read(tmp_path / "m.parquet").height == len(ROWS)
+    collect = pl.LazyFrame.collect
+    monkeypatch.setattr(pl.LazyFrame, "collect", lambda self: collect(self)[: 1 + len(ROWS) // 2])
+    with pytest.raises(SelfieError, match="it has 9 rows, but 5 were read"):
+        tables.load(tmp_path / "m.parquet")
+
+
+def _random_csv(rng: random.Random) -> str:
+    """A table of awkward texts, well-formed or damaged in a few places."""
+    width, text = rng.randrange(1, 6), io.StringIO()
+    end, quoting = rng.choice(["\n", "\r\n"]), rng.choice([csv.QUOTE_MINIMAL, csv.QUOTE_ALL])
+    writer = csv.writer(text, lineterminator=end, quoting=quoting)
+    writer.writerow([f"c{n}" for n in range(width)])
+    for _ in range(rng.randrange(9)):
+        cells = ["".join(rng.choice('ab,"\né #') for _ in range(rng.randrange(4))) for _ in range(width)]
+        writer.writerow(cells[: width - (rng.random() < 0.05)])
+    text = text.getvalue()
+    for _ in range(rng.choice([0, 0, 1, 3])):
+        place = rng.randrange(text.index("\n") + 1, len(text) + 1)
+        text = text[:place] + rng.choice(['"', ",", "\n", "\r", "x"]) + text[place:]
+    return text
+
+
+def _closed(text: str) -> bool:
+    try:
+        list(csv.reader(io.StringIO(text, newline=""), strict=True))
+    except csv.Error as error:
+        return "unexpected end" not in str(error)
+    return True
+
+
+@pytest.mark.parametrize("block", [1, 7, 1 << 20])
+def test_the_count_is_that_of_pythons_csv_module(tmp_path, monkeypatch, block):
+    """Records, fields, blank lines, the first long and short record: on random tables, in blocks of any size."""
+    monkeypatch.setattr(csv_shape, "BLOCK", block)
+    rng, regular = random.Random(block), 0
+    for _ in range(600):
+        text = _random_csv(rng)
+        (tmp_path / "t.csv").write_bytes(text.encode())
+        shape = csv_shape.measure(tmp_path / "t.csv", ",")
+        if shape.irregular is not None:
+            continue
+        assert _closed(text) == (shape.open_quote is None)
+        if shape.open_quote is None:
+            reader = csv.reader(io.StringIO(text, newline=""))
+            records = [(reader.line_num, len(row)) for row in reader]
+            (_, width), *rows = [record for record in records if record[1]]
+            assert (shape.records, shape.fields) == (len(rows), width), text
+            assert shape.blank == sum(not fields for _, fields in records)
+            assert shape.long == next((row for row in rows if row[1] > width), None)
+            assert shape.short == next((row for row in rows if row[1] < width), None)
+            regular += 1
+    assert regular > 200
+
+
+def test_what_is_read_is_what_pythons_csv_module_reads(tmp_path, monkeypatch):
+    """Every value, by either way, of random tables and columns; or one of three errors, each for its reason."""
+    rng, fast, read = random.Random(2015), [], 0
+    by_polars = csv_table._by_polars
+    monkeypatch.setattr(csv_table, "_by_polars", lambda *given: fast.append(1) or by_polars(*given))
+    for _ in range(800):
+        text = _random_csv(rng)
+        (tmp_path / "t.csv").write_bytes(text.encode())
+        header, *rows = [row for row in csv.reader(io.StringIO(text, newline="")) if row]
+        try:
+            table = tables.load(tmp_path / "t.csv", lambda names: rng.sample(names, rng.randint(1, len(names))))
+        except SelfieError as error:
+            wrong = any(len(row) > len(header) for row in rows)
+            assert wrong or "never closed" in str(error) or "look like rows" in str(error), (text, error)
+            continue
+        assert table.names == header
+        expected = [dict(zip(header, row + [""] * len(header))) for row in rows]
+        frame = table.frame.fill_null("")
+        assert frame.to_dicts() == [{name: row[name] for name in frame.columns} for row in expected], text
+        read += 1
+    assert read > 400 and 200 < len(fast) < 800
+
+
+def test_a_quote_that_swallows_rows_is_refused(tmp_path):
+    """A caption begins with a quote that another row closes, so it holds the rows between: an error here."""
+    rows = [f"p{n},{n}.jpg,u{n},{n},text" for n in range(40)]
+    rows[10], rows[30] = 'p10,10.jpg,u10,10,"hello', 'p30,30.jpg,u30,30,bye"'
+    (tmp_path / "m.csv").write_text("\n".join(["id,path,user,likes,caption", *rows]) + "\n")
+    with pytest.raises(SelfieError, match="lines from line 13 on look like rows"):
+        manifest.read(tmp_path / "m.csv")
+    (tmp_path / "m.csv").write_text('id,path,user,likes,caption\n1,a,b,3,"a\nb,c\n\nd"\n')  # captions may have lines
+    assert manifest.read(tmp_path / "m.csv")["caption"].to_list() == ["a\nb,c\n\nd"]
+
+
+def test_an_open_quote_is_named_with_its_line(tmp_path):
+    """The line where it opens, not the end of the file; the same when another quote is irregular."""
+    for caption in ("ok", "5' 10\" tall"):
+        (tmp_path / "m.csv").write_text(f'id,path,caption\n1,a,{caption}\n2,b,"open\n3,c,ok\n')
+        with pytest.raises(SelfieError, match="line 3 opens a quote that is never closed"):
+            manifest.read(tmp_path / "m.csv")
+
+
+def test_short_rows_and_repeated_columns_are_told(tmp_path, caplog):
+    """What is missing is empty; of columns with one name the first counts; both are said."""
+    caplog.set_level("INFO")
+    (tmp_path / "m.csv").write_text("id,path,likes,likes\n1,a.jpg,3,4\n2,b.jpg\n")
+    assert manifest.read(tmp_path / "m.csv")["likes"].to_list() == [3, None]
+    assert "1 row with fewer fields than the header's 4 (the first, line 3, has 2)" in caplog.text
+    assert "more than one column is called 'likes': the first is taken" in caplog.text
+
+
+# --- dialects and formats --------------------------------------------------------------------------------------------
+
+
+def _workbook(path: Path) -> None:
+    book = openpyxl.Workbook()
+    book.active.append(list(ROWS[0]))
+    for row in ROWS:
+        book.active.append([int(value) if name == "likes" else value for name, value in row.items()])
+    book.save(path)
+
+
+DIALECTS = {
+    "semicolon.csv": (as_csv(separator=";").encode(), "semicolons"),
+    "tab.tsv": (as_csv(separator="\t").encode(), "tabs"),
+    "pipe.txt": (as_csv(separator="|").encode(), "pipes"),
+    "mark.csv": (as_csv().encode("utf-8-sig"), ""),
+    "crlf.csv": (as_csv(end="\r\n").encode(), ""),
+    "cr.csv": (as_csv(end="\r").encode(), ""),
+    "utf16.csv": (as_csv().encode("utf-16"), "UTF-16"),
+    "utf16le.csv": (as_csv(separator=";").encode("utf-16-le"), "semicolons; UTF-16"),
+    "utf16be.csv": (as_csv(end="\r\n").encode("utf-16-be"), "UTF-16"),
+    "latin.csv": (as_csv(separator=";").encode("latin-1"), "semicolons; Latin-1"),
+    "sep.csv": (b"sep=,\r\n" + as_csv(end="\r\n").encode(), ""),
+    "sep2.csv": (b'"sep=;"\n' + as_csv(separator=";").encode(), "semicolons"),
+    "comments.csv": (b"# exported, by a tool\n#\n\n" + as_csv().encode(), "2 comment lines"),
+    "blank.csv": (b"\n\n" + as_csv().encode() + b"\n\n", ""),
+    "lines.jsonl": ("".join(json.dumps(row) + "\n" for row in ROWS).encode("utf-8-sig"), ""),
+    "called.csv": ("".join(json.dumps(row) + "\n" for row in ROWS).encode(), ""),
+    "array.json": (json.dumps(ROWS).encode("utf-8-sig"), ""),
+    "object.json": (json.dumps({"count": 9, "items": ROWS}).encode(), ""),
+    "packed.csv.gz": (gzip.compress(as_csv().encode()), "gzip"),
+    "packed.csv.xz": (lzma.compress(as_csv().encode()), "xz"),
+    "packed.csv.bz2": (bz2.compress(as_csv().encode()), "bzip2"),
+    "packed.csv.zst": (zstandard.compress(as_csv().encode()), "Zstandard"),
+    "packed.csv": (gzip.compress(as_csv(separator="\t").encode("latin-1")), "gzip; fields separated by tabs; Latin-1"),
+    "packed.jsonl.gz": (gzip.compress("".join(json.dumps(row) + "\n" for row in ROWS).encode()), "gzip"),
+}
+
+
+@pytest.mark.parametrize("name", DIALECTS)
+def test_dialects_are_recognised_and_told(tmp_path, caplog, name):
+    """The same nine rows from each, and what was recognised in one line, or nothing for the plain kind."""
+    caplog.set_level("INFO")
+    content, told = DIALECTS[name]
+    (tmp_path / name).write_bytes(content)
+    read = manifest.read(tmp_path / name)
+    assert read.rows(named=True) == [{**row, "likes": int(row["likes"])} for row in ROWS]
+    assert manifest.read(tmp_path / name, ["likes"])["likes"].to_list() == [n * 7 for n in range(9)]
+    assert told in caplog.text and (told or not caplog.text)
+
+
+@pytest.mark.parametrize("name", ["m.xlsx", "m.csv", "packed.zip", "m.parquet"])
+def test_workbooks_archives_and_parquet_by_any_name(tmp_path, name):
+    """What a file is, its first bytes say: an .xlsx called .csv, a table in a zip archive."""
+    if name == "packed.zip":
+        with zipfile.ZipFile(tmp_path / name, "w") as archive:
+            archive.writestr("folder/m.csv", as_csv(separator=";"))
+    elif name == "m.parquet":
+        pl.DataFrame(ROWS).write_parquet(tmp_path / name)
+    else:
+        _workbook(tmp_path / name)
+    assert manifest.read(tmp_path / name).rows(named=True) == [{**row, "likes": int(row["likes"])} for row in ROWS]
+
+
+def test_large_files_are_recognised_as_small_ones(tmp_path):
+    """A character that is not UTF-8 in the last of many blocks, and a sample that ends inside of a line."""
+    text = "id;path;caption\n" + "".join(f"{n};{n}.jpg;text\n" for n in range(200_000))
+    (tmp_path / "m.csv").write_bytes((text + "é;é.jpg;é\n").encode("latin-1"))
+    read = manifest.read(tmp_path / "m.csv")
+    assert read.height == 200_001 and read["path"][-1] == "é.jpg"
+    (tmp_path / "m.csv").write_bytes((text + "é;é.jpg;").encode() + b"cut \xf0\x9f\n")
+    table = manifest.load(tmp_path / "m.csv")
+    assert table.frame["path"][-1] == "é.jpg" and "line 200002 holds bytes that are not UTF-8" in table.notes[-1]
+
+
+def test_json_lines_may_hold_what_python_writes(tmp_path):
+    """NaN is null, a nested field has a name, and text that looks like a number stays text."""
+    lines = ['{"id": "007", "likes": NaN, "edge": {"count": 3}}', "", '{"id": 8, "likes": 5, "edge": null}']
+    (tmp_path / "m.jsonl").write_text("\n".join(lines))
+    read = manifest.read(
+        tmp_path / "m.jsonl", ["id", "likes", "followers"], manifest.Reading({"followers": "edge.count"})
+    )
+    assert read.sort("id").rows(named=True) == [
+        {"id": "007", "likes": None, "followers": 3},
+        {"id": "8", "likes": 5, "followers": None},
+    ]
+
+
+def test_what_becomes_too_large_is_refused(tmp_path, monkeypatch):
+    """A small file that unpacks to a thousand times its size ends in one line, and leaves nothing behind."""
+    monkeypatch.setattr(unpack, "ALWAYS", 1 << 20)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    bomb = gzip.compress(b"id,path\n" + b"0" * (64 << 20))
+    (tmp_path / "m.csv.gz").write_bytes(bomb)
+    with pytest.raises(SelfieError, match="over 100 times its own size"):
+        manifest.read(tmp_path / "m.csv.gz")
+    with zipfile.ZipFile(tmp_path / "m.xlsx", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("xl/workbook.xml", b" " * (64 << 20))
+    with pytest.raises(SelfieError, match="becomes 64 MB"):
+        manifest.read(tmp_path / "m.xlsx")
+    assert sorted(os.listdir(tmp_path)) == ["m.csv.gz", "m.xlsx"]
+
+
+@pytest.mark.parametrize(
+    "name, content, complaint",
+    [
+        ("m.csv.gz", gzip.compress(as_csv().encode())[:-9], "gzip data are damaged or cut off"),
+        ("m.csv.xz", lzma.compress(as_csv().encode())[:-9], "xz data are damaged or cut off"),
+        ("m.csv.zst", zstandard.compress(as_csv().encode())[:9], "damaged|empty"),
+        ("m.csv", b"\xd0\xcf\x11\xe0" + b"\0" * 600, "old Excel workbook"),
+        ("m.json", b'{"a": 1}', "not an array of JSON objects"),
+        ("m.json", b"[1, 2", "not JSON"),
+        ("m.csv", "id,path\n1,é".encode("utf-16")[:-1], "not UTF-16"),
+        ("m.ods", b"id,path", "is named .csv"),
+    ],
+)
+def test_damage_is_one_line(tmp_path, name, content, complaint):
+    """The message names the file and what is wrong with it."""
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(SelfieError, match=complaint) as error:
+        manifest.read(tmp_path / name)
+    assert name in str(error.value) and "\n" not in str(error.value)
+
+
+# --- names -----------------------------------------------------------------------------------------------------------
+
+
+def test_names_are_found_without_regard_to_case_and_spaces(tmp_path):
+    """ID, ' Path ', 'Posted At': ours; an exact name goes before a similar one; foreign columns keep theirs."""
+    (tmp_path / "m.csv").write_text("ID, Path ,Posted At,LIKES,likes,Zip Code\n007,a.jpg,2015-01-01,1,2,00501\n")
+    table = manifest.load(tmp_path / "m.csv")
+    assert table.frame.rows(named=True) == [
+        {"id": "007", "path": "a.jpg", "posted_at": "2015-01-01", "LIKES": "1", "likes": 2, "Zip Code": "00501"}
+    ]
+    assert "column 'Posted At' is posted_at" in table.notes
+
+
+@pytest.mark.parametrize("theirs", ["likesCount", "edge_liked_by.count", "like_count", "num_likes", "Likes (total)"])
+def test_a_missing_column_is_guessed(tmp_path, theirs):
+    """The message has all columns of the file, and the one that may be meant; --map with it then works."""
+    (tmp_path / "m.csv").write_text(f"id,path,weather,{theirs}\n1,a.jpg,fine,12\n")
+    table = manifest.load(tmp_path / "m.csv", ["id", "path", "likes"])
+    with pytest.raises(SelfieError) as error:
+        manifest.require(table.frame, ["id", "likes"], "m.csv", table.names)
+    assert f"(it has: id, path, weather, {theirs})" in str(error.value)
+    assert str(error.value).endswith(f"say --map likes={theirs}")
+    assert manifest.read(tmp_path / "m.csv", None, manifest.Reading({"likes": theirs}))["likes"].to_list() == [12]
+
+
+def test_a_mapped_column_goes_before_one_of_the_name(tmp_path):
+    """The other keeps its values under another name; a column that is not there is named."""
+    (tmp_path / "m.csv").write_text("id,likes,Hearts\n1,x,12\n")
+    read = manifest.read(tmp_path / "m.csv", None, manifest.Reading({"likes": "hearts"}))
+    assert read.rows(named=True) == [{"id": "1", "likes_unmapped": "x", "likes": 12}]
+    with pytest.raises(SelfieError, match="--map likes=stars: there is no column 'stars'"):
+        manifest.read(tmp_path / "m.csv", None, manifest.Reading({"likes": "stars"}))
+
+
+def test_commands_take_map_and_decimal(tmp_path):
+    """label.py with every column called otherwise; without --map it says which."""
+    rows = [f"p{n};{n}.jpg;u{n};{n % 90 + 1}.{n % 900 + 100};{n * 3 + 1};2015-01-0{n % 9 + 1}" for n in range(300)]
+    (tmp_path / "m.csv").write_text("shortcode;file;owner;fans;hearts;when\n" + "\n".join(rows) + "\n")
+    out = ("--manifest", tmp_path / "m.csv", "--out", tmp_path / "l.csv", "--min-age-days", 0, "--min-followers", 0)
+    testlib.assert_one_line_error(
+        testlib.command("tools/label.py", *out),
+        "has no column 'id' (it has: shortcode, file, owner, fans, hearts, when): if 'shortcode' is it",
+    )
+    names = {
+        "id": "shortcode",
+        "path": "file",
+        "user": "owner",
+        "likes": "hearts",
+        "followers": "fans",
+        "posted_at": "when",
+    }
+    mapped = [word for ours, theirs in names.items() for word in ("--map", f"{ours}={theirs}")]
+    testlib.assert_one_line_error(
+        testlib.command("tools/label.py", *out, *mapped), "--decimal", "m.csv: column 'followers'"
+    )
+    done = testlib.command("tools/label.py", *out, *mapped, "--decimal", ",", "--max-followers", 10**6)
+    assert done.returncode == 0, done.stderr
+    assert "fields separated by semicolons" in done.stderr
+    assert pl.read_csv(tmp_path / "l.csv").filter(id="p91")["audience"].to_list() == [2191]
+    notes = json.loads((tmp_path / "l.report.json").read_text())["manifest"]["notes"]
+    assert "fields separated by semicolons" in notes

@@ -1,0 +1,154 @@
+"""Read JSON Lines and JSON: by polars where it can, by Python's json where not, and all objects that are there."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Callable
+
+import polars as pl
+
+from selfie.common.errors import SelfieError
+from selfie.data import dialects, nested
+
+BLOCK = 1 << 22
+
+
+AsText = Callable[[str], bool]  # says of a column's name whether its values shall be text, unless they are nested
+
+
+def read_lines(
+    path: Path, shown: Path, as_text: AsText, pick: nested.Pick | None
+) -> tuple[pl.DataFrame, list[str], list[str]]:
+    """Read JSON Lines, one object on a line: (table of the columns that `pick` wants, names of all, notes).
+
+    A byte order mark, UTF-16, NaN and Infinity (which Python writes) are read, too; NaN is null. SelfieError with the
+    line's number for what is not JSON.
+    """
+    dialect = dialects.Dialect(dialects.recognise(path).encoding)
+    notes = dialect.notes
+    with dialects.straightened(path, dialect) as plain:
+        lines = count_lines(plain)
+        if not lines:
+            raise SelfieError(f"cannot read {shown}: it is empty")
+        picked = _by_polars(plain, as_text, pick)
+        if picked is None or (picked[0].width and picked[0].height != lines):
+            whole = from_objects(_objects(plain, shown), as_text)
+            if whole.height != lines:
+                raise SelfieError(f"cannot read {shown}: {lines} lines were counted, but {whole.height} read")
+            picked = nested.select(whole.lazy(), pick)
+    return (*picked, notes)
+
+
+def read_whole(
+    path: Path, shown: Path, as_text: AsText, pick: nested.Pick | None
+) -> tuple[pl.DataFrame, list[str], list[str]]:
+    """Read a JSON file that is an array of objects, or an object with one such array in it, as `read_lines` does."""
+    dialect = dialects.Dialect(dialects.recognise(path).encoding)
+    try:
+        text = path.read_text("utf-8-sig" if dialect.encoding == "utf-8" else dialect.encoding)
+        value = json.loads(text)
+    except UnicodeDecodeError as error:
+        raise SelfieError(f"cannot read {shown}: it is not UTF-8 text") from error
+    except (json.JSONDecodeError, RecursionError) as error:
+        if isinstance(error, json.JSONDecodeError) and error.msg == "Extra data" and text.lstrip().startswith("{"):
+            return read_lines(path, shown, as_text, pick)  # JSON Lines by another name
+        raise SelfieError(f"cannot read {shown}: it is not JSON ({error})") from error
+    objects = _array(value)
+    if objects is None:
+        raise SelfieError(f"cannot read {shown}: it is not an array of JSON objects")
+    return (*nested.select(from_objects(objects, as_text).lazy(), pick), dialect.notes)
+
+
+def count_lines(path: Path) -> int:
+    """Count the lines of a file that are not blank."""
+    count, rest = 0, b""
+    with open(path, "rb") as file:
+        while block := file.read(BLOCK):
+            *lines, rest = (rest + block).split(b"\n")
+            count += sum(1 for line in lines if line and not line.isspace())
+    return count + bool(rest.removeprefix(b"\xef\xbb\xbf").strip())
+
+
+def from_objects(objects: Iterable[dict], as_text: AsText) -> pl.DataFrame:
+    """Make a table of JSON objects: a column for every key, of the type that all its values have, else of text.
+
+    Text of a number is as JSON writes it, text of anything nested is JSON; lists of text stay lists.
+    """
+    columns: dict[str, list[Any]] = {}
+    rows = 0
+    for rows, one in enumerate(objects, 1):
+        for key, value in one.items():
+            if key not in columns:
+                columns[key] = [None] * (rows - 1)
+            columns[key].append(value)
+        for values in columns.values():
+            if len(values) < rows:
+                values.append(None)
+    return pl.DataFrame([_series(name, values, as_text(name)) for name, values in columns.items()])
+
+
+def _series(name: str, values: list[Any], text: bool) -> pl.Series:
+    values = [None if isinstance(value, float) and not math.isfinite(value) else value for value in values]
+    kinds = {type(value) for value in values if value is not None}
+    if not kinds:
+        return pl.Series(name, values, dtype=pl.Null)
+    if kinds == {list} and all(isinstance(each, str) for value in values for each in value or ()):
+        return pl.Series(name, values, dtype=pl.List(pl.String))
+    if kinds == {dict} and not text:
+        return pl.Series(name, values, strict=False)
+    if not text:
+        for types, dtype in (({bool}, pl.Boolean), ({int}, pl.Int64), ({int, float}, pl.Float64)):
+            if kinds <= types:
+                try:
+                    return pl.Series(name, values, dtype=dtype)
+                except (OverflowError, TypeError):  # an integer beyond 64 bits
+                    break
+    return pl.Series(name, [_text(value) for value in values], dtype=pl.String)
+
+
+def _text(value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value if value is None else value.encode("utf-8", "replace").decode()  # lone surrogates are no text
+    return json.dumps(value, ensure_ascii=False).encode("utf-8", "replace").decode()
+
+
+def _by_polars(path: Path, as_text: AsText, pick: nested.Pick | None) -> tuple[pl.DataFrame, list[str]] | None:
+    """Read by polars; types are inferred from all lines, as a column may hold 1 here and "n/a" there."""
+    try:
+        schema = pl.scan_ndjson(path, infer_schema_length=None).collect_schema()
+        overrides = {name: pl.String for name in schema if as_text(name) and not schema[name].is_nested()}
+        return nested.select(pl.scan_ndjson(path, infer_schema_length=None, schema_overrides=overrides), pick)
+    except (pl.exceptions.PolarsError, OSError):
+        return None
+
+
+def _objects(path: Path, shown: Path) -> Iterable[dict]:
+    """Yield the objects of a file of JSON Lines."""
+    with open(path, encoding="utf-8-sig") as file:
+        number = 0
+        try:
+            for number, line in enumerate(file, 1):
+                if line.strip():
+                    value = json.loads(line)
+                    if not isinstance(value, dict):
+                        raise SelfieError(f"cannot read {shown}: line {number} is not a JSON object")
+                    yield value
+        except (json.JSONDecodeError, RecursionError) as error:
+            said = getattr(error, "msg", "too deeply nested")
+            raise SelfieError(f"cannot read {shown}: line {number} is not JSON ({said})") from error
+        except UnicodeDecodeError as error:
+            raise SelfieError(f"cannot read {shown}: line {number + 1} is not UTF-8 text") from error
+
+
+def _array(value: Any) -> list[dict] | None:
+    """Find the array of objects in a JSON value: itself, or the only one among an object's values."""
+    if isinstance(value, list):
+        return value if all(isinstance(each, dict) for each in value) else None
+    if isinstance(value, dict):
+        arrays = [each for each in value.values() if isinstance(each, list) and each and isinstance(each[0], dict)]
+        if len(arrays) == 1:
+            return _array(arrays[0])
+    return None

@@ -1,0 +1,158 @@
+"""Values as tables have them: numbers with thousands separators and abbreviations, tags in every kind of list."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+import polars as pl
+
+from selfie.common.errors import SelfieError
+
+SCALES = {"": 1, "k": 1_000, "m": 1_000_000, "b": 1_000_000_000}
+MISSING = ("", "null", "none", "nan", "na", "n/a", "-", "--", "?", "nil", "undefined")  # how people write nothing
+_SPACES = r"[\s\u00a0\u202f\u2009'’]"
+_GROUPED = re.compile(r"([+-]?)([1-9]\d{0,2}(?:([.,_]|" + _SPACES + r")\d{3})(?:\3\d{3})*)(?:([.,])(\d+))?")
+_PLAIN = re.compile(r"([+-]?\d+)(?:([.,])(\d+))?")
+_AMBIGUOUS = r"^\s*[+-]?[1-9]\d{0,2}\.\d{3}\s*$"  # 12.000: twelve, or twelve thousand
+# What shows that a comma, or a point, stands before the decimals.
+_COMMA = r"^[+-]?\d{1,3}(\.\d{3}){2,}(,\d+)?$|^[+-]?\d+(\.\d{3})*,\d{1,2}$"
+_POINT = r"^[+-]?\d*\.(\d{1,2}|\d{4,})$|^[+-]?\d{4,}\.\d+$|^[+-]?0\.\d+$|^[+-]?\d{1,3}(,\d{3})+\.\d+$"
+
+
+class Numbers(NamedTuple):
+    """A column of numbers, and what could not be read as one.
+
+    values      Int64 or Float64, null where there is none
+    unreadable  how many values are neither numbers nor missing
+    example     one of them
+    """
+
+    values: pl.Series
+    unreadable: int
+    example: str | None
+
+
+def numbers(column: pl.Series, whole: bool, decimal: str | None = None, where: str = "") -> Numbers:
+    """Read a column of text or numbers as whole numbers (Int64; 12.0 is 12, 1.5 is none) or as numbers (Float64).
+
+    decimal  what stands before the decimals: '.' or ','; None: '.', but a comma before groups of three digits is taken
+             as what it is, and so is any mark that can only be one of both. 12.000 alone may be 12 or 12,000:
+    SelfieError if a column of whole numbers has such values and no other that tells, with `where` it stands.
+    """
+    text = column.cast(pl.String).str.strip_chars() if not column.dtype.is_numeric() else None
+    if text is None:
+        real = column.cast(pl.Float64, strict=False)
+        values = column.cast(pl.Int64, strict=False) if column.dtype.is_integer() else real
+        return _finished(column, _whole(values) if whole else _finite(real), column.cast(pl.String))
+    if whole:
+        point = _point(text, decimal, where)
+        values = text.cast(pl.Int64, strict=False)
+        if point == ".":
+            values = values.fill_null(_whole(text.cast(pl.Float64, strict=False)))
+    else:
+        point = decimal or "."
+        values = _finite(text.cast(pl.Float64, strict=False))
+        if point != ".":  # 1.234 is no decimal number then; whole ones are the same
+            values = values.set(text.str.contains(".", literal=True).fill_null(False), None)
+    rest = text.filter(values.is_null() & text.is_not_null()).unique()
+    if len(rest):
+        known = {each: number for each in rest if (number := number_of(each, point, not whole)) is not None}
+        if whole:
+            known = {
+                each: int(number) for each, number in known.items() if number == int(number) and abs(number) < 2**63
+            }
+        if known:
+            found = text.replace_strict(known, default=None, return_dtype=values.dtype)
+            values = values.fill_null(found)
+    return _finished(column, values, text)
+
+
+def number_of(text: str, decimal: str = ".", strict: bool = False) -> float | None:
+    """Read one number as people write it: 1,234, 1 234, 12.3k, 1.2M; None for what is none, or may be two.
+
+    `decimal` stands before the decimals; with `strict`, a comma is never taken for a thousands separator if it stands
+    alone, as in 1,234, nor for the decimal one unless `decimal` says so.
+    """
+    body = text.strip()
+    scale = SCALES.get(body[-1:].casefold())
+    if scale:
+        body = body[:-1].rstrip()
+    if match := _GROUPED.fullmatch(body):
+        sign, digits, mark, point, decimals = match.groups()
+        groups = len(re.findall(re.escape(mark) + r"\d{3}", digits))
+        if (mark != decimal or groups > 1) and (point is None or point != mark):
+            if groups == 1 and point is None and mark in ".," and (scale or strict):
+                return None  # 1,234k, or 1,234 among real numbers: which one is it?
+            return _real(sign + re.sub(r"\D", "", digits), decimals, scale)
+    if match := _PLAIN.fullmatch(body):
+        digits, point, decimals = match.groups()
+        if point and point != decimal and (strict or len(decimals) == 3):
+            return None
+        if point and len(decimals) == 3 and scale:
+            return None
+        return _real(digits, decimals, scale)
+    return None
+
+
+def _real(digits: str, decimals: str | None, scale: int | None) -> float:
+    """Compute a number from its parts; decimals of scaled numbers do not become 12299.999."""
+    number = float(f"{digits}.{decimals or 0}") * (scale or 1)
+    return round(number, 3) if scale else number
+
+
+def _point(text: pl.Series, decimal: str | None, where: str) -> str:
+    """Tell what stands before the decimals in a column of whole numbers; see `numbers`."""
+    if decimal:
+        return decimal
+    doubtful = text.str.contains(_AMBIGUOUS)
+    if not doubtful.any():
+        return "."
+    other = text.filter(~doubtful)
+    if other.str.contains(_COMMA).any():
+        return ","
+    if other.str.contains(_POINT).any():
+        return "."
+    example = text.filter(doubtful)[0]
+    number = example.split(".")
+    raise SelfieError(
+        f"{where}: '{example}' may be {number[0]} or {number[0]},{number[1]}: say --decimal . if a point stands before "
+        "decimals, or --decimal , if points stand between thousands"
+    )
+
+
+def _whole(values: pl.Series) -> pl.Series:
+    """Numbers without decimals as Int64; the others are null."""
+    if values.dtype == pl.Int64:
+        return values
+    values = _finite(values)
+    return values.set(values != values.floor(), None).cast(pl.Int64, strict=False)
+
+
+def _finite(values: pl.Series) -> pl.Series:
+    return values.set(~values.is_finite(), None)
+
+
+def _finished(column: pl.Series, values: pl.Series, text: pl.Series) -> Numbers:
+    """Count what could not be read; blank text is missing, and so is what people write for it."""
+    bad = text.filter(values.is_null() & text.is_not_null())
+    bad = bad.filter(~bad.str.to_lowercase().is_in(MISSING))
+    return Numbers(values.alias(column.name), len(bad), bad[0] if len(bad) else None)
+
+
+def tags(column: pl.Expr, dtype: pl.DataType) -> pl.Expr:
+    """Expression for tags as this project has them: text, separated by single spaces, without '#'.
+
+    Reads lists, and text with spaces, commas, semicolons, pipes, '#a#b', or a list as JSON or Python writes it, in it.
+    Spaces inside of a tag ("new york", where something else separates) are taken out, as hashtags have none.
+    """
+    if isinstance(dtype, pl.List):
+        items = column.list.eval(pl.element().cast(pl.String).str.replace_all(r"[\s#]+", ""))
+        return items.list.join(" ", ignore_nulls=True)
+    text = column.cast(pl.String)
+    plain = text.str.replace(r"^\s*\[(.*)\]\s*$", "$1").str.replace_all(r"""["']""", "")
+    spaced = plain.str.replace_all(r"\s*[,;|]+\s*", "\x1f").str.replace_all(r"\s+", "").str.replace_all("\x1f", " ")
+    split = pl.when(plain.str.contains("#")).then(plain.str.replace_all(r"[#,;|]+", " ")).otherwise(spaced)
+    split = split.str.replace_all(r"\s+", " ").str.strip_chars()
+    foreign = text.str.contains(r"[#,;|\[]")
+    return pl.when(foreign).then(split).otherwise(text)
