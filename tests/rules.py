@@ -29,6 +29,7 @@ KINDS = {
     "no-nccl": "a Caffe without NCCL",
     "opentsne": "openTSNE (requirements-map.txt)",
     "root": "leave to mount a small file system",
+    "serve": "what the page is served with (requirements-serve.txt; its tests: requirements-dev.txt)",
     "shellcheck": "the linter of shell scripts",
     "torch": "PyTorch (requirements-bench.txt)",
     "weights": "small pretrained weights, in SELFIE_MIRROR",
