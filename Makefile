@@ -6,8 +6,8 @@
 
 #: Of the data and the run (with their defaults):
 #:   VARIANT=vgg16             the net: a folder of prototxt/; for weights also mtcnn
-#:   RUN=runs/VARIANT          the run folder. score, eval, report and compare take the newest finished run if neither
-#:                             RUN nor VARIANT is given
+#:   RUN=runs/VARIANT          the run folder. score, serve, eval, report and compare take the newest finished run if
+#:                             neither RUN nor VARIANT is given
 #:   MANIFEST=data/manifest.csv
 #:                             the table of posts
 #:   IMAGES=data/images        the pictures; score: a file or a folder
@@ -38,7 +38,8 @@ JOBS     ?= $(shell nproc)
 #:   ABLATION=demo             ablation: the net: demo, squeezenet or vgg16
 #:   QUICK=1                   bench, bench-gpu: fewer and smaller measurements
 #:   TORCH=python              bench-gpu: a Python that has PyTorch
-#:   LABEL_FLAGS, FACE_FLAGS, LMDB_FLAGS, TRAIN_FLAGS, GRID_FLAGS, MAP_FLAGS, WEIGHT_FLAGS
+#:   HOST=0.0.0.0 PORT=8000    serve: where to listen (default: 127.0.0.1, port 8000; first read docs/serve.md)
+#:   LABEL_FLAGS, FACE_FLAGS, LMDB_FLAGS, TRAIN_FLAGS, GRID_FLAGS, MAP_FLAGS, SERVE_FLAGS, WEIGHT_FLAGS
 #:                             more options for the command behind the target
 ABLATION ?= demo
 
@@ -68,6 +69,8 @@ comma       := ,
 # Only what was set on the command line or in the environment becomes an option.
 given        = $(filter command environment,$(firstword $(origin $(1))))
 one_gpu      = $(if $(GPU),--gpu $(firstword $(subst $(comma), ,$(GPU))))
+# HOST is set in many an environment, and means something else there.
+listen       = $(if $(filter command,$(origin $(1))),$(if $(filter HOST,$(1)),--host,--port) $($(1)))
 run          = $(if $(and $(RUN),$(call given,RUN)$(call given,VARIANT)),--run $(RUN))
 start_flags  = --lmdb $(LMDB) $(if $(REPLACE),--replace) $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(BATCH),--batch $(BATCH)) \
                $(if $(SOLVER),--solver $(SOLVER)) $(if $(WEIGHTS),--weights $(WEIGHTS)) $(TRAIN_FLAGS)
@@ -76,7 +79,7 @@ variant      = $(if $(and $(RESUME),$(call given,RUN)),,--variant $(VARIANT))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup system caffe caffe-test ready ready-python weights faces label lmdb train eval report compare ablation \
-        score demo figures-run reach prototxt test lint bench bench-gpu gpu-bundle clean distclean
+        score serve demo figures-run reach prototxt test lint bench bench-gpu gpu-bundle clean distclean
 
 help: ## list the targets and the variables
 	@echo "Karpathy's selfie experiment of 2015 on real Caffe. On a fresh Debian 12 or 13:  make demo"
@@ -103,7 +106,7 @@ system: ## the first part of setup: Debian packages that are missing (root or su
 # Made anew for another release of Debian, whose Python is another one.
 installed := $(VENV)/.installed-$(notdir $(realpath $(PYTHON)))
 
-$(installed): requirements.txt requirements-map.txt requirements-dev.txt pyproject.toml | system
+$(installed): requirements.txt requirements-map.txt requirements-serve.txt requirements-dev.txt pyproject.toml | system
 	@echo "Installing Python packages into $(VENV)"
 	@$(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	@$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
@@ -166,6 +169,9 @@ ablation: | ready ## the post's ablations of ABLATION: dropout, start weights, s
 
 score: | ready ## score IMAGES (a file or a folder) with RUN, best first
 	$(PY) tools/score.py $(run) $(one_gpu) --sort --lenient $(IMAGES)
+
+serve: | ready ## show a page that scores pictures with RUN, for this machine (HOST, PORT), and answer programs
+	$(PY) tools/serve.py $(run) $(one_gpu) $(call listen,HOST) $(call listen,PORT) $(SERVE_FLAGS)
 
 # --- whole runs -----------------------------------------------------------------------------------------------------
 

@@ -32,6 +32,7 @@ FLAG_VARIABLES = {  # a command's other options go into a variable of its own
     "grids": "GRID_FLAGS",
     "label": "LABEL_FLAGS",
     "make_lmdb": "LMDB_FLAGS",
+    "serve": "SERVE_FLAGS",
     "train": "TRAIN_FLAGS",
     "tsne_map": "MAP_FLAGS",
 }

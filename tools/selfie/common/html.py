@@ -67,6 +67,11 @@ def render(template: str, **values: Any) -> str:
     return _environment().get_template(template).render(**values)
 
 
+def fill(source: str, **values: Any) -> str:
+    """Fill in a template given as text, under the same rules as `render`: a page that belongs to another package."""
+    return _environment().from_string(source).render(**values)
+
+
 def breakable(text: object) -> str:
     """Escape text and say where its lines may break.
 

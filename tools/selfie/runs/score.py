@@ -79,15 +79,20 @@ def score(
     `jobs` (default: one per core) pictures are read at a time, ahead of the net, which on the CPU uses all cores.
     SelfieError at once, before the first is asked for, if the run cannot score.
     """
+    check_preprocessing(run)
+    net = run.net(gpu)
+    reference = evaluate.validation_scores(run, gpu)["score"].to_numpy()
+    return _score(net, reference, names, batch, jobs)
+
+
+def check_preprocessing(run: Run) -> None:
+    """Warn if the run was trained by a version whose preprocessing was another one."""
     if run.info["lmdb"]["train"]["inputs"].get("preprocessing", 1) != image.PREPROCESSING:
         log.warning(
             "%s was trained by an older version that resized large pictures differently: they score a little "
             "differently now",
             run.folder,
         )
-    net = run.net(gpu)
-    reference = evaluate.validation_scores(run, gpu)["score"].to_numpy()
-    return _score(net, reference, names, batch, jobs)
 
 
 def _score(
@@ -99,12 +104,15 @@ def _score(
         closing(read_ahead(names, batch, jobs, net.preprocessing.size)) as pictures,
     ):
         for group in parallel.batches(pictures, batch):
-            yield from _score_batch(net, group, reference)
+            yield from score_batch(net, group, reference)
             bar.update(len(group))
 
 
-def _score_batch(net: ScoringNet, group: list[tuple[str, Picture]], reference: np.ndarray) -> list[Scored]:
-    """Score the readable pictures of a batch."""
+def score_batch(net: ScoringNet, group: list[tuple[str, Picture]], reference: np.ndarray) -> list[Scored]:
+    """Score the readable pictures of a batch, given as (name, picture); a Scored stays as it is.
+
+    Percentiles refer to the `reference` scores, those of the run's validation selfies.
+    """
     readable = [picture for _, picture in group if isinstance(picture, np.ndarray)]
     scores = net.scores(np.stack(readable)) if readable else np.empty(0)
     values = iter(zip(scores.tolist(), stats.percentiles(scores, reference).tolist()))
