@@ -18,16 +18,27 @@ import signal
 from collections.abc import Sequence
 from contextlib import closing, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from selfie.common import cli
 
+if TYPE_CHECKING:
+    from selfie.serve.bot.mastodon import Mastodon
+    from selfie.serve.bot.x import X
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = cli.parser(__doc__)
-    parser.add_argument("--server", required=True, metavar="URL", help="the account's server, https://...")
+    network = parser.add_mutually_exclusive_group(required=True)
+    network.add_argument("--server", metavar="URL", help="the account's server, one with Mastodon's API: https://...")
+    network.add_argument("--x", action="store_true", help="the account is on X")
     parser.add_argument(
-        "--token-file", required=True, type=Path, metavar="FILE", help="a file with the account's access token"
+        "--token-file",
+        required=True,
+        type=Path,
+        metavar="FILE",
+        help="a file with the account's access token; X: a JSON object with the four keys of docs/bot.md",
     )
     parser.add_argument(
         "--ledger", type=Path, default=Path("data/bot"), metavar="FOLDER", help="default: %(default)s; keep it"
@@ -60,17 +71,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     from selfie.runs import run_folder
     from selfie.serve.bot.bot import Bot, Settings
     from selfie.serve.bot.ledger import Ledger
-    from selfie.serve.bot.mastodon import Mastodon
 
     cli.point_to_ethics()
     logging.getLogger("selfie").setLevel(logging.INFO)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    port = urlsplit(args.server).port
+    port = urlsplit(args.server or "").port
     limits = Limits(allow_networks=tuple(args.allow_network), ports=DEFAULTS.ports | ({port} if port else set()))
     settings = Settings(args.poll, args.per_account, args.per_day, args.about, limits)
     run = run_folder.find(args.run)
     with (
-        closing(Mastodon(args.server, args.token_file.read_text().strip())) as network,
+        closing(opened(args.server, args.token_file)) as network,
         Ledger(args.ledger, network.account) as ledger,
         Scorer(run, args.gpu) as scorer,
     ):
@@ -83,6 +93,17 @@ def main(argv: Sequence[str] | None = None) -> int:
                 bot.run()
         print(", ".join(f"{number} {state}" for state, number in ledger.counts().items()) or "no mentions yet")
     return 0
+
+
+def opened(server: str | None, token_file: Path) -> X | Mastodon:
+    """Log in where the account is."""
+    if server is None:
+        from selfie.serve.bot.x import X
+
+        return X(token_file)
+    from selfie.serve.bot.mastodon import Mastodon
+
+    return Mastodon(server, token_file.read_text().strip())
 
 
 if __name__ == "__main__":
