@@ -31,10 +31,11 @@ LARGEST = 400  # lines of a module: more is more than one concept
 OPTIONAL = {  # packages that may be missing
     *("caffe", "onnx", "onnxruntime", "openTSNE", "openvino", "sklearn", "torch"),
     *("idna", "mastodon", "protego"),
-    *("fastapi", "prometheus_client", "starlette", "uvicorn"),
+    *("fastapi", "prometheus_client", "starlette", "tweepy", "uvicorn"),
 }
 NEEDING_THEM = {  # modules that cannot do without; all others can be imported
     "selfie.bench.torch_peer",
+    *(f"selfie.serve.bot.{name}" for name in ("mastodon", "x")),
     *(f"selfie.serve.{name}" for name in ("batcher", "guard", "inference", "inference_routes", "intake", "metrics")),
     *(f"selfie.serve.{name}" for name in ("openapi", "server", "service", "web")),
 }

@@ -1,0 +1,203 @@
+"""The ledger of the bot: what has become of each mention. SQLite, one writer; each step is one transaction.
+
+    noted    to be looked at
+    scored   the answer's text is here
+    sending  it is being sent: after a kill or a cut connection the network is asked whether it was
+    sent     the end
+    left     not to be answered, with the reason
+
+So nothing is answered twice, and nothing that was noted is forgotten. Names, addresses of pictures and the text of an
+answer stay only as long as they are needed; authors are known by a keyed hash whose key lies beside the ledger.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from selfie.common import locks
+from selfie.common.errors import SelfieError
+from selfie.serve.bot.network import Mention
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS mentions (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, post TEXT NOT NULL, author TEXT NOT NULL,
+    state TEXT NOT NULL, reason TEXT, at REAL NOT NULL, name TEXT, visibility TEXT, question INTEGER, pictures TEXT,
+    text TEXT, answer TEXT);
+CREATE INDEX IF NOT EXISTS mentions_open ON mentions (state, number);
+CREATE INDEX IF NOT EXISTS mentions_author ON mentions (author, at);
+CREATE INDEX IF NOT EXISTS mentions_at ON mentions (at);
+CREATE TABLE IF NOT EXISTS stopped (author TEXT PRIMARY KEY);
+CREATE TABLE IF NOT EXISTS settings (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+"""
+OPEN = ("noted", "scored", "sending")
+
+
+class Entry(NamedTuple):
+    """A mention that is not finished. `question`: it asks what a score means; `text`: the answer, once there is one."""
+
+    id: str
+    post: str
+    author: str
+    state: str
+    name: str
+    visibility: str
+    question: bool
+    pictures: list[str]
+    text: str | None
+
+
+class Ledger:
+    """The ledger in a folder, made if need be; only one process at a time. `with Ledger(folder, account) as ledger:`
+
+    account: whose mentions these are; SelfieError where the ledger is another account's.
+    """
+
+    def __init__(self, folder: Path, account: str) -> None:
+        self.folder, self.account = folder, account
+
+    def __enter__(self) -> Ledger:
+        with ExitStack() as stack:
+            stack.enter_context(locks.folder(self.folder))
+            self._key = _key(self.folder / "author.key")
+            self.database = _opened(self.folder / "bot.sqlite")
+            stack.callback(self.database.close)
+            owner = self.setting("account") or self.account
+            if owner != self.account:
+                raise SelfieError(f"{self.folder} is the ledger of another account ({owner}): choose another --ledger")
+            with self.step():
+                self.set("account", self.account)
+            self._opened = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._opened.close()
+
+    @contextmanager
+    def step(self) -> Iterator[None]:
+        """One transaction: all of the block's changes, or none."""
+        self.database.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self.database.execute("ROLLBACK")
+            raise
+        self.database.execute("COMMIT")
+
+    def setting(self, name: str) -> str | None:
+        """Return what was set under a name, None for nothing."""
+        row = self.database.execute("SELECT value FROM settings WHERE name = ?", (name,)).fetchone()
+        return row[0] if row else None
+
+    def set(self, name: str, value: str) -> None:
+        """Set a value; inside a step."""
+        self.database.execute("INSERT OR REPLACE INTO settings VALUES (?, ?)", (name, value))
+
+    # --- accounts ----------------------------------------------------------------------------------------------------
+
+    def hashed(self, author: str) -> str:
+        """The keyed hash of an account: BLAKE2b, 128 bits, hex."""
+        return hashlib.blake2b(author.encode(), key=self._key, digest_size=16).hexdigest()
+
+    def has_stopped(self, author: str) -> bool:
+        """Tell whether an account wants no answers any more."""
+        query = "SELECT 1 FROM stopped WHERE author = ?"
+        return self.database.execute(query, (self.hashed(author),)).fetchone() is not None
+
+    def stop(self, author: str, stopped: bool) -> None:
+        """Remember that an account wants no answers, or wants them again; inside a step."""
+        query = "INSERT OR IGNORE INTO stopped VALUES (?)" if stopped else "DELETE FROM stopped WHERE author = ?"
+        self.database.execute(query, (self.hashed(author),))
+
+    def answers_since(self, moment: float, author: str | None = None) -> int:
+        """Count the answers, sent or to be sent, of mentions that were noted after `moment` (seconds since 1970)."""
+        query = "SELECT COUNT(*) FROM mentions WHERE state != 'left' AND at > ?"
+        if author is None:
+            return self.database.execute(query, (moment,)).fetchone()[0]
+        return self.database.execute(f"{query} AND author = ?", (moment, self.hashed(author))).fetchone()[0]
+
+    # --- mentions ----------------------------------------------------------------------------------------------------
+
+    def note(self, mention: Mention, question: bool, left: str | None) -> bool:
+        """Note a mention, to be answered or `left` for a reason; inside a step. False if it was known."""
+        row = (mention.id, mention.post, self.hashed(mention.author), "left" if left else "noted", left)
+        kept = (None,) * 4 if left else (mention.name, mention.visibility, question, json.dumps(mention.pictures))
+        return bool(
+            self.database.execute(
+                "INSERT INTO mentions (id, post, author, state, reason, at, name, visibility, question, pictures)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
+                (*row, time.time(), *kept),
+            ).rowcount
+        )
+
+    def open(self) -> list[Entry]:
+        """Return the mentions that are not finished, in their order."""
+        rows = self.database.execute(
+            "SELECT id, post, author, state, name, visibility, question, pictures, text FROM mentions"
+            f" WHERE state IN {OPEN} ORDER BY number"
+        )
+        return [
+            Entry(identity, post, author, state, name, visibility, bool(question), json.loads(pictures), text)
+            for identity, post, author, state, name, visibility, question, pictures, text in rows
+        ]
+
+    def scored(self, identity: str, text: str) -> None:
+        """The answer is known; inside a step."""
+        self._change(identity, "state = 'scored', text = ?", text)
+
+    def sending(self, identity: str) -> None:
+        """The answer is about to be sent; inside a step."""
+        self._change(identity, "state = 'sending'")
+
+    def sent(self, identity: str, answer: str) -> None:
+        """It was: forget all that was needed for it; inside a step."""
+        self._change(identity, "state = 'sent', name = NULL, pictures = NULL, text = NULL, answer = ?", answer)
+
+    def left(self, identity: str, reason: str) -> None:
+        """There will be no answer; inside a step."""
+        self._change(identity, "state = 'left', name = NULL, pictures = NULL, text = NULL, reason = ?", reason)
+
+    def counts(self) -> dict[str, int]:
+        """Return how many mentions are in each state, those that were left by their reasons."""
+        rows = self.database.execute("SELECT COALESCE(reason, state), COUNT(*) FROM mentions GROUP BY 1 ORDER BY 1")
+        return dict(rows.fetchall())
+
+    def _change(self, identity: str, changes: str, *values: str) -> None:
+        self.database.execute(f"UPDATE mentions SET {changes} WHERE id = ?", (*values, identity))
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    """Open the database, with changes on the disk when a step ends."""
+    database = sqlite3.connect(path, isolation_level=None)
+    try:
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA synchronous = FULL")
+        database.executescript(SCHEMA)
+    except sqlite3.DatabaseError as error:
+        database.close()
+        raise SelfieError(f"{path} is not a ledger of the bot ({error})") from error
+    return database
+
+
+def _key(path: Path) -> bytes:
+    """Return the key of authors' hashes, made at the first use; for its owner only."""
+    if not path.exists():
+        part = path.with_name(path.name + ".tmp")
+        part.unlink(missing_ok=True)
+        with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(secrets.token_bytes(32))
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    key = path.read_bytes()
+    if len(key) != 32:
+        raise SelfieError(f"{path} is damaged: without it nobody's 'stop' can be honoured; restore it from a backup")
+    return key
