@@ -22,6 +22,7 @@ KINDS = {
     "cuda": "a CUDA toolkit, fetched by make caffe CUDA=13 or 11.8",
     "debian": "dpkg and objdump",
     "figures": "the figures that the post published, in SELFIE_MIRROR",
+    "gather": "what gathers posts: Mastodon.py and others (requirements-gather.txt)",
     "git": "git, and a checkout",
     "gpu-build": "a Caffe for GPUs",
     "no-driver": "a machine without NVIDIA's driver",
@@ -37,11 +38,11 @@ TRIES = 3  # of a test marked timing: a busy machine delays one, not three
 CACHES = {".git", ".venv", "__pycache__", ".pytest_cache", ".ruff_cache", ".mypy_cache"}
 LOCKS = {".lock", "lock.mdb"}  # build_caffe.sh's and LMDB's: whoever reads takes them
 FETCHED = ROOT / "weights"  # what SELFIE_MIRROR has is copied there, verified, at its first use by anybody
-LIBRARY_WITHOUT_CAFFE = {"common", "data"}  # folders of tests, named as the packages are that cannot import selfie.net
+LIBRARY_WITHOUT_CAFFE = {"common", "data", "gather"}  # folders of tests: these packages cannot import selfie.net
 
 MARKERS = (
-    "caffe: needs a built Caffe. All tests have it but those of packages that cannot import it, tests/common and "
-    "tests/data; there a test is marked if it asks Caffe all the same",
+    "caffe: needs a built Caffe. All tests have it but those of packages that cannot import it, tests/common, "
+    "tests/data and tests/gather; there a test is marked if it asks Caffe all the same",
     f"timing: compares times, so it may fail on a busy machine; it is tried {TRIES} times",
 )
 

@@ -28,7 +28,10 @@ ALLOWED = {
     "bench": {"common", "data", "net", "faces", "runs", "experiments", "original"},
 }
 LARGEST = 400  # lines of a module: more is more than one concept
-OPTIONAL = {"caffe", "onnx", "onnxruntime", "openTSNE", "openvino", "sklearn", "torch"}  # packages that may be missing
+OPTIONAL = {  # packages that may be missing
+    *("caffe", "onnx", "onnxruntime", "openTSNE", "openvino", "sklearn", "torch"),
+    *("idna", "mastodon", "protego"),
+}
 CAFFE = {"net"}  # the only package that may import Caffe itself
 
 

@@ -21,6 +21,7 @@ import threading
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -69,6 +70,38 @@ def load(path: str | os.PathLike) -> bytes:
     return data
 
 
+class Header(NamedTuple):
+    """What the header of an image file says: its format ("jpeg", "png", "webp", "gif", "bmp", "tiff"), and width and
+    height in pixels, before any EXIF orientation.
+    """
+
+    kind: str
+    width: int
+    height: int
+
+
+def header(data: bytes) -> Header:
+    """Read the header of an image file; nothing is decoded.
+
+    BadImage unless it names a known format and a size that is safe to decode: empty file, unknown format, over 50
+    megapixels, broken or truncated.
+    """
+    if not data:
+        raise BadImage("empty file")
+    if not data.startswith(FIRST_BYTES):
+        raise BadImage("unknown format")
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
+            kind, (width, height) = opened.format or "", opened.size
+    except Image.DecompressionBombError as error:
+        raise BadImage("over 50 megapixels") from error
+    except Exception as error:  # hostile headers make Pillow's parsers fail in every way there is
+        raise BadImage("broken or truncated") from error
+    if width * height > MAX_PIXELS:
+        raise BadImage("over 50 megapixels")
+    return Header("jpeg" if kind == "MPO" else kind.lower(), width, height)  # MPO: a JPEG with more behind it
+
+
 def decode(data: bytes, size: int | None = None) -> np.ndarray:
     """Decode the bytes of an image file to an upright H x W x 3 uint8 BGR picture.
 
@@ -78,8 +111,8 @@ def decode(data: bytes, size: int | None = None) -> np.ndarray:
     BadImage: empty file, unknown format, over 50 megapixels (nothing is decoded before that is known), broken or
     truncated (also what has no width or height).
     """
-    kind, side = _check_header(data)
-    scale = min(8, halving(side, size)) if size and kind in ("JPEG", "MPO") else 1
+    kind, width, height = header(data)
+    scale = min(8, halving(min(width, height), size)) if size and kind == "jpeg" else 1
     try:
         with _quiet:
             bgr = cv2.imdecode(np.frombuffer(data, np.uint8), REDUCED[scale])
@@ -198,27 +231,6 @@ class Preprocessing:
     def margin(self) -> int:
         """Pixels of the square that the crop leaves out at the top and on the left."""
         return (self.size - self.crop) // 2
-
-
-def _check_header(data: bytes) -> tuple[str, int]:
-    """Read (format, shorter side in pixels) from an image file's header.
-
-    BadImage unless it names a known format and a size that is safe to decode.
-    """
-    if not data:
-        raise BadImage("empty file")
-    if not data.startswith(FIRST_BYTES):
-        raise BadImage("unknown format")
-    try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as header:
-            kind, (width, height) = header.format, header.size
-    except Image.DecompressionBombError as error:
-        raise BadImage("over 50 megapixels") from error
-    except Exception as error:  # hostile headers make Pillow's parsers fail in every way there is
-        raise BadImage("broken or truncated") from error
-    if width * height > MAX_PIXELS:
-        raise BadImage("over 50 megapixels")
-    return kind, min(width, height)
 
 
 class _Quiet:
