@@ -34,11 +34,14 @@ JOBS     ?= $(shell nproc)
 #:   RESUME=1                  train: go on from the newest snapshot of RUN, with the data and options of its start (so the
 #:                             same line with RESUME=1 added does it)
 #: Of other targets:
+#:   SERVER=host TAG=selfie    gather: whom to ask, and for which posts (docs/gather.md)
+#:   TERMS_READ=host CONTACT=me@example.org
+#:                             gather: you have read that server's terms; how its owner reaches you
 #:   CROPS='a.jpg b.jpg'       report: pictures to find the best crops of
 #:   ABLATION=demo             ablation: the net: demo, squeezenet or vgg16
 #:   QUICK=1                   bench, bench-gpu: fewer and smaller measurements
 #:   TORCH=python              bench-gpu: a Python that has PyTorch
-#:   LABEL_FLAGS, FACE_FLAGS, LMDB_FLAGS, TRAIN_FLAGS, GRID_FLAGS, MAP_FLAGS
+#:   GATHER_FLAGS, LABEL_FLAGS, FACE_FLAGS, LMDB_FLAGS, TRAIN_FLAGS, GRID_FLAGS, MAP_FLAGS
 #:                             more options for the command behind the target
 ABLATION ?= demo
 
@@ -75,7 +78,7 @@ start_flags  = --lmdb $(LMDB) $(if $(REPLACE),--replace) $(if $(EPOCHS),--epochs
 variant      = $(if $(and $(RESUME),$(call given,RUN)),,--variant $(VARIANT))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup system caffe caffe-test ready ready-python weights faces label lmdb train eval report compare ablation \
+.PHONY: help setup system caffe caffe-test ready ready-python weights gather faces label lmdb train eval report compare ablation \
         score demo figures-run reach prototxt test lint bench bench-gpu gpu-bundle clean distclean
 
 help: ## list the targets and the variables
@@ -103,7 +106,7 @@ system: ## the first part of setup: Debian packages that are missing (root or su
 # Made anew for another release of Debian, whose Python is another one.
 installed := $(VENV)/.installed-$(notdir $(realpath $(PYTHON)))
 
-$(installed): requirements.txt requirements-map.txt requirements-dev.txt pyproject.toml | system
+$(installed): requirements.txt requirements-map.txt requirements-gather.txt requirements-dev.txt pyproject.toml | system
 	@echo "Installing Python packages into $(VENV)"
 	@$(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	@$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
@@ -127,6 +130,10 @@ ready-python:
 
 weights: | ready ## fetch the pretrained weights of VARIANT: vgg16, vgg_face, squeezenet, or mtcnn (which finds faces)
 	$(PY) tools/fetch_weights.py $(VARIANT)
+
+gather: | ready-python ## note posts of SERVER with TAG, count their likes at 30 days, fetch their pictures: data/gathered
+	$(PY) tools/gather.py $(if $(SERVER),--server '$(SERVER)') $(if $(TAG),--tag '$(TAG)') \
+	      $(if $(CONTACT),--contact '$(CONTACT)') $(if $(TERMS_READ),--terms-read '$(TERMS_READ)') $(GATHER_FLAGS)
 
 faces: | ready ## keep the selfies with a face: MANIFEST -> data/with_faces.csv
 	$(PY) tools/filter_faces.py --manifest $(MANIFEST) --images $(IMAGES) --out data/with_faces.csv --jobs $(JOBS) \

@@ -30,7 +30,7 @@ ALLOWED = {
 LARGEST = 400  # lines of a module: more is more than one concept
 OPTIONAL = {  # packages that may be missing
     *("caffe", "onnx", "onnxruntime", "openTSNE", "openvino", "sklearn", "torch"),
-    *("idna", "mastodon", "protego"),
+    *("idna", "protego"),
 }
 CAFFE = {"net"}  # the only package that may import Caffe itself
 

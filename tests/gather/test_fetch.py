@@ -396,7 +396,7 @@ def test_no_more_is_read_than_the_limit():
 def test_waiting_is_told():
     with Rude(answer(b"", "429 Too Many Requests", Retry_After="17")) as server:
         error = refused(server.url, limits(server))
-    assert (error.reason, error.status, error.wait) == ("status", 429, "17")
+    assert (error.reason, error.status, error.headers["Retry-After"]) == ("status", 429, "17")
 
 
 def _drip(*parts: bytes):
