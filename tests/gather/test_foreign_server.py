@@ -16,12 +16,12 @@ import testlib
 from selfie.gather import gather
 from selfie.gather.gather import Order
 
-if not all(map(find_spec, ("protego", "mastodon", "mastodon_mock"))):
-    testlib.skip("gather", "mastodon_mock, Mastodon.py or protego is not installed")
-
 
 @pytest.fixture
 def server(tmp_path):
+    """mastodon_mock with five people, each of whom may post."""
+    if not all(map(find_spec, ("protego", "mastodon", "mastodon_mock"))):
+        testlib.skip("gather", "mastodon_mock, Mastodon.py or protego is not installed")
     from mastodon_mock.config import DatabaseConfig, MastodonMockConfig, SeedAccount, SeedConfig
     from mastodon_mock.testing import MockServer
 

@@ -29,10 +29,13 @@ from selfie.gather import consent, gather, pace, pictures, robots
 from selfie.gather.gather import Order
 from selfie.gather.limits import FetchError, Limits
 
-if find_spec("protego") is None:
-    testlib.skip("gather", "protego is not installed")
-
 WHO = "me@example.org"
+
+
+@pytest.fixture(autouse=True)
+def libraries():
+    if find_spec("protego") is None:
+        testlib.skip("gather", "protego is not installed")
 
 
 @pytest.fixture
@@ -365,10 +368,10 @@ def test_a_server_is_asked_only_when_its_terms_were_read(server, tmp_path):
 
 @pytest.mark.parametrize(
     "status, words",
-    [(401, "--token-file"), (403, "--token-file"), (404, "no Mastodon API"), (400, "answers 400")],
+    [(401, "--token-file"), (403, "--token-file"), (404, "no Mastodon API"), (400, "answers 400"), (301, "sends on")],
 )
 def test_a_server_that_refuses_ends_the_run_in_one_line(server, tmp_path, status, words):
-    server.faults = [("/api", status, {}, b"{}")]
+    server.faults = [("/api", status, {"Location": "https://a.example/"} if status == 301 else {}, b"{}")]
     with pytest.raises(SelfieError, match=words) as caught:
         gather.run(order(server), tmp_path)
     assert "\n" not in str(caught.value)

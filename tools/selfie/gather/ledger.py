@@ -19,7 +19,7 @@ import os
 import secrets
 import sqlite3
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -94,30 +94,29 @@ class Ledger:
         self.folder, self.images = folder, folder / "images"
 
     def __enter__(self) -> Ledger:
-        self._lock = paths.locked(self.folder)
-        self._lock.__enter__()
-        self._key = _key(self.folder / "author.key")
-        try:
-            self.database = _opened(self.folder / "ledger.sqlite")
-        except sqlite3.DatabaseError as error:
-            self._lock.__exit__(None, None, None)
-            raise SelfieError(f"{self.folder / 'ledger.sqlite'} is not a ledger ({error})") from error
+        with ExitStack() as stack:
+            stack.enter_context(paths.locked(self.folder))
+            self._key = _key(self.folder / "author.key")
+            self.database = stack.enter_context(closing(_opened(self.folder / "ledger.sqlite")))
+            self._open = stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.database.close()
-        self._lock.__exit__(None, None, None)
+        self._open.close()
 
     @contextmanager
     def step(self) -> Iterator[sqlite3.Connection]:
-        """One transaction: all of the block's changes, or none."""
-        self.database.execute("BEGIN IMMEDIATE")
+        """One transaction: all of the block's changes, or none. SelfieError where the disk does not take them."""
         try:
+            self.database.execute("BEGIN IMMEDIATE")
             yield self.database
-        except BaseException:
-            self.database.execute("ROLLBACK")
+            self.database.execute("COMMIT")
+        except BaseException as error:
+            if self.database.in_transaction:
+                self.database.execute("ROLLBACK")
+            if isinstance(error, sqlite3.OperationalError):
+                raise SelfieError(f"cannot write {self.folder / 'ledger.sqlite'}: {error}") from error
             raise
-        self.database.execute("COMMIT")
 
     def hashed(self, name: str) -> str:
         """The keyed hash of an author or a uri: BLAKE2b, 128 bits, hex."""
@@ -331,14 +330,17 @@ def _key(path: Path) -> bytes:
 
 def _opened(path: Path) -> sqlite3.Connection:
     """Open the database, made if need be; SelfieError if it is of another version."""
-    database = sqlite3.connect(path, isolation_level=None)
-    database.execute("PRAGMA journal_mode = WAL")
-    database.execute("PRAGMA synchronous = FULL")
-    database.execute("PRAGMA secure_delete = ON")
-    version = database.execute("PRAGMA user_version").fetchone()[0]
-    if version == 0:
-        database.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
-    elif version != VERSION:
+    try:
+        database = sqlite3.connect(path, isolation_level=None)
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA synchronous = FULL")
+        database.execute("PRAGMA secure_delete = ON")
+        version = database.execute("PRAGMA user_version").fetchone()[0]
+        if version == 0:
+            database.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
+    except sqlite3.DatabaseError as error:
+        raise SelfieError(f"{path} cannot be used as a ledger: {error}") from error
+    if version not in (0, VERSION):
         database.close()
         raise SelfieError(f"{path} is a ledger of version {version}, this is version {VERSION}: use the newer checkout")
     return database

@@ -100,6 +100,8 @@ class Mastodon:
                 f"{self.host} answers {error.status}: it shows {what} to its members only; if its terms allow it, name "
                 "the file of an access token of yours (--token-file)"
             )
+        if error.reason == "redirects":
+            return SelfieError(f"{self.host} sends on to another address: name that one with --server")
         if error.status in (404, 410):
             return SelfieError(f"{self.host} answers {error.status}: it has no Mastodon API; is --server right?")
         return SelfieError(f"{self.host}: {error}")
