@@ -34,12 +34,18 @@ JOBS     ?= $(shell nproc)
 #:   RESUME=1                  train: go on from the newest snapshot of RUN, with the data and options of its start (so the
 #:                             same line with RESUME=1 added does it)
 #: Of other targets:
+#:   SERVER=host TAG=selfie    gather: whom to ask, and for which posts (docs/gather.md)
+#:   TERMS_READ=host CONTACT=me@example.org
+#:                             gather: you have read that server's terms; how its owner reaches you
 #:   CROPS='a.jpg b.jpg'       report: pictures to find the best crops of
 #:   ABLATION=demo             ablation: the net: demo, squeezenet or vgg16
 #:   QUICK=1                   bench, bench-gpu: fewer and smaller measurements
 #:   TORCH=python              bench-gpu: a Python that has PyTorch
+#:   SERVER=url TOKEN_FILE=file
+#:                             bot: the account's server, and its access token (docs/bot.md)
 #:   HOST=0.0.0.0 PORT=8000    serve: where to listen (default: 127.0.0.1, port 8000; first read docs/serve.md)
-#:   LABEL_FLAGS, FACE_FLAGS, LMDB_FLAGS, TRAIN_FLAGS, GRID_FLAGS, MAP_FLAGS, SERVE_FLAGS, WEIGHT_FLAGS
+#:   GATHER_FLAGS, LABEL_FLAGS, FACE_FLAGS, LMDB_FLAGS, TRAIN_FLAGS, GRID_FLAGS, MAP_FLAGS, SERVE_FLAGS,
+#:   WEIGHT_FLAGS, BOT_FLAGS
 #:                             more options for the command behind the target
 ABLATION ?= demo
 
@@ -78,8 +84,8 @@ start_flags  = --lmdb $(LMDB) $(if $(REPLACE),--replace) $(if $(EPOCHS),--epochs
 variant      = $(if $(and $(RESUME),$(call given,RUN)),,--variant $(VARIANT))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup system caffe caffe-test ready ready-python weights faces label lmdb train eval report compare ablation \
-        score serve demo figures-run reach prototxt test lint bench bench-gpu gpu-bundle clean distclean
+.PHONY: help setup system caffe caffe-test ready ready-python weights gather faces label lmdb train eval report compare \
+        ablation score serve bot demo figures-run reach prototxt test lint bench bench-gpu gpu-bundle clean distclean
 
 help: ## list the targets and the variables
 	@echo "Karpathy's selfie experiment of 2015 on real Caffe. On a fresh Debian 12 or 13:  make demo"
@@ -106,7 +112,7 @@ system: ## the first part of setup: Debian packages that are missing (root or su
 # Made anew for another release of Debian, whose Python is another one.
 installed := $(VENV)/.installed-$(notdir $(realpath $(PYTHON)))
 
-$(installed): requirements.txt requirements-map.txt requirements-serve.txt requirements-dev.txt pyproject.toml | system
+$(installed): requirements.txt $(addprefix requirements-,map.txt gather.txt serve.txt dev.txt) pyproject.toml | system
 	@echo "Installing Python packages into $(VENV)"
 	@$(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	@$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
@@ -130,6 +136,10 @@ ready-python:
 
 weights: | ready ## fetch the pretrained weights of VARIANT: vgg16, vgg_face, squeezenet, or mtcnn (which finds faces)
 	$(PY) tools/fetch_weights.py $(VARIANT) $(WEIGHT_FLAGS)
+
+gather: | ready-python ## note posts of SERVER with TAG, count their likes at 30 days, fetch their pictures: data/gathered
+	$(PY) tools/gather.py $(if $(SERVER),--server '$(SERVER)') $(if $(TAG),--tag '$(TAG)') \
+	      $(if $(CONTACT),--contact '$(CONTACT)') $(if $(TERMS_READ),--terms-read '$(TERMS_READ)') $(GATHER_FLAGS)
 
 faces: | ready ## keep the selfies with a face: MANIFEST -> data/with_faces.csv
 	$(PY) tools/filter_faces.py --manifest $(MANIFEST) --images $(IMAGES) --out data/with_faces.csv --jobs $(JOBS) \
@@ -172,6 +182,9 @@ score: | ready ## score IMAGES (a file or a folder) with RUN, best first
 
 serve: | ready ## show a page that scores pictures with RUN, for this machine (HOST, PORT), and answer programs
 	$(PY) tools/serve.py $(run) $(one_gpu) $(call listen,HOST) $(call listen,PORT) $(SERVE_FLAGS)
+
+bot: | ready ## answer who mentions an account on SERVER (TOKEN_FILE: its access token) with a selfie, by RUN
+	$(PY) tools/bot.py --server '$(SERVER)' --token-file '$(TOKEN_FILE)' $(run) $(one_gpu) $(BOT_FLAGS)
 
 # --- whole runs -----------------------------------------------------------------------------------------------------
 

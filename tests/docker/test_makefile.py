@@ -17,7 +17,7 @@ TARGETS = re.search(r"^\.PHONY: (.*)$", MAKEFILE.replace("\\\n", ""), re.M).grou
 SETTING_UP = ["setup", "system", "caffe", "caffe-test", "demo", "test"]
 CHECKS = ["ready", "ready-python"]  # what targets ask for; nobody calls them
 USING = [name for name in TARGETS if name not in [*SETTING_UP, *CHECKS, "help", "clean", "distclean"]]
-WITHOUT_CAFFE = ["lint", "prototxt"]
+WITHOUT_CAFFE = ["gather", "lint", "prototxt"]
 SCRIPTS = ("setup_system.sh", "build_caffe.sh")
 
 

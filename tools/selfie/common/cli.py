@@ -25,10 +25,14 @@ MAKE_VARIABLES = {
     "replace": "REPLACE=1",
     **{name: name.upper() for name in ("batch", "epochs", "gpu", "images", "jobs", "labels", "lmdb", "manifest")},
     **{name: name.upper() for name in ("run", "seed", "solver", "variant", "weights")},
+    **{name: name.upper().replace("-", "_") for name in ("contact", "server", "tag", "terms-read")},
 }
+ETHICS = "docs/ethics.md"
 FLAG_VARIABLES = {  # a command's other options go into a variable of its own
+    "bot": "BOT_FLAGS",
     "fetch_weights": "WEIGHT_FLAGS",
     "filter_faces": "FACE_FLAGS",
+    "gather": "GATHER_FLAGS",
     "grids": "GRID_FLAGS",
     "label": "LABEL_FLAGS",
     "make_lmdb": "LMDB_FLAGS",
@@ -153,6 +157,11 @@ def run(main: Callable[[], int | None]) -> NoReturn:
     except KeyboardInterrupt:
         code = _die("interrupted", 130)
     sys.exit(code)
+
+
+def point_to_ethics() -> None:
+    """Point whoever starts a command that handles other people's pictures to the checklist, in a line on stderr."""
+    _write(f"Other people's pictures: {ETHICS} has the checklist")
 
 
 def tell_error(message: str) -> None:

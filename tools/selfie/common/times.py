@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timezone
 
 
 def now() -> str:
     """Return the time as files have it: ISO 8601, UTC, whole seconds."""
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def stamp(seconds: float) -> str:
+    """Write seconds since 1970 as files have times: ISO 8601, UTC, whole seconds."""
+    return datetime.fromtimestamp(int(seconds), timezone.utc).isoformat()
+
+
+def seconds(iso: str) -> float:
+    """Read an ISO 8601 time as servers write it (Z, fractions of any length) as seconds since 1970; UTC without a zone.
+
+    ValueError for anything else.
+    """
+    return _parsed(re.sub(r"\.\d+", "", iso.strip()).replace("Z", "+00:00")).timestamp()
 
 
 def date(iso: str) -> str:

@@ -126,7 +126,7 @@ def _literal_v6(netloc: str, host: str) -> str:
 
 
 def _name(host: str) -> str:
-    """Bring a host's name to the ASCII that is resolved, or an IPv4 address to its one canonical spelling.
+    """Bring a host's name to the ASCII that is resolved.
 
     A host whose last label is a number is an IPv4 address (as browsers have it), and only in four decimal parts:
     resolvers also read 2130706433, 0x7f.1, 0177.0.0.1 and 127.1, each in its own way.
@@ -142,11 +142,10 @@ def _name(host: str) -> str:
     labels = host.split(".")
     if len(host) > 253 or not all(LABEL.fullmatch(label) for label in labels):
         raise FetchError("address", "this is not a web address")
-    if re.fullmatch(r"\d+|0x[0-9a-f]*", labels[-1]):
-        try:
-            return str(ipaddress.IPv4Address(host))
-        except ValueError as error:
-            raise FetchError("address", "this is not a web address") from error
+    is_number = re.fullmatch(r"\d+|0x[0-9a-f]*", labels[-1])
+    in_four_parts = isinstance(as_literal(host), ipaddress.IPv4Address) and not re.search(r"(^|\.)0\d", host)
+    if is_number and not in_four_parts:
+        raise FetchError("address", "this is not a web address")
     return host
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from email.message import Message
 
 from selfie.common.errors import SelfieError
 
@@ -42,10 +43,10 @@ class FetchError(SelfieError):
              time, size                                    over a limit
              empty, not-a-picture, pixels, broken          the content is no picture to use
              and what a caller's own rules refuse
-    status   of the answer, where there was one
-    wait     the answer's Retry-After as it was written, where it had one
+    status   of the answer, where its status is the reason
+    headers  of that answer
     """
 
-    def __init__(self, reason: str, message: str, status: int | None = None, wait: str | None = None) -> None:
+    def __init__(self, reason: str, message: str, status: int | None = None, headers: Message | None = None) -> None:
         super().__init__(message)
-        self.reason, self.status, self.wait = reason, status, wait
+        self.reason, self.status, self.headers = reason, status, headers or Message()

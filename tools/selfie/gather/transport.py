@@ -56,17 +56,25 @@ class Answer(NamedTuple):
     data: bytes
 
 
-def get(url: str, limits: Limits = DEFAULTS, accept: str = "*/*", rules: Rules = NO_RULES) -> Answer:
+def get(
+    url: str,
+    limits: Limits = DEFAULTS,
+    accept: str = "*/*",
+    rules: Rules = NO_RULES,
+    token: str | None = None,
+) -> Answer:
     """GET an address within limits, redirects followed. FetchError for everything that goes wrong on the way, and for
-    any status but 200.
+    any status but 200. A `token` of one's own goes to the first server (Authorization: Bearer), never on to where it
+    redirects.
     """
     deadline = Deadline(limits.seconds)
     for _ in range(limits.redirects + 1):
         target = addresses.parse(url, limits)
         rules.request(target.url)
-        answer = _hop(target, limits, deadline, accept, rules)
+        answer = _hop(target, limits, deadline, accept, rules, token)
         if isinstance(answer, Answer):
             return answer
+        token = None
         url = _joined(target.url, answer)
     raise FetchError("redirects", f"the address leads on and on: more than {limits.redirects} redirects")
 
@@ -92,7 +100,9 @@ class Deadline:
         return left
 
 
-def _hop(target: Target, limits: Limits, deadline: Deadline, accept: str, rules: Rules) -> Answer | str:
+def _hop(
+    target: Target, limits: Limits, deadline: Deadline, accept: str, rules: Rules, token: str | None
+) -> Answer | str:
     """Ask one server; returns its answer, or the address that it redirects to."""
     try:
         with _connected(target, limits, deadline) as connection:
@@ -103,6 +113,7 @@ def _hop(target: Target, limits: Limits, deadline: Deadline, accept: str, rules:
                 ("Accept", accept),
                 ("Accept-Encoding", "identity"),
                 ("Connection", "close"),
+                *([("Authorization", f"Bearer {token}")] if token else []),
             ):
                 connection.putheader(name, value)
             connection.endheaders()
@@ -182,8 +193,7 @@ def _read(
     if response.status in REDIRECTS and (to := response.headers["Location"]):
         return to
     if response.status != 200:
-        wait = response.headers["Retry-After"]
-        raise FetchError("status", f"the host answers {response.status} instead of a picture", response.status, wait)
+        raise FetchError("status", f"the host answers {response.status}", response.status, response.headers)
     rules.answer(target.url, response.headers)
     too_large = FetchError("size", f"over {limits.bytes / 1e6:g} MB")
     if (response.length or 0) > limits.bytes:
