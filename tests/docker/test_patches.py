@@ -77,6 +77,16 @@ def test_a_patch_changes_upstreams_files_only(patch, upstream):
     assert not changed & (own_files("caffe") | own_files("caffe-cuda"))
 
 
+def test_the_documentation_says_what_each_patch_changes_for_a_user():
+    """In the tables of docs/caffe.md, by numbers (0001-0003 stands for all from one to the other), and of no other."""
+    rows = re.findall(r"^\| (\d{4}[^|]*) \|", (paths.ROOT / "docs" / "caffe.md").read_text(), re.M)
+    numbers = {path.name[:4] for path in PATCHES}
+    named = set()
+    for first, last in re.findall(r"\b(\d{4})(?:-(\d{4}))?\b", " ".join(rows)):
+        named |= {number for number in numbers if first <= number <= last} | {first}
+    assert named == numbers
+
+
 def test_our_files_are_in_the_places_of_caffes(upstream):
     """For every build they are all new; those for GPUs replace a few of upstream's, which are nearly all ours."""
     assert not own_files("caffe") & (upstream | own_files("caffe-cuda"))
