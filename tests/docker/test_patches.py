@@ -56,8 +56,8 @@ def test_the_names_tell_the_order(queue):
 def test_a_patch_says_what_it_is_for(patch):
     """In Debian's fields (DEP-3), and in few lines."""
     fields = re.findall(r"^([A-Z][\w-]*): (.*)$", header(patch), re.M)
-    names = [name for name, _ in fields]
-    assert names == ["Description", "Author", *["Bug"] * names.count("Bug"), "Forwarded", "Last-Update"]
+    names = [name for name, _ in fields if name != "Bug"]
+    assert names == ["Description", "Author", "Forwarded", "Last-Update"]
     values = dict(fields)
     assert values["Forwarded"] in ("no", "not-needed")
     bugs = [value for name, value in fields if name == "Bug"]
