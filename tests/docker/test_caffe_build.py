@@ -144,8 +144,10 @@ def error(m, n, k):
     blas.cblas_sgemm(101, 111, 111, m, n, k, 1, a, k, b, n, 0, c, n)
     return float(np.abs(c - a.astype(float) @ b).max() / k ** 0.5)
 before = error(700, 800, 900)  # threads and buffers are there before the change
+blas.openblas_get_corename.restype = ctypes.c_char_p
+replaced = blas.openblas_get_corename().decode()
 import caffe
-print(caffe.blas_kernel(), caffe.blas_kernel_replaced())
+print(caffe.blas_kernel(), replaced)
 shapes = (1, 1, 1), (3, 5, 7), (700, 800, 900), (17, 1000, 33), (64, 9999, 576)
 print(max([before] + [error(*shape) for shape in shapes]))
 print(os.environ.get("OPENBLAS_CORETYPE"), os.popen("echo $OPENBLAS_CORETYPE").read().strip())

@@ -56,13 +56,14 @@ def test_the_names_tell_the_order(queue):
 def test_a_patch_says_what_it_is_for(patch):
     """In Debian's fields (DEP-3), and in few lines."""
     fields = re.findall(r"^([A-Z][\w-]*): (.*)$", header(patch), re.M)
-    names = [name for name, _ in fields]
-    assert names == ["Description", "Author", *["Bug"] * names.count("Bug"), "Forwarded", "Last-Update"]
+    names = [name for name, _ in fields if name != "Bug"]
+    assert names == ["Description", "Author", "Forwarded", "Last-Update"]
     values = dict(fields)
     assert values["Forwarded"] in ("no", "not-needed")
     bugs = [value for name, value in fields if name == "Bug"]
     assert all(re.fullmatch(r"https://github\.com/\S+/(issues|pull)/\d+", bug) for bug in bugs)
-    assert datetime.date.fromisoformat(values["Last-Update"]) <= datetime.date.today()
+    tomorrow = datetime.date.today() + datetime.timedelta(days=1)  # which is today elsewhere
+    assert datetime.date.fromisoformat(values["Last-Update"]) <= tomorrow
     assert len(patch.read_text(encoding="utf-8").splitlines()) <= MOST_LINES
 
 
@@ -74,6 +75,16 @@ def test_a_patch_changes_upstreams_files_only(patch, upstream):
     changed = {new.removeprefix("b/") for _, new in names}
     assert changed <= upstream
     assert not changed & (own_files("caffe") | own_files("caffe-cuda"))
+
+
+def test_the_documentation_says_what_each_patch_changes_for_a_user():
+    """In the tables of docs/caffe.md, by numbers (0001-0003 stands for all from one to the other), and of no other."""
+    rows = re.findall(r"^\| (\d{4}[^|]*) \|", (paths.ROOT / "docs" / "caffe.md").read_text(), re.M)
+    numbers = {path.name[:4] for path in PATCHES}
+    named = set()
+    for first, last in re.findall(r"\b(\d{4})(?:-(\d{4}))?\b", " ".join(rows)):
+        named |= {number for number in numbers if first <= number <= last} | {first}
+    assert named == numbers
 
 
 def test_our_files_are_in_the_places_of_caffes(upstream):
@@ -190,7 +201,7 @@ def test_a_wrong_date_is_found(tmp_path, checkout):
 
 
 def test_moves_and_merges_are_no_changes(tmp_path, checkout):
-    """A merge that had a conflict in the patch is one; an amended commit may have either date."""
+    """But a conflict that a merge resolves in the patch is one; an amended commit may have either date."""
     patch = checkout("2026-02-01", "2026-02-01")
     git(tmp_path, "checkout", "-q", "-b", "side")
     checkout("2026-02-02", "2026-02-02")
@@ -198,6 +209,12 @@ def test_moves_and_merges_are_no_changes(tmp_path, checkout):
     checkout("2026-02-03", "2026-02-03")
     git(tmp_path, "merge", "-q", "-s", "ours", "--no-commit", "side")
     checkout("2026-02-04")
+    assert wrong_dates(tmp_path, [patch], "p") == ([], [])
+    git(tmp_path, "checkout", "-q", "side")
+    checkout("2026-02-04", "2026-02-04")
+    git(tmp_path, "checkout", "-q", "-")
+    git(tmp_path, "merge", "-q", "-s", "ours", "--no-commit", "side")
+    checkout("2026-02-05", "2026-02-05")  # neither side's
     assert wrong_dates(tmp_path, [patch], "p") == ([], [])
     patch.rename(tmp_path / "p" / "2.patch")
     checkout("2026-02-05")

@@ -55,7 +55,7 @@ def test_a_cpu_build_says_so(cpu_build, tiny_run, tiny_lmdb, tmp_path):
 
 @pytest.mark.parametrize("gpu", ["0", "1"])
 def test_a_gpu_build_without_a_driver_says_so(gpu_build_without_driver, tiny_run, tiny_lmdb, tmp_path, gpu):
-    """The words are Caffe's (patch 0023)."""
+    """The words are Caffe's (patch 0038)."""
     for command in commands(tiny_run, tiny_lmdb, tmp_path, gpu):
         testlib.assert_one_line_error(testlib.command(*command), f"GPU {gpu} cannot be used", "no NVIDIA driver")
     assert not (tmp_path / "new").exists()

@@ -56,7 +56,7 @@ def training(net: Net, test_batch: int, history: int = 1) -> Need:
 
 
 def workspace(total: int) -> int:
-    """Return the most bytes that cuDNN may take on a GPU of `total` bytes (patch 0026), with HANDLES."""
+    """Return the most bytes that cuDNN may take on a GPU of `total` bytes (patch 0036), with HANDLES."""
     given = os.environ.get("CAFFE_CUDNN_WORKSPACE_MB", "")
     return HANDLES + (int(given) << 20 if given.isdecimal() else min(total // 8, 4 << 30))
 
