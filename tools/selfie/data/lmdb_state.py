@@ -11,7 +11,7 @@ import lmdb
 from selfie.common import paths
 from selfie.common.errors import SelfieError
 from selfie.common.splits import SPLITS
-from selfie.data import lmdb_check
+from selfie.data import lmdb_size
 
 SMALLEST_MAP = 1 << 20  # bytes of a new database's memory map; it grows with the content
 JOURNAL = "journal.jsonl"  # in each split's folder, while its database is being built
@@ -87,7 +87,7 @@ def writable(folder: Path) -> Iterator[lmdb.Environment]:
     """
     file = folder / "data.mdb"
     if file.exists() and file.stat().st_size:
-        lmdb_check.check_size(folder)
+        lmdb_size.check_size(folder)
     size = max(SMALLEST_MAP, file.stat().st_size if file.exists() else 0)
     with lmdb.open(str(folder), map_size=size, lock=False, mode=0o644) as env:
         yield env

@@ -16,7 +16,7 @@ from pathlib import Path
 import cv2
 import polars as pl
 
-from selfie.common import html, paths, times
+from selfie.common import html, locks, paths, times
 from selfie.common.html import Cell, Figure, Table
 from selfie.data import image, lmdb_reader
 from selfie.data.demo_corpus import corpus, optimum
@@ -148,9 +148,15 @@ class Shown:
 def write(run: Run) -> Path:
     """Write <run>/report/index.html and its pictures, in place of an earlier report; returns the page."""
     folder = run.folder / "report"
-    if folder.exists():
-        shutil.rmtree(folder)
-    folder.mkdir()
+    with locks.file(folder):
+        if folder.exists():
+            shutil.rmtree(folder)
+        folder.mkdir()
+        return _write(run, folder)
+
+
+def _write(run: Run, folder: Path) -> Path:
+    """Write a report into its folder, which is empty, and whose lock is held."""
     page = html.render(
         "report.html",
         title=f"{run.folder.name}: a net's view of selfies",

@@ -130,6 +130,9 @@ def locked(plan: Plan) -> Iterator[tuple[Run, int]]:
 def plan(job: Job) -> Plan:
     """Check everything; SelfieError if a check fails. Nothing is written."""
     pycaffe.binary()
+    for option, path in (("--run", job.run), ("--lmdb", job.lmdb)):
+        if not _is_text(str(path.absolute())):
+            raise SelfieError(f"{option} {path!a} is not UTF-8 text, as names in prototxts must be: give another")
     _check_folder(job)
     locks.check_free(job.run)
     job = _for_database(job)
@@ -146,6 +149,14 @@ def plan(job: Job) -> Plan:
         *(job.variant.name, f"{info['parameters']:,}", sizes["train"], sizes["val"], info["versions"]["blas_kernel"]),
     )
     return Plan(job, texts, info)
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def net_texts(variant: Variant, lmdb: str) -> dict[str, str]:
