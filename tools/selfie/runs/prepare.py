@@ -6,6 +6,7 @@ folder gets run.json first, then the exact prototxts, written by the generator, 
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
 import sys
@@ -26,6 +27,7 @@ from selfie.runs import run_folder
 from selfie.runs.run_folder import Content, Run
 
 TRAINING_SPLITS = ("train", "val")  # the databases that a training reads
+SCORING = ("deploy", "deploy_conv")  # the nets that score
 TWO_HISTORIES = ("AdaDelta", "Adam")  # solvers that keep two numbers per weight; the others keep one
 
 log = logging.getLogger(__name__)
@@ -148,6 +150,9 @@ def plan(job: Job) -> Plan:
         "%s: %s parameters, %d selfies to train on, %d to validate; OpenBLAS kernel %s",
         *(job.variant.name, f"{info['parameters']:,}", sizes["train"], sizes["val"], info["versions"]["blas_kernel"]),
     )
+    info["nets"] = {
+        f"{kind}.prototxt": hashlib.sha256(texts[kind].encode()).hexdigest() for kind in SCORING if kind in texts
+    }
     return Plan(job, texts, info)
 
 
@@ -175,7 +180,7 @@ def net_texts(variant: Variant, lmdb: str) -> dict[str, str]:
     texts = {"train_val": dump(train_val, generate.comment(variant, "train_val"))}
     if variant.deploy:
         scoring = variants.get(variant.deploy)
-        texts |= {kind: generate.text(scoring, kind) for kind in ("deploy", "deploy_conv")}
+        texts |= {kind: generate.text(scoring, kind) for kind in SCORING}
     return texts
 
 
