@@ -9,7 +9,14 @@ import pytest
 from selfie.common import paths, shapes
 from selfie.common.errors import SelfieError
 
-SHAPE = {"name": str, "size": int, "mean": [float], "gpu": (str, None), "in": {"rows": str, "seed?": int}}
+SHAPE = {
+    "name": str,
+    "size": int,
+    "mean": [float],
+    "gpu": (str, None),
+    "in": {"rows": str, "seed?": int},
+    "range?": [float, float],
+}
 GOOD = {"name": "a", "size": 1, "mean": [1, 2.5], "gpu": None, "in": {"rows": "x"}, "more": {}}
 
 
@@ -23,6 +30,10 @@ GOOD = {"name": "a", "size": 1, "mean": [1, 2.5], "gpu": None, "in": {"rows": "x
         ({"size": 1.0}, "size is not a whole number"),
         ({"mean": [1, "2"]}, r"mean\[1\] is not a number"),
         ({"mean": {}}, "mean is not a list"),
+        ({"mean": []}, ""),
+        ({"range": [1, 2]}, ""),
+        ({"range": [1]}, "range is not a list of 2"),
+        ({"range": [1, None]}, r"range\[1\] is not a number"),
         ({"gpu": 0}, "gpu is not a text"),
         ({"in": {}}, r"it has no in\.rows"),
         ({"in": {"rows": "x", "seed": None}}, r"in\.seed is not a whole number"),

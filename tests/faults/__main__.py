@@ -8,6 +8,7 @@ wrong, hang, end in a traceback or without a word.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
 import sys
 import tempfile
@@ -22,15 +23,18 @@ SHORT, LONG = 6, 120  # minutes
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="faults", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--minutes", type=float, default=SHORT, help="time to take (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of all that is drawn (default: %(default)s)")
     parser.add_argument("--only", default="", help="groups to run, such as stops,mutants")
     parser.add_argument("--log", type=Path, default=Path("faults.jsonl"), help="every outcome (default: %(default)s)")
     args = parser.parse_args()
+    args.log.unlink(missing_ok=True)
     outcomes: list[Outcome] = []
     deadline = time.monotonic() + 60 * args.minutes
-    with tempfile.TemporaryDirectory(prefix="faults-") as folder:
+    with tempfile.TemporaryDirectory(prefix="faults-") as folder, contextlib.suppress(KeyboardInterrupt):
         for one in campaign(Path(folder), args.seed, args.only.split(",") if args.only else []):
             outcomes.append(one)
             append(args.log, one)

@@ -48,7 +48,8 @@ def begin(out: Path, inputs: dict, force: bool) -> None:
     used = [out / split for split in SPLITS if (out / split / "data.mdb").exists()]
     if used and not force:
         meta = used[0] / "meta.json"
-        before = paths.read_json(meta).get("inputs", {}) if meta.is_file() else {}
+        recorded = paths.read_json(meta).get("inputs") if meta.is_file() else {}
+        before = recorded if isinstance(recorded, dict) else {}  # damaged: it says nothing
         raise SelfieError(
             f"{used[0]} already holds a database made from {difference(before, inputs)}: choose another "
             f"--out, or replace it with --force"

@@ -40,7 +40,13 @@ from selfie.runs import evaluate, score
 from selfie.runs.run_folder import Run
 from selfie.runs.score import Scored
 
-INPUTS = {"blob": str, "caffemodel": str, "source": dict, "names": int, "names_sha256": str}
+INPUTS = {
+    "blob": str,
+    "caffemodel": str,
+    "source": ({"database": str}, {"files": str}),
+    "names": int,
+    "names_sha256": str,
+}
 META = {"run": str, "variant": str, "inputs": INPUTS, "rows": int, "columns": int, "rejects": dict}  # of meta.json
 HEADER = 128  # bytes before the first row of a .npy file; numpy pads its header to a multiple of 64
 
@@ -229,6 +235,8 @@ def _same(file: Path, inputs: dict, force: bool) -> bool:
         return False
     recorded = paths.read_json(file)
     recorded = recorded.get("inputs", recorded)
+    if not isinstance(recorded, dict):  # damaged: it describes nothing
+        recorded = {}
     if recorded != inputs and not force:
         changed = ", ".join(name for name in inputs if recorded.get(name) != inputs[name])
         raise SelfieError(f"{file.parent} holds features of other inputs ({changed}): give another --out, or --force")

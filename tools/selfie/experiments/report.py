@@ -16,12 +16,13 @@ from pathlib import Path
 import cv2
 import polars as pl
 
-from selfie.common import html, locks, paths, times
+from selfie.common import html, locks, paths, shapes, times
 from selfie.common.html import Cell, Figure, Table
 from selfie.data import image, lmdb_reader
 from selfie.data.demo_corpus import corpus, optimum
 from selfie.experiments import grids
 from selfie.experiments.grids import WORST_CELL
+from selfie.runs import evaluate
 from selfie.runs.run_folder import Run
 
 
@@ -49,6 +50,13 @@ class Section:
     about: str = ""
 
 
+_RULES = {"rules": [{"claim": (str, None), "verdict": str, "why": (str, None)}]}
+_SPEARMAN = ({"value": float, "low": float, "high": float}, None)
+SHAPES: dict[str, dict] = {  # what the files that are shown must have
+    "test_evaluation.json": evaluate.SUMMARY,
+    "compare.json": {"continuum?": {"spearman?": {"score?": _SPEARMAN}}},
+    "findings.json": {"score": {**_RULES, "selfies": int}, "labels": _RULES, "split": str},
+}
 LIKES, CROPS, MAP, ORIGINAL = "What the net likes", "Best crops", "The map", "Compared with the original"
 SECTIONS = (
     Section(
@@ -274,7 +282,7 @@ def _claims(findings: dict) -> Table:
     rows = [
         (row["claim"], _verdict(row), _verdict(labels[row["claim"]]))
         for row in findings["score"]["rules"]
-        if row["claim"]
+        if row["claim"] in labels and row["claim"]
     ]
     caption = f"{findings['score']['selfies']:,} selfies of the {findings['split']} split"
     return Table(("claim of the post", "in the score", "in the labels"), rows, caption)
@@ -282,10 +290,10 @@ def _claims(findings: dict) -> Table:
 
 def _verdict(row: dict) -> Cell:
     """Show a rule's verdict in its colour, with the reason behind it."""
-    return Cell(row["verdict"], row["verdict"].split()[0], row["why"])
+    return Cell(row["verdict"], row["verdict"].partition(" ")[0], row["why"])
 
 
 def _json(run: Run, name: str) -> dict:
     """Read a JSON file of the run folder; {} where it was not made."""
     file = run.folder / name
-    return paths.read_json(file) if file.exists() else {}
+    return shapes.read(file, SHAPES[name], "make it again") if file.exists() else {}
