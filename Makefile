@@ -40,6 +40,7 @@ JOBS     ?= $(shell nproc)
 #:   CROPS='a.jpg b.jpg'       report: pictures to find the best crops of
 #:   ABLATION=demo             ablation: the net: demo, squeezenet or vgg16
 #:   QUICK=1                   bench, bench-gpu: fewer and smaller measurements
+#:   LONG=1                    faults: two hours, not six minutes
 #:   TORCH=python              bench-gpu: a Python that has PyTorch
 #:   SERVER=url TOKEN_FILE=file
 #:                             bot: the account's server, and its access token (docs/bot.md)
@@ -85,7 +86,8 @@ variant      = $(if $(and $(RESUME),$(call given,RUN)),,--variant $(VARIANT))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup system caffe caffe-test ready ready-python weights gather faces label lmdb train eval report compare \
-        ablation score serve bot demo figures-run reach prototxt test lint bench bench-gpu gpu-bundle clean distclean
+        ablation score serve bot demo figures-run reach prototxt test lint faults bench bench-gpu gpu-bundle \
+        clean distclean
 
 help: ## list the targets and the variables
 	@echo "Karpathy's selfie experiment of 2015 on real Caffe. On a fresh Debian 12 or 13:  make demo"
@@ -237,6 +239,10 @@ lint: | ready-python ## ruff, mypy, cpplint, the prototxts against their generat
 	$(PY) -m cpplint --quiet --recursive docker/caffe docker/caffe-cuda
 	$(PY) tools/make_prototxt.py --check
 	$(PY) -m pytest -q tests/test_layers.py
+
+# Where it may mount (as root), commands also meet a full disk.
+faults: | ready ## stop, double, starve and mislead the commands at random, count what comes of it (6 minutes; LONG=1: 2 hours)
+	PYTHONPATH=tests $(PY) -m faults --log build/faults.jsonl $(if $(LONG),--minutes 120)
 
 bench: | ready ## measure everything beside its peers: table, build/bench/bench.json (QUICK=1: minutes)
 	$(PY) tools/bench.py $(if $(QUICK),--quick)

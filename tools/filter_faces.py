@@ -29,6 +29,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="auto: mtcnn if it can run, else lbp (default: %(default)s)",
     )
     parser.add_argument("--keep-all", action="store_true", help="remove nothing, only add the columns")
+    cli.add_outside(parser)
     cli.add_jobs(parser)
     args = parser.parse_args(argv)
     # Before any BLAS is loaded: the cores share the pictures, and last digits shall not depend on BLAS's threads.
@@ -42,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error("--out is the manifest itself: name another file")
     if out.suffix.lower() not in manifest.SUFFIXES:
         parser.error(f"--out must end in {', '.join(manifest.SUFFIXES)}")
-    reading = manifest.Reading(dict(args.map), args.decimal)
+    reading = manifest.Reading(dict(args.map), args.decimal, args.outside)
     done = face_filter.filter_file(args.manifest, args.images, out, args.detector, args.keep_all, args.jobs, reading)
     fate = f"removed, see {done.removed_list}" if done.removed_list else "kept all the same"
     print(f"{done.rows} selfies in {out}; without a face {done.without_face}, unreadable {done.unreadable}: {fate}")

@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if len({path.resolve() for path in (Path(args.manifest), out, report_path)}) < 3:
         parser.error("--manifest, --out and --report must be three different files")
 
-    from selfie.common import paths
+    from selfie.common import locks, paths
     from selfie.data import label_filters, labels, manifest, tables
     from selfie.data.label_settings import Settings
 
@@ -61,13 +61,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         given["as_of"] = label_filters.parse_date(given["as_of"])
     settings = Settings(**given)
     settings.check()
-    read = manifest.load(args.manifest, labels.READS, manifest.Reading(dict(args.map), args.decimal))
-    table, report = labels.label(read.frame, settings, args.images, args.jobs, args.manifest, read.names)
-    tables.tell(args.manifest, read.notes)
-    source = {"name": Path(args.manifest).name, "sha256": paths.sha256(args.manifest), "notes": read.notes}
-    report = {"manifest": source, **report}
-    paths.write_json(report_path, report)
-    manifest.write(table, out)  # last: where there are labels, there is their report
+    with locks.file(out):  # also tells at once that it cannot be written
+        read = manifest.load(args.manifest, labels.READS, manifest.Reading(dict(args.map), args.decimal))
+        if args.images and "path" in read.frame.columns:
+            paths.check_inside(read.frame["path"], args.manifest, args.outside)
+        table, report = labels.label(read.frame, settings, args.images, args.jobs, args.manifest, read.names)
+        tables.tell(args.manifest, read.notes)
+        source = {"name": Path(args.manifest).name, "sha256": paths.sha256(args.manifest), "notes": read.notes}
+        report = {"manifest": source, **report}
+        paths.write_json(report_path, report)
+        manifest.write(table, out)  # last: where there are labels, there is their report
     print_report(report)
     print(f"\n{out}, {report_path}")
 
@@ -84,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="folder that paths are relative to; with it, repeated pictures are recognised by content",
     )
+    cli.add_outside(parser)
     cli.add_jobs(parser, "worker processes that read files")
 
     # The defaults are those of Settings; an option that is not given stays out of the namespace.

@@ -32,6 +32,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     cli.add_jobs(parser, "threads that read pictures")
     cli.add_seed(parser, 0, "the order of records")
     parser.add_argument("--force", action="store_true", help="replace databases that are already in OUT")
+    cli.add_outside(parser)
     parser.add_argument("--verify", type=Path, metavar="DIR", help="check the databases in DIR instead of building")
     args = parser.parse_args(argv)
     built_from = {"--labels": args.labels, "--images": args.images, "--out": args.out}
@@ -40,10 +41,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not args.verify and not all(built_from.values()):
         parser.error(f"missing: {', '.join(name for name, value in built_from.items() if not value)} (or --verify DIR)")
 
-    from selfie.data import image, lmdb_check, lmdb_writer
+    from selfie.data import image, lmdb_verify, lmdb_writer
 
     if args.verify:
-        for folder, count in lmdb_check.verify(args.verify).items():
+        for folder, count in lmdb_verify.verify(args.verify).items():
             print(f"{folder}: {count} records, all as they were built")
         return
     metas = lmdb_writer.build(
@@ -56,6 +57,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         jobs=args.jobs,
         seed=args.seed,
         force=args.force,
+        outside=args.outside,
     )
     print_summary(metas)
 

@@ -6,7 +6,9 @@ was done.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
 import json
 import shutil
 import subprocess
@@ -137,3 +139,33 @@ def test_the_archive_holds_nothing_absolute(tmp_path):
     files = parts(tmp_path, 10**6)
     with tarfile.open(files[0]) as archive:
         assert {name.split("/")[0] for name in archive.getnames()} == {"lib"}
+
+
+@pytest.mark.parametrize("has_filter", [True, False])
+@pytest.mark.parametrize("kind", ["up", "absolute", "link", "hard link", "through a link", "device", "fine"])
+def test_nothing_is_unpacked_outside(tmp_path, monkeypatch, kind, has_filter):
+    """Also by a Python that is too old to have a filter for it."""
+    if not has_filter:
+        monkeypatch.delattr(tarfile, "data_filter", raising=False)
+    names = {"up": "../evil", "absolute": str(tmp_path / "evil"), "fine": "a/b"}
+    member = tarfile.TarInfo(names.get(kind, "link"))
+    if kind in ("link", "through a link"):
+        member.type, member.linkname = tarfile.SYMTYPE, str(tmp_path)
+    elif kind == "hard link":
+        member.type, member.linkname = tarfile.LNKTYPE, "../victim"
+    elif kind == "device":
+        member.type = tarfile.CHRTYPE
+    (tmp_path / "victim").write_text("victim")
+    with tarfile.open(tmp_path / "part", "w:xz") as archive:
+        archive.addfile(member, io.BytesIO())
+        if kind == "through a link":
+            archive.addfile(tarfile.TarInfo("link/evil"), io.BytesIO())
+    out = tmp_path / "out"
+    if kind == "fine":
+        unpack.extract([tmp_path / "part"], out)
+        assert (out / "a" / "b").exists()
+        return
+    with contextlib.suppress(SystemExit):
+        unpack.extract([tmp_path / "part"], out)
+    assert not (tmp_path / "evil").exists()
+    assert not any(path.is_symlink() or path.stat().st_nlink > 1 for path in out.iterdir() if path.is_file())

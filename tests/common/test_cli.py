@@ -89,3 +89,27 @@ def test_an_atomic_write_that_fails_leaves_the_old_file(tmp_path):
         out.write("new")
         raise RuntimeError
     assert file.read_text() == "old" and list(tmp_path.iterdir()) == [file]
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("raise MemoryError", "out of memory: give fewer --jobs"),
+        ("raise OSError(errno.ENOMEM, 'x')", "out of memory"),
+        ("raise OSError(errno.EMFILE, 'x', 'file')", "too many open files"),
+        ("raise OSError(errno.ENFILE, 'x')", "too many open files"),
+        ("raise OSError(errno.EAGAIN, 'x')", "no more processes can be started"),
+        ('raise RuntimeError("can\'t start new thread")', "ulimit"),
+        ("resource.setrlimit(resource.RLIMIT_NOFILE, (8, 8)); [open('/dev/null') for _ in range(9)]", "too many open"),
+        ("resource.setrlimit(resource.RLIMIT_AS, (1 << 29,) * 2); bytearray(1 << 30)", "out of memory"),
+    ],
+)
+def test_what_the_system_has_too_little_of_is_one_line(code, words):
+    script = f"import errno, resource\nfrom selfie.common import cli\ndef main():\n    {code}\ncli.run(main)"
+    testlib.assert_one_line_error(testlib.command("-c", script), words)
+
+
+def test_other_errors_keep_their_traceback():
+    script = "from selfie.common import cli\ndef main():\n    raise RuntimeError('a bug')\ncli.run(main)"
+    result = testlib.command("-c", script)
+    assert result.returncode == 1 and "Traceback" in result.stderr

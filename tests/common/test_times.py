@@ -38,3 +38,8 @@ def test_durations(seconds, written):
 
 def test_from_one_time_to_another():
     assert times.between("2026-11-28T00:01:19+00:00", "2026-11-28T01:02:11+01:00") == "52 s"
+
+
+def test_a_clock_that_was_set_back_is_said_to_be():
+    assert times.between("2026-11-28T03:00:00+00:00", "2026-11-28T02:59:59+00:00").startswith("an unknown time")
+    assert times.between("2026-11-28T03:00:00+00:00", "2026-11-28T03:00:00+00:00") == "0 s"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -145,3 +146,11 @@ def test_bad_requests_are_one_line(tiny_run, tiny_lmdb, tmp_path):
     unfinished = Run(tmp_path / "run", {**tiny_run.info, "state": "started"})
     with pytest.raises(SelfieError, match="not finished"):
         export(unfinished, Files([str(folder)], tmp_path), tmp_path / "d")
+
+
+@pytest.mark.parametrize("text", ["null", "[]", "{}", '{"inputs": "x"}', '{"inputs": {"source": {}}}', "{"])
+def test_a_broken_meta_json_is_one_line(features, tmp_path, text):
+    folder = shutil.copytree(features.folder, tmp_path / "features")
+    (folder / "meta.json").write_text(text)
+    with pytest.raises(SelfieError, match=r"meta\.json"):
+        load(folder)

@@ -229,8 +229,8 @@ def test_the_command_writes_its_files_and_errors_are_one_line(own_run, tmp_path)
         "need 50 scored selfies, not 24",
     )
     pictures = testlib.databases(tmp_path, {"train": 2, "val": 2, "test": 90})
-    trained = paths.read_json(pictures / "train" / "meta.json")
-    run = run_folder.load(unscored).save(lmdb={"path": str(pictures), "train": trained})
+    metas = {split: paths.read_json(pictures / split / "meta.json") for split in ("train", "val")}
+    run = run_folder.load(unscored).save(lmdb={"path": str(pictures), **metas})
     with Database(pictures / "test") as records:
         scored = [(key, label, bgr.mean() / 255) for key, bgr, label in records]
     pl.DataFrame(scored, orient="row", schema=["key", "label", "score"]).write_csv(run.folder / "test_scores.csv")

@@ -14,6 +14,8 @@ import pytest
 
 import testlib
 from browser import Browser
+from selfie.common import locks
+from selfie.common.errors import SelfieError
 from selfie.data import image, lmdb_reader
 from selfie.experiments import report
 from selfie.runs import evaluate, run_folder
@@ -145,3 +147,17 @@ def test_an_unfinished_run_has_no_report(tiny_run, tmp_path):
     """One line that says how to finish it."""
     Run(tmp_path, {**tiny_run.info, "state": "started"}).save()
     testlib.assert_one_line_error(testlib.command("tools/report.py", "--run", tmp_path), "not finished")
+
+
+@pytest.mark.parametrize("name", ["test_evaluation.json", "findings.json", "compare.json", "run.json"])
+@pytest.mark.parametrize("text", ["null", "[]", '{"continuum": 3, "score": {"rules": [7]}}'])
+def test_a_broken_side_file_is_one_line(evaluated, tmp_path, name, text):
+    folder = shutil.copytree(evaluated.folder, tmp_path / "run")
+    (folder / name).write_text(text)
+    testlib.assert_one_line_error(testlib.command("tools/report.py", "--run", folder), name)
+
+
+def test_reports_of_one_run_are_made_one_at_a_time(evaluated, tmp_path):
+    folder = shutil.copytree(evaluated.folder, tmp_path / "run")
+    with locks.file(folder / "report"), pytest.raises(SelfieError, match="another process is at work"):
+        report.write(run_folder.load(folder))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
 
 import cv2
 import numpy as np
@@ -142,3 +143,11 @@ def test_bad_requests_are_one_line(tiny_run, tiny_map, features, tmp_path):
     testlib.assert_one_line_error(result, "cannot place", "broken.jpg", "unknown format")
     with pytest.raises(SelfieError, match="another net"):
         tsne.place(tsne.Map(tmp_path, {**tiny_map.info, "caffemodel": "0"}, tiny_map.table), tiny_run, ["x.jpg"])
+
+
+@pytest.mark.parametrize("text", ["null", "[]", "{}", '{"run": 1, "perplexity": "x"}', "{"])
+def test_a_broken_map_json_is_one_line(tiny_map, tmp_path, text):
+    folder = shutil.copytree(tiny_map.folder, tmp_path / "map")
+    (folder / "map.json").write_text(text)
+    with pytest.raises(SelfieError, match=r"map\.json"):
+        tsne.load(folder)

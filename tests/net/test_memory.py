@@ -118,4 +118,4 @@ def test_a_training_that_runs_out_of_memory_names_a_batch(tiny_lmdb, tmp_path, m
     monkeypatch.setattr(pycaffe, "CAFFE", tmp_path / "caffe")
     monkeypatch.setattr(device, "look", lambda number: Gpu("", 600 << 20, 800 << 20))
     with pytest.raises(SelfieError, match=r"GPU 0 ran out of memory: .*; a batch of 10 would fit: .*--batch"):
-        train._run_caffe(run, 0, None)
+        train._run_caffe(run, 0, None, lock=0)

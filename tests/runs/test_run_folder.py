@@ -20,7 +20,7 @@ from selfie.data import lmdb_writer
 from selfie.data.image import Preprocessing
 from selfie.data.lmdb_reader import id_of
 from selfie.experiments import filters, grids
-from selfie.net import caffe_net, pycaffe, variants
+from selfie.net import caffe_net, pycaffe, solver, variants
 from selfie.runs import evaluate, prepare, run_folder, score, train
 from selfie.runs.run_folder import Run
 
@@ -235,3 +235,42 @@ def test_a_caffemodel_that_caffe_would_abort_on_is_one_line(own_run, damage):
     path.write_bytes(message.SerializeToString())
     with pytest.raises(SelfieError, match=r"is damaged|of another net"):
         caffe_net.load(own_run.deploy, path)
+
+
+@pytest.mark.parametrize(
+    "name", ['a"b', "a\\b", "a#b'c", "\\", '"', "a\nb\tc", "\\n", "ä 日本 \u2028", '"#" # net: "x"']
+)
+def test_runs_and_databases_may_have_any_name(tiny_lmdb, tmp_path, name):
+    """They stand in prototxts, in which a quote, a backslash or a newline would mean something else."""
+    lmdb = tmp_path / name / f"lmdb {name}"
+    lmdb.parent.mkdir()
+    lmdb.symlink_to(tiny_lmdb)
+    job = testlib.job(lmdb, tmp_path / name / "run", max_iter=2)
+    run = prepare.prepare(job)
+    settings = solver.parse((run.folder / "solver.prototxt").read_text())
+    assert (settings.net, settings.max_iter) == (str(run.folder / "train_val.prototxt"), 2)
+    assert settings.snapshot_prefix == str(run.folder / "snapshots" / "run")
+    layers = pycaffe.read_net(run.folder / "train_val.prototxt").layer
+    sources = {layer.data_param.source for layer in layers if layer.type == "Data"}
+    assert sources == {str(lmdb / "train"), str(lmdb / "val")}
+    job.solver, job.run = run.folder / "solver.prototxt", tmp_path / name / "again"
+    again = solver.parse((prepare.prepare(job).folder / "solver.prototxt").read_text())
+    assert again.net == str(job.run / "train_val.prototxt"), "a run's solver can be another's"
+
+
+def test_a_run_with_a_strange_name_trains_and_resumes(tiny_lmdb, tmp_path):
+    """Caffe reads the names as they were meant."""
+    lmdb = tmp_path / "d\\b"
+    lmdb.symlink_to(tiny_lmdb)
+    run = train.train(testlib.job(lmdb, tmp_path / 'a"b#c' / "run"))
+    for path in (run.folder / "snapshots").glob("*_iter_12.*"):
+        path.unlink()
+    assert train.resume(run.save(state="started").folder).finished
+
+
+def test_a_name_that_is_no_text_is_refused(tiny_lmdb, tmp_path):
+    name = os.fsdecode(b"no\xff")
+    (tmp_path / name).symlink_to(tiny_lmdb)
+    for job in (testlib.job(tiny_lmdb, tmp_path / name / "run"), testlib.job(tmp_path / name, tmp_path / "run")):
+        with pytest.raises(SelfieError, match="not UTF-8"):
+            prepare.prepare(job)

@@ -212,6 +212,13 @@ def test_a_log_that_a_kill_cut_off_is_read_as_far_as_it_goes(tmp_path):
     assert log.read_text().endswith("loss = -\n"), "what Caffe appends begins a line"
 
 
+def test_a_clock_that_is_set_back_costs_no_row(tmp_path):
+    """Caffe logs a negative time and rate then."""
+    follower = caffe_log.LogFollower(tmp_path, 0, 10)
+    line = "I1128 02:59:59.9 1 solver.cpp:243] Iteration 8 (-0.00028 iter/s, -7199.5s/2 iters), loss = 0.25\n"
+    assert follower.note(line) == {"iteration": 8, "train_loss": 0.25}
+
+
 def test_a_caffe_that_ends_without_a_word_is_named(tmp_path):
     """By the signal that ended it, and with what to try."""
     follower = caffe_log.LogFollower(tmp_path, 0, 10)

@@ -41,6 +41,13 @@ FLAG_VARIABLES = {  # a command's other options go into a variable of its own
     "tsne_map": "MAP_FLAGS",
 }
 
+SCARCE = {  # what the system has too little of, and what to do
+    errno.ENOMEM: "out of memory: give fewer --jobs, free memory, or raise its limit (ulimit -v)",
+    errno.EMFILE: "too many open files: raise their limit (ulimit -n), or give fewer --jobs",
+    errno.ENFILE: "the system has too many open files: end other programs, or give fewer --jobs",
+    errno.EAGAIN: "no more processes can be started: raise their limit (ulimit -u), or give fewer --jobs",
+}
+
 # --- parsers ---------------------------------------------------------------------------------------------------------
 
 
@@ -104,6 +111,13 @@ def _mapped(text: str) -> tuple[str, str]:
     return name.strip(), column
 
 
+def add_outside(to: argparse.ArgumentParser) -> None:
+    """Add --outside: paths of a table may lead out of its folder."""
+    to.add_argument(
+        "--outside", action="store_true", help="allow absolute paths and '..' in the table, which lead out of --images"
+    )
+
+
 def positive(text: str) -> int:
     """Read a whole number from 1 on."""
     return _at_least(1, text)
@@ -151,9 +165,18 @@ def run(main: Callable[[], int | None]) -> NoReturn:
         sys.stderr.close()
         code = 128 + signal.SIGPIPE
     except OSError as error:  # with a file's name it is about the user's disk, not about our code
+        if error.errno in SCARCE:
+            code = _die(SCARCE[error.errno])
+            sys.exit(code)
         if error.filename is None and error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         code = _die(f"{error.strerror}: {error.filename or 'while writing'}")
+    except MemoryError:
+        code = _die(SCARCE[errno.ENOMEM])
+    except RuntimeError as error:
+        if "can't start new thread" not in str(error):
+            raise
+        code = _die(f"{error}: give fewer --jobs, or raise the limits of memory or processes (ulimit -v, -u)")
     except KeyboardInterrupt:
         code = _die("interrupted", 130)
     sys.exit(code)

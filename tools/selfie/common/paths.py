@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -79,6 +79,21 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
         sync_folder(path.parent)
+
+
+def check_inside(names: Iterable[str | None], table: object, outside: bool = False) -> None:
+    """Raise SelfieError if names in `table`, relative to a folder of pictures, lead out of it; `outside` allows them.
+
+    They do if they are absolute or have a '..'. Links in the folder are its owner's, and are followed.
+    """
+    if outside:
+        return
+    leading = [name for name in names if name is not None and (os.path.isabs(name) or ".." in Path(name).parts)]
+    if leading:
+        raise SelfieError(
+            f"{table}: {len(leading)} paths lead out of --images, such as {leading[0]!r}: correct them, or allow them "
+            f"with --outside"
+        )
 
 
 def sync_folder(folder: Path) -> None:

@@ -1,12 +1,14 @@
 """The shape of a JSON file: which keys it must have and of which types, so that a damaged one ends in one line.
 
 A shape is a type (str, int, float for any number, bool, dict, list), a tuple of shapes of which one must fit (None is
-one), a list of one shape that all elements have, or a dict of shapes by key; a key that ends in '?' may be missing.
+one), a list of one shape that all elements have or of several for as many elements, or a dict of shapes by key; a key
+that ends in '?' may be missing.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from typing import Any
 
 from selfie.common import paths
@@ -40,13 +42,12 @@ def fault(value: Any, shape: Any, name: str = "") -> str:
         faults = [fault(value, one, name) for one in shape]
         return "" if "" in faults else faults[0]
     if isinstance(shape, list):
-        return fault(value, list, name) or next(
-            filter(None, (fault(one, shape[0], f"{name}[{number}]") for number, one in enumerate(value))), ""
-        )
+        if not isinstance(value, list) or len(shape) not in (1, len(value)):
+            return f"{name or 'it'} is not a list" + (f" of {len(shape)}" if len(shape) > 1 else "")
+        wanted = shape if len(shape) > 1 else shape * len(value)
+        return _first(fault(one, wanted[number], f"{name}[{number}]") for number, one in enumerate(value))
     if isinstance(shape, dict):
-        return fault(value, dict, name) or next(
-            filter(None, (_key_fault(value, key, shape[key], name) for key in shape)), ""
-        )
+        return fault(value, dict, name) or _first(_key_fault(value, key, shape[key], name) for key in shape)
     if _fits(value, shape):
         return ""
     return f"{name or 'it'} is not {'null' if shape is None else NAMES[shape]}"
@@ -59,6 +60,10 @@ def _key_fault(value: dict, key: str, shape: Any, name: str) -> str:
     if bare in value:
         return fault(value[bare], shape, full)
     return "" if key.endswith("?") else f"it has no {full}"
+
+
+def _first(faults: Iterable[str]) -> str:
+    return next(filter(None, faults), "")
 
 
 def _fits(value: Any, kind: Any) -> bool:

@@ -14,7 +14,7 @@ import polars as pl
 
 from selfie.common import shapes
 from selfie.common.errors import SelfieError
-from selfie.data import datum, lmdb_check
+from selfie.data import datum, lmdb_size
 
 CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f]")
 META = {  # what meta.json must have
@@ -41,8 +41,8 @@ class Database:
                 f"{self.path} is not a finished database (no meta.json): run 'make lmdb', or "
                 f"tools/make_lmdb.py until it ends"
             )
-        self.meta = shapes.read(self.path / "meta.json", META, lmdb_check.AGAIN)
-        lmdb_check.check_size(self.path)
+        self.meta = shapes.read(self.path / "meta.json", META, lmdb_size.AGAIN)
+        lmdb_size.check_size(self.path)
         with self._damage_told():
             self._env = lmdb.open(str(self.path), readonly=True, lock=False)
             entries = self._env.stat()["entries"]
@@ -67,7 +67,7 @@ class Database:
             try:
                 bgr, label = datum.decode(value)
             except ValueError as error:
-                raise SelfieError(f"{self.path}: record {key} is damaged ({error}); {lmdb_check.AGAIN}") from error
+                raise SelfieError(f"{self.path}: record {key} is damaged ({error}); {lmdb_size.AGAIN}") from error
             yield key, bgr, label
 
     def items(self) -> Iterator[tuple[str, bytes]]:
@@ -87,7 +87,7 @@ class Database:
         try:
             yield
         except (lmdb.Error, UnicodeDecodeError) as error:
-            raise SelfieError(f"{self.path}/data.mdb is damaged ({error}); {lmdb_check.AGAIN}") from error
+            raise SelfieError(f"{self.path}/data.mdb is damaged ({error}); {lmdb_size.AGAIN}") from error
 
 
 # --- keys: `%08d_<id>` -----------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import lmdb
 from selfie.common import paths
 from selfie.common.errors import SelfieError
 from selfie.common.splits import SPLITS
-from selfie.data import lmdb_check
+from selfie.data import lmdb_size
 
 SMALLEST_MAP = 1 << 20  # bytes of a new database's memory map; it grows with the content
 JOURNAL = "journal.jsonl"  # in each split's folder, while its database is being built
@@ -48,7 +48,8 @@ def begin(out: Path, inputs: dict, force: bool) -> None:
     used = [out / split for split in SPLITS if (out / split / "data.mdb").exists()]
     if used and not force:
         meta = used[0] / "meta.json"
-        before = paths.read_json(meta).get("inputs", {}) if meta.is_file() else {}
+        recorded = paths.read_json(meta).get("inputs") if meta.is_file() else {}
+        before = recorded if isinstance(recorded, dict) else {}  # damaged: it says nothing
         raise SelfieError(
             f"{used[0]} already holds a database made from {difference(before, inputs)}: choose another "
             f"--out, or replace it with --force"
@@ -87,7 +88,7 @@ def writable(folder: Path) -> Iterator[lmdb.Environment]:
     """
     file = folder / "data.mdb"
     if file.exists() and file.stat().st_size:
-        lmdb_check.check_size(folder)
+        lmdb_size.check_size(folder)
     size = max(SMALLEST_MAP, file.stat().st_size if file.exists() else 0)
     with lmdb.open(str(folder), map_size=size, lock=False, mode=0o644) as env:
         yield env

@@ -98,10 +98,12 @@ def build(
     jobs: int | None = None,
     seed: int = 0,
     force: bool = False,
+    outside: bool = False,
 ) -> dict[str, dict]:
     """Build the databases of all splits in `labels_csv` (columns id, path, label, split); return {split: meta.json}.
 
-    Paths are relative to `images`. The result does not depend on `jobs`, the number of threads. Where OUT already holds
+    Paths are relative to `images`, and lead out of it only if `outside` is set. The result does not depend on `jobs`,
+    the number of threads. Where OUT already holds
       - the finished databases of the same labels and options: nothing is done;
       - an unfinished build of the same labels and options: it resumes;
       - anything else: SelfieError, unless `force`, which deletes the old databases first. (An unfinished build without
@@ -113,6 +115,8 @@ def build(
     images, out = Path(images), Path(out)
     check_options(images, size, quality, seed)
     splits = ordered_splits(labels_csv, seed)
+    for rows in splits.values():
+        paths.check_inside(rows["path"], labels_csv, outside)
     inputs = describe(splits, images, size, None if raw else quality, seed)
     with locks.folder(out), _clear_write_errors(out):
         if not force and (metas := lmdb_state.finished(out, list(splits), inputs)):

@@ -43,14 +43,16 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".ti
 
 
 class Reading(NamedTuple):
-    """How the columns and numbers of a foreign table are to be read.
+    """How a foreign table is to be read.
 
     mapping   {name here: name in the file}, for tables whose columns are called otherwise
     decimal   '.' or ',': what stands before the decimals of numbers; None: the table tells, see values.numbers
+    outside   paths may lead out of the folder of pictures
     """
 
     mapping: Mapping[str, str] = MappingProxyType({})
     decimal: str | None = None
+    outside: bool = False
 
 
 AS_IT_IS = Reading()

@@ -29,7 +29,7 @@ import numpy as np
 import polars as pl
 from tqdm import tqdm
 
-from selfie.common import locks, parallel, paths
+from selfie.common import locks, parallel, paths, shapes
 from selfie.common.errors import SelfieError
 from selfie.common.journal import Journal
 from selfie.data import datum, image, tables
@@ -40,6 +40,14 @@ from selfie.runs import evaluate, score
 from selfie.runs.run_folder import Run
 from selfie.runs.score import Scored
 
+INPUTS = {
+    "blob": str,
+    "caffemodel": str,
+    "source": ({"database": str}, {"files": str}),
+    "names": int,
+    "names_sha256": str,
+}
+META = {"run": str, "variant": str, "inputs": INPUTS, "rows": int, "columns": int, "rejects": dict}  # of meta.json
 HEADER = 128  # bytes before the first row of a .npy file; numpy pads its header to a multiple of 64
 
 log = logging.getLogger(__name__)
@@ -154,9 +162,9 @@ def load(folder: str | os.PathLike) -> Features:
     folder = Path(folder)
     if not (folder / "meta.json").exists():
         raise SelfieError(f"{folder} holds no finished features: run pycaffe_scripts/export_fc7.py --out {folder}")
-    meta = paths.read_json(folder / "meta.json")
-    if "inputs" not in meta or not (folder / "features.npy").exists():
-        raise SelfieError(f"{folder} holds no features: its meta.json was not written by export_fc7.py")
+    meta = shapes.read(folder / "meta.json", META)
+    if not (folder / "features.npy").exists():
+        raise SelfieError(f"{folder} holds no features: its features.npy is missing")
     return Features(folder, meta)
 
 
@@ -227,6 +235,8 @@ def _same(file: Path, inputs: dict, force: bool) -> bool:
         return False
     recorded = paths.read_json(file)
     recorded = recorded.get("inputs", recorded)
+    if not isinstance(recorded, dict):  # damaged: it describes nothing
+        recorded = {}
     if recorded != inputs and not force:
         changed = ", ".join(name for name in inputs if recorded.get(name) != inputs[name])
         raise SelfieError(f"{file.parent} holds features of other inputs ({changed}): give another --out, or --force")

@@ -15,12 +15,13 @@ from pathlib import Path
 
 import cv2
 
-from selfie.common import html, paths, times
+from selfie.common import html, locks, paths, shapes, times
 from selfie.common.html import Cell, Figure, Table
 from selfie.data import image, lmdb_reader, tables
 from selfie.data.demo_corpus import corpus, optimum
 from selfie.experiments import grids
 from selfie.experiments.grids import WORST_CELL
+from selfie.runs import evaluate
 from selfie.runs.run_folder import Run
 
 
@@ -48,6 +49,13 @@ class Section:
     about: str = ""
 
 
+_RULES = {"rules": [{"claim": (str, None), "verdict": str, "why": (str, None)}]}
+_SPEARMAN = ({"value": float, "low": float, "high": float}, None)
+SHAPES: dict[str, dict] = {  # what the files that are shown must have
+    "test_evaluation.json": evaluate.SUMMARY,
+    "compare.json": {"continuum?": {"spearman?": {"score?": _SPEARMAN}}},
+    "findings.json": {"score": {**_RULES, "selfies": int}, "labels": _RULES, "split": str},
+}
 LIKES, CROPS, MAP, ORIGINAL = "What the net likes", "Best crops", "The map", "Compared with the original"
 SECTIONS = (
     Section(
@@ -147,9 +155,15 @@ class Shown:
 def write(run: Run) -> Path:
     """Write <run>/report/index.html and its pictures, in place of an earlier report; returns the page."""
     folder = run.folder / "report"
-    if folder.exists():
-        shutil.rmtree(folder)
-    folder.mkdir()
+    with locks.file(folder):
+        if folder.exists():
+            shutil.rmtree(folder)
+        folder.mkdir()
+        return _write(run, folder)
+
+
+def _write(run: Run, folder: Path) -> Path:
+    """Write a report into its folder, which is empty, and whose lock is held."""
     page = html.render(
         "report.html",
         title=f"{run.folder.name}: a net's view of selfies",
@@ -267,7 +281,7 @@ def _claims(findings: dict) -> Table:
     rows = [
         (row["claim"], _verdict(row), _verdict(labels[row["claim"]]))
         for row in findings["score"]["rules"]
-        if row["claim"]
+        if row["claim"] in labels and row["claim"]
     ]
     caption = f"{findings['score']['selfies']:,} selfies of the {findings['split']} split"
     return Table(("claim of the post", "in the score", "in the labels"), rows, caption)
@@ -275,10 +289,10 @@ def _claims(findings: dict) -> Table:
 
 def _verdict(row: dict) -> Cell:
     """Show a rule's verdict in its colour, with the reason behind it."""
-    return Cell(row["verdict"], row["verdict"].split()[0], row["why"])
+    return Cell(row["verdict"], row["verdict"].partition(" ")[0], row["why"])
 
 
 def _json(run: Run, name: str) -> dict:
     """Read a JSON file of the run folder; {} where it was not made."""
     file = run.folder / name
-    return paths.read_json(file) if file.exists() else {}
+    return shapes.read(file, SHAPES[name], "make it again") if file.exists() else {}

@@ -33,7 +33,7 @@ import numpy as np
 import polars as pl
 from tqdm import tqdm
 
-from selfie.common import parallel, paths
+from selfie.common import locks, parallel, paths, shapes
 from selfie.common.errors import SelfieError
 from selfie.data import image, tables
 from selfie.experiments import grids, pca, viewer
@@ -125,6 +125,12 @@ def make(
 ) -> dict:
     """Write a map into the folder `out`; returns map.json. `side`: cells per side of the grid, 40 or fewer if None."""
     out = Path(out)
+    with locks.folder(out):  # first: where nothing can be written, the work need not begin
+        return _make(features, out, perplexity, seed, side)
+
+
+def _make(features: Features, out: Path, perplexity: float, seed: int, side: int | None) -> dict:
+    """Write a map into a folder whose lock is held."""
     side = side or min(CELLS, int(len(features.matrix) ** 0.5))
     _check_perplexity(len(features.matrix), perplexity)
     _check_cells(len(features.matrix), side)
@@ -164,6 +170,9 @@ def make(
     return info
 
 
+MAP = {"run": str, "caffemodel": str, "blob": str, "perplexity": float, "seed": int}  # what map.json must have
+
+
 @dataclass(frozen=True)
 class Map:
     """A finished map: map.json and the table of map.csv."""
@@ -187,7 +196,7 @@ def load(folder: str | os.PathLike) -> Map:
     if not (folder / "map.json").exists():
         raise SelfieError(f"{folder} holds no finished map: run tools/tsne_map.py --out {folder} without --place first")
     table = tables.read(folder / "map.csv", MAP_COLUMNS, "map")
-    return Map(folder, paths.read_json(folder / "map.json"), table)
+    return Map(folder, shapes.read(folder / "map.json", MAP), table)
 
 
 def place(finished: Map, run: Run, names: list[str], gpu: int | None = None) -> pl.DataFrame:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import polars as pl
 
-from selfie.common import paths
+from selfie.common import locks, paths
 from selfie.common.errors import SelfieError
 from selfie.data import manifest
 from selfie.faces import annotate
@@ -42,12 +42,28 @@ def filter_file(
 
     Rows without a face, or with a picture that cannot be read, are removed and listed with the reason in
     <out without its suffix>.removed.csv; with `keep_all` they stay, and an older list is deleted. A run that was killed
-    resumes. SelfieError if there is no such folder of images, or if not one picture can be read.
+    resumes. Paths lead out of `images` only if reading.outside is set. SelfieError if they do, if there is no such
+    folder of images, or if not one picture can be read.
     """
     if not Path(images).is_dir():
         raise SelfieError(f"no such folder of images: {images}")
+    with locks.file(out):  # also tells at once that it cannot be written
+        return _filter(source, images, out, detector, keep_all, jobs, reading)
+
+
+def _filter(
+    source: str | os.PathLike,
+    images: str | os.PathLike,
+    out: Path,
+    detector: str,
+    keep_all: bool,
+    jobs: int | None,
+    reading: manifest.Reading,
+) -> Filtered:
+    """Filter a manifest into `out`, whose lock is held."""
     partial, removed_list = out.with_name(f".{out.name}.partial"), out.with_name(f"{out.stem}.removed.csv")
     table = manifest.read(source, None, reading, ("id", "path"))
+    paths.check_inside(table["path"], source, reading.outside)
     table = annotate.annotate(table, images, detector, jobs, partial)
     if len(table) and table["face_count"].null_count() == len(table):
         partial.unlink()

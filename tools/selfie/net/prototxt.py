@@ -6,7 +6,10 @@ on one line, longer ones are indented, so that the files read like the ones peop
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+
+_TO_ESCAPE = re.compile(r'[\\"\x00-\x1f\x7f]')
 
 
 class Token(str):
@@ -50,5 +53,11 @@ def scalar(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
-        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+        return '"' + _TO_ESCAPE.sub(_escaped, value) + '"'
     return repr(value)
+
+
+def _escaped(character: re.Match) -> str:
+    """Escape as protobuf's text format has it: a backslash before quote and backslash, octal control characters."""
+    text = character[0]
+    return f"\\{text}" if text in '"\\' else f"\\{ord(text):03o}"

@@ -10,6 +10,8 @@ from selfie.net import pycaffe
 from selfie.net.prototxt import scalar
 from selfie.net.pycaffe import Message
 
+STRING = r""""(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'"""  # a quoted value, in which '#' begins no comment
+
 
 def parse(text: str, name: str = "solver") -> Message:
     """Read `text` as a SolverParameter; SelfieError with Caffe's own words if it is not one."""
@@ -25,9 +27,8 @@ def change(text: str, settings: Mapping[str, object]) -> str:
     """Put each `key: value` of `settings` in place of the text's own, or at its end where it has none."""
     for key, value in settings.items():
         line = f"{key}: {value if isinstance(value, str) and _is_bare(value) else scalar(value)}"
-        text, count = re.subn(
-            rf"^{re.escape(key)}:[^#\n]*?(?=\s*(#.*)?$)", line.replace("\\", r"\\"), text, flags=re.MULTILINE
-        )
+        pattern = rf"^{re.escape(key)}:(?:{STRING}|[^#\n\"'])*?(?=\s*(#.*)?$)"
+        text, count = re.subn(pattern, line.replace("\\", r"\\"), text, flags=re.MULTILINE)
         if not count:
             text = text.rstrip("\n") + f"\n{line}\n"
     return text

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from selfie.common import paths
+from selfie.common import shapes
 from selfie.net import architectures, variants
-from selfie.runs import train
+from selfie.runs import evaluate, train
 from selfie.runs.run_folder import Run
 
 K40_CORES, K40_HERTZ = 2880, 745e6  # NVIDIA's data sheet, without boost: 4.29 TFLOP/s
@@ -165,6 +165,6 @@ def _accuracy(run: Run) -> str:
     file = run.folder / "test_evaluation.json"
     if not file.exists():
         return "not evaluated yet: make eval"
-    evaluation = paths.read_json(file)
+    evaluation = shapes.read(file, evaluate.SUMMARY, "evaluate it again")
     low, high = evaluation["accuracy_95"]
     return f"{evaluation['accuracy']:.1%} ({low:.1%} to {high:.1%}) on {evaluation['selfies']:,} test selfies"

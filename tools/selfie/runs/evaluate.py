@@ -13,6 +13,7 @@ from selfie.data import tables
 from selfie.data.lmdb_reader import Database
 from selfie.runs.run_folder import Run
 
+SUMMARY = {"accuracy": float, "accuracy_95": [float, float], "auc": float, "selfies": int}  # of <split>_evaluation.json
 BATCH = 16  # pictures per forward pass: more gains nothing on a CPU
 
 

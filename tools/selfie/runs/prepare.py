@@ -6,6 +6,7 @@ folder gets run.json first, then the exact prototxts, written by the generator, 
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
 import sys
@@ -26,6 +27,7 @@ from selfie.runs import run_folder
 from selfie.runs.run_folder import Content, Run
 
 TRAINING_SPLITS = ("train", "val")  # the databases that a training reads
+SCORING = ("deploy", "deploy_conv")  # the nets that score
 TWO_HISTORIES = ("AdaDelta", "Adam")  # solvers that keep two numbers per weight; the others keep one
 
 log = logging.getLogger(__name__)
@@ -130,6 +132,9 @@ def locked(plan: Plan) -> Iterator[tuple[Run, int]]:
 def plan(job: Job) -> Plan:
     """Check everything; SelfieError if a check fails. Nothing is written."""
     pycaffe.binary()
+    for option, path in (("--run", job.run), ("--lmdb", job.lmdb)):
+        if not _is_text(str(path.absolute())):
+            raise SelfieError(f"{option} {path!a} is not UTF-8 text, as names in prototxts must be: give another")
     _check_folder(job)
     locks.check_free(job.run)
     job = _for_database(job)
@@ -145,7 +150,18 @@ def plan(job: Job) -> Plan:
         "%s: %s parameters, %d selfies to train on, %d to validate; OpenBLAS kernel %s",
         *(job.variant.name, f"{info['parameters']:,}", sizes["train"], sizes["val"], info["versions"]["blas_kernel"]),
     )
+    info["nets"] = {
+        f"{kind}.prototxt": hashlib.sha256(texts[kind].encode()).hexdigest() for kind in SCORING if kind in texts
+    }
     return Plan(job, texts, info)
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def net_texts(variant: Variant, lmdb: str) -> dict[str, str]:
@@ -164,7 +180,7 @@ def net_texts(variant: Variant, lmdb: str) -> dict[str, str]:
     texts = {"train_val": dump(train_val, generate.comment(variant, "train_val"))}
     if variant.deploy:
         scoring = variants.get(variant.deploy)
-        texts |= {kind: generate.text(scoring, kind) for kind in ("deploy", "deploy_conv")}
+        texts |= {kind: generate.text(scoring, kind) for kind in SCORING}
     return texts
 
 

@@ -53,6 +53,7 @@ SHAPE = {
     "parameters": int,
     "preprocessing?": {"mean": [float], "crop": int, "size": int},
     "lmdb": {"path": str, "train": DATABASE, "val": DATABASE},
+    "nets?": dict,
     "weights": ({"path": str, "sha256": str}, None),
     "versions": dict,
 }
@@ -145,7 +146,7 @@ class Run:
     @property
     def deploy(self) -> Path:
         """Return the prototxt of the net that scores."""
-        return paths.existing(self.folder / "deploy.prototxt", "deploy net")
+        return self._unchanged("deploy.prototxt")
 
     @property
     def deploy_conv(self) -> Path:
@@ -156,7 +157,17 @@ class Run:
         if not self.variant.deploy:
             raise SelfieError(f"variant {self.variant.name} has no net for scoring many windows: take another run")
         own = self.folder / "deploy_conv.prototxt"
-        return own if own.exists() else paths.PROTOTXT / self.variant.deploy / "deploy_conv.prototxt"
+        return (
+            self._unchanged(own.name) if own.exists() else paths.PROTOTXT / self.variant.deploy / "deploy_conv.prototxt"
+        )
+
+    def _unchanged(self, name: str) -> Path:
+        """Return a net of the run folder; SelfieError if it is not what the training wrote: Caffe may abort on it."""
+        path = paths.existing(self.folder / name, "net")
+        recorded = self.info.get("nets", {}).get(name)  # runs before version 0.3 have none
+        if recorded and paths.sha256(path) != recorded:
+            raise SelfieError(f"{path} was changed since the training wrote it (by the hash in run.json): train again")
+        return path
 
     def database(self, split: str) -> Path:
         """Return the folder of a split's finished database, checked against the one that the run was trained on.

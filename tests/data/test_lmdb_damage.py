@@ -15,7 +15,7 @@ import pytest
 
 import testlib
 from selfie.common.errors import SelfieError
-from selfie.data import lmdb_check, lmdb_writer
+from selfie.data import lmdb_size, lmdb_verify, lmdb_writer
 from selfie.data.lmdb_reader import Database
 
 
@@ -46,7 +46,7 @@ def test_what_lmdb_wrote_is_never_called_cut_off(tmp_path):
                     for _ in range(generator.choice([1, 3, 60])):
                         transaction.put(b"%08d_x" % count, os.urandom(generator.choice([9, 900, 30_000])), append=True)
                         count += 1
-                lmdb_check.check_size(folder)
+                lmdb_size.check_size(folder)
 
 
 def test_a_database_that_is_cut_off_anywhere_is_refused_before_it_is_mapped(own):
@@ -57,7 +57,7 @@ def test_a_database_that_is_cut_off_anywhere_is_refused_before_it_is_mapped(own)
         with pytest.raises(SelfieError, match=r"data\.mdb is damaged: .*; build it again"):
             Database(own)
     (own / "data.mdb").write_bytes(whole)
-    assert lmdb_check.verify_one(own) == 40
+    assert lmdb_verify.verify_one(own) == 40
 
 
 READ = """
@@ -113,9 +113,9 @@ def test_verify_says_what_is_whole_and_finds_swapped_side_files(own):
 
 def test_verify_survives_what_ends_a_process(own, monkeypatch):
     """It reads in a process of its own: cut off behind the check, as a disk that fails would."""
-    monkeypatch.setattr(lmdb_check, "verify_one", _killed)
+    monkeypatch.setattr(lmdb_verify, "verify_one", _killed)
     with pytest.raises(SelfieError, match="reading it ends a process"):
-        lmdb_check.verify(own)
+        lmdb_verify.verify(own)
 
 
 def _killed(folder: Path) -> int:
