@@ -116,7 +116,7 @@ def _post(view: Any, profiles: dict) -> Post | None:
             pictures=tuple(checked(URL.fullmatch(one["fullsize"]))[0] for one in _images(view.get("embed"))),
             objections=tuple(_objections(view, profile)),
         )
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         return None
 
 
@@ -158,7 +158,7 @@ def _moment(view: Any) -> datetime | None:
     try:
         dates = [view["record"]["createdAt"], view["indexedAt"]]
         return min(times.moment(text) for text in dates)
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         return None
 
 

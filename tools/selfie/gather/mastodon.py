@@ -139,7 +139,7 @@ def _licence(media: list) -> str:
     """The licence of a post's picture, where the server has one for it (Pixelfed)."""
     licence = media[0].get("license") if media else None
     title = licence.get("title") if isinstance(licence, dict) else licence
-    return " ".join(title.split())[:100] if isinstance(title, str) else ""
+    return " ".join(title.encode(errors="ignore").decode().split())[:100] if isinstance(title, str) else ""
 
 
 def _next(answer: Json, ids: list[str]) -> str:

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 TAG = re.compile(r"\w{1,100}")
-URL = re.compile(r"https?://[^\s\x00-\x1f\x7f<>\"]{1,2000}")
+URL = re.compile(r"https?://[^\s\x00-\x1f\x7f<>\"\ud800-\udfff]{1,2000}")  # JSON can hold halves of characters
 
 
 def checked(value: Any) -> Any:
