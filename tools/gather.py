@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Gather posts with a tag, their likes and their pictures, from a server that speaks Mastodon's API.
+"""Gather posts with a tag, their likes and their pictures, from a server with Mastodon's API, or from Bluesky.
 
 Two stages, each of which goes on where it stopped: `note` walks through the posts with the tag and notes those that may
 be gathered; `revisit` reads each again when it is 30 days old (--age-days), counts its likes and followers of that
@@ -58,6 +58,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         jobs=args.jobs or 4,
         allow_networks=tuple(args.allow_network),
         token_file=args.token_file,
+        network=args.network,
     )
     if args.dry_run:
         print_counts("posts looked at", gather.dry_run(order))
@@ -76,6 +77,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = cli.parser(__doc__)
     parser.add_argument("--server", metavar="HOST", help="the server to ask, by its name or https:// address")
+    parser.add_argument(
+        "--network", choices=("mastodon", "bluesky"), default="mastodon", help="what it speaks (default: %(default)s)"
+    )
     parser.add_argument("--tag", metavar="TAG", help="the tag of the posts")
     parser.add_argument(
         "--terms-read",
@@ -90,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--stage", choices=STAGES, default="both", help="what to do (default: %(default)s)")
     parser.add_argument("--dry-run", action="store_true", help="only look and count; nothing is written")
-    parser.add_argument("--forget", metavar="WHO", help="delete everything of user@host, or of a post by its uri")
+    parser.add_argument("--forget", metavar="WHO", help="delete all of user@host (or did:...), or of a post by its uri")
     parser.add_argument(
         "--age-days",
         type=cli.natural,

@@ -36,6 +36,15 @@ def test_durations(seconds, written):
     assert times.duration(seconds) == written
 
 
+@pytest.mark.parametrize(
+    "written", ["2026-01-02T03:04:05.5Z", "2026-01-02T03:04:05.500000+00:00", "2026-01-02T04:04:05.5000000+01:00"]
+)
+def test_times_as_servers_write_them(written):
+    """With fractions of any length, also on Pythons that read only some."""
+    assert times.moment(written).isoformat() == "2026-01-02T03:04:05.500000+00:00"
+    assert times.stamp(times.seconds(written)) == "2026-01-02T03:04:05+00:00"
+
+
 def test_from_one_time_to_another():
     assert times.between("2026-11-28T00:01:19+00:00", "2026-11-28T01:02:11+01:00") == "52 s"
 

@@ -28,6 +28,7 @@ from selfie.gather.ledger import Kept, Ledger, Walk
 from selfie.gather.source import Post
 
 PAGE = 40
+STEP = 10_000  # rows of a transaction; in a gathering there is one, but fsync would take hours
 DAY = 86_400
 
 
@@ -105,14 +106,14 @@ def timed(what: str, count: int, work) -> None:
 
 def fill(ledger: Ledger, rows: int, part: int) -> None:
     """Note the part's `rows` posts and keep their pictures, without a network and without files."""
-    for start in range(part * rows, (part + 1) * rows, 1000):
+    for start in range(part * rows, (part + 1) * rows, STEP):
         posts = [
             Post(str(n), f"https://a.example/p/{n}", f"user{n % 5000}@a.example", 100, 5, ("selfie", "me"), n)
-            for n in range(start, start + 1000)
+            for n in range(start, start + STEP)
         ]
         ledger.note("a.example", "selfie", posts, [], Walk("", "", ""), 1e9, 30 * DAY)
         with ledger.step():
-            for n in range(start + 1, start + 1001):
+            for n in range(start + 1, start + STEP + 1):
                 hashed = int.from_bytes(np.random.default_rng(n).bytes(8), "big")
                 ledger.like(f"{n:064x}", hashed, 3)
                 ledger.keep(n, Kept(f"{n // 1000:04d}/{n:07d}.jpeg", f"{n:064x}", 1080, 1080, hashed))

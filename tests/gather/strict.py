@@ -8,6 +8,7 @@ import threading
 import time
 from datetime import datetime, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Callable
 from urllib.parse import parse_qs, urlsplit
 
 DAY = 86_400
@@ -23,6 +24,7 @@ class Strict:
     statuses   {id: status}, newest = largest id; delete one and it is gone
     media      {path: (bytes, headers)}
     faults     [(path's beginning, status, headers, body)]: each answers one request instead of us
+    xrpc       (query, parameters) -> status, value: answers of a server of the AT Protocol
     robots     text of robots.txt; None: there is none
     seen       paths that were asked for; asked: the same behind the User-Agents
     """
@@ -37,6 +39,7 @@ class Strict:
         self.headers: dict[str, str] = {}
         self.latency, self.shuffled, self.many = latency, False, True
         self.token: str | None = None
+        self.xrpc: Callable[[str, dict], tuple[int, object]] | None = None
         server = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -120,6 +123,8 @@ class Strict:
             return self._json(request, 401, {"error": "This method requires an authenticated user"})
         parts = urlsplit(request.path)
         query = parse_qs(parts.query)
+        if parts.path.startswith("/xrpc/") and self.xrpc:
+            return self._json(request, *self.xrpc(parts.path[6:], query))
         if parts.path.startswith("/api/v1/timelines/tag/"):
             return self._timeline(request, query, parts.path.rsplit("/", 1)[1])
         if parts.path == "/api/v1/statuses" and self.many:

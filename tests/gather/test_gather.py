@@ -140,6 +140,7 @@ MALFORMED = [
     {"account": None}, {"created_at": "yesterday"}, {"uri": "javascript:alert(1)"}, {"uri": None}, {"tags": 7},
     {"favourites_count": -1}, {"favourites_count": 2**70}, {"favourites_count": True}, {"media_attachments": [1]},
     {"id": 7}, {"id": "../../x"}, {"created_at": None}, {"media_attachments": [{"type": "image", "url": None}]},
+    {"uri": "https://a.example/\ud800"}, {"created_at": "0001-01-01T00:00:00+14:00"}, {"id": ""}, {"tags": [None]},
 ]  # fmt: skip
 
 
@@ -160,13 +161,23 @@ def test_whose_posts_are_left_out(server, tmp_path, reason):
     assert b"unwilling" not in contents(tmp_path / "after")
 
 
-@pytest.mark.parametrize("fields", MALFORMED, ids=str)
+@pytest.mark.parametrize("fields", MALFORMED, ids=ascii)
 def test_what_is_no_post_is_counted(server, tmp_path, fields):
     """Nothing that a server writes ends the walk: the post behind it is noted."""
     server.post(1, picture())
     server.post(2, picture(seed=2)).update(fields)
     done = gather.run(order(server), tmp_path)
     assert done.counts["note"] == {"malformed": 1, "noted": 1} and done.rows == 1
+
+
+def test_halves_of_characters_and_strange_licences(server, tmp_path):
+    """Text that cannot be written is not kept, and breaks nothing."""
+    licence = {"title": "CC\ud800 BY\n4.0"}
+    post = server.post(1, picture(), user="anna\udfff", uri="https://a.example/1")
+    post["media_attachments"][0]["license"] = licence
+    post["tags"].append({"name": "\ud800"})
+    assert gather.run(order(server), tmp_path).rows == 1
+    assert rows(tmp_path)[0]["licence"] == "CC BY 4.0"
 
 
 def test_what_is_gone_or_edited_at_the_revisit_is_deleted(server, tmp_path):
@@ -393,6 +404,7 @@ def test_a_token_opens_the_server_and_goes_nowhere_else(server, tmp_path):
         (503, {"Retry-After": "7"}, b""),
         (200, {}, b'{"error": "trunc'),
         (200, {}, b"\xff"),
+        (200, {}, b"[" * 200_000),
     ],
     ids=str,
 )
@@ -592,6 +604,19 @@ def test_a_post_is_forgotten_by_its_uri(server, tmp_path):
     uri = rows(tmp_path)[0]["uri"]
     assert gather.forget(tmp_path, uri) == (1, 1)
     assert uri.encode() not in contents(tmp_path)
+
+
+def test_a_picture_that_a_killed_process_left_is_forgotten_too(server, tmp_path):
+    """Written, or half written, but not entered."""
+    server.post(1, picture(), user="anna")
+    gather.run(order(server), tmp_path, "note")
+    folder = tmp_path / "images" / "0000"
+    folder.mkdir(parents=True)
+    (folder / "0000001.jpeg").write_bytes(picture())
+    (folder / ".0000001.abc.jpeg").write_bytes(picture()[:100])
+    (tmp_path / ".manifest.abc.csv").write_text("users/anna")
+    assert gather.forget(tmp_path, "anna@127.0.0.1") == (1, 0)
+    assert not list(folder.iterdir()) and b"anna" not in contents(tmp_path)
 
 
 def test_forgetting_needs_a_name_and_a_ledger(tmp_path):

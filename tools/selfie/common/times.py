@@ -16,12 +16,18 @@ def stamp(seconds: float) -> str:
     return datetime.fromtimestamp(int(seconds), timezone.utc).isoformat()
 
 
-def seconds(iso: str) -> float:
-    """Read an ISO 8601 time as servers write it (Z, fractions of any length) as seconds since 1970; UTC without a zone.
+def moment(iso: str) -> datetime:
+    """Read an ISO 8601 time as servers write it (Z, fractions of any length) to the microsecond; UTC without a zone.
 
     ValueError for anything else.
     """
-    return _parsed(re.sub(r"\.\d+", "", iso.strip()).replace("Z", "+00:00")).timestamp()
+    text = re.sub(r"\.(\d{1,6})\d*", lambda match: f".{match[1]:0<6}", iso.strip())
+    return _parsed(text.replace("Z", "+00:00"))
+
+
+def seconds(iso: str) -> float:
+    """Read such a time as seconds since 1970."""
+    return moment(iso).timestamp()
 
 
 def date(iso: str) -> str:

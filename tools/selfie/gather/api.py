@@ -64,7 +64,10 @@ class Api:
                 self.pace.learn(self.host, error.headers)
                 raise
             self.pace.learn(self.host, answer.headers)
-        return Json(json.loads(answer.data), answer.headers)
+        try:
+            return Json(json.loads(answer.data), answer.headers)
+        except RecursionError as error:  # brackets without end
+            raise ValueError("nested too deeply") from error
 
     def _be_patient(self, wait: float, status: int | None) -> None:
         if wait > pace.LONGEST:

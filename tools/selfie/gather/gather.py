@@ -9,21 +9,25 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Callable, NamedTuple
 from urllib.parse import urlsplit
 
 from selfie.common import paths
 from selfie.common.errors import SelfieError
 from selfie.gather import export, note, revisit
 from selfie.gather.api import Api
+from selfie.gather.bluesky import Bluesky
 from selfie.gather.ledger import Ledger
 from selfie.gather.limits import Limits
-from selfie.gather.mastodon import TAG, Mastodon
+from selfie.gather.mastodon import Mastodon
 from selfie.gather.pace import Pace
 from selfie.gather.pictures import Fetcher
+from selfie.gather.reading import TAG
 from selfie.gather.robots import AGENT, Robots
+from selfie.gather.source import Source
 
 log = logging.getLogger(__name__)
+NETWORKS: dict[str, Callable[[Api], Source]] = {"mastodon": Mastodon, "bluesky": Bluesky}
 FORBIDDING = {  # servers whose terms are known to forbid it
     "mastodon.social": "its terms forbid automated gathering and training since July 2025",
 }
@@ -43,6 +47,7 @@ class Order:
     jobs            hosts asked for pictures at a time
     allow_networks  as in Limits
     token_file      file with an access token for the server
+    network         what the server speaks: one of NETWORKS
     """
 
     server: str
@@ -55,6 +60,7 @@ class Order:
     jobs: int = 4
     allow_networks: tuple[str, ...] = ()
     token_file: Path | None = None
+    network: str = "mastodon"
 
 
 class Done(NamedTuple):
@@ -96,19 +102,19 @@ def dry_run(order: Order) -> Counter[str]:
 
 
 def forget(folder: Path, who: str) -> tuple[int, int]:
-    """Delete everything of an author (user@host) or a post (its uri), in the manifest too.
+    """Delete everything of an author (user@host, or a DID) or a post (its uri), in the manifest too.
 
     Returns the number of posts deleted, and of selfies that are left. SelfieError for what is neither.
     """
-    if not re.fullmatch(r"@?[^@\s/]+@[^@\s/]+|https?://\S+", who.strip()):
-        raise SelfieError(f"'{who}' is neither user@host nor the address of a post (its uri in manifest.csv)")
+    if not re.fullmatch(r"@?[^@\s/]+@[^@\s/]+|did:[^\s/]+|(https?|at)://\S+", who.strip()):
+        raise SelfieError(f"'{who}' is neither user@host (did:... on Bluesky) nor the uri of a post in manifest.csv")
     paths.existing(folder / "ledger.sqlite", "ledger")
     with Ledger(folder) as ledger:
         number = ledger.forget(who)
         return number, export.manifest(ledger, folder / "manifest.csv")[0]
 
 
-def _prepared(order: Order, images: Path) -> tuple[Mastodon, Fetcher]:
+def _prepared(order: Order, images: Path) -> tuple[Source, Fetcher]:
     """Check an order and make what carries it out; nothing is asked before the terms were read."""
     base = order.server if "://" in order.server else f"https://{order.server}"
     try:
@@ -132,7 +138,7 @@ def _prepared(order: Order, images: Path) -> tuple[Mastodon, Fetcher]:
     limits = Limits(ports=ports, allow_networks=order.allow_networks, agent=f"{AGENT}/1 (+{order.contact})")
     robots, pace = Robots(limits), Pace(order.per_second)
     api = Api(f"{parts.scheme}://{parts.netloc}", limits, robots, pace, _token(order.token_file))
-    return Mastodon(api), Fetcher(images, limits, robots, pace, order.jobs)
+    return NETWORKS[order.network](api), Fetcher(images, limits, robots, pace, order.jobs)
 
 
 def _tag(order: Order) -> str:

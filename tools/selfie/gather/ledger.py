@@ -120,7 +120,7 @@ class Ledger:
 
     def hashed(self, name: str) -> str:
         """The keyed hash of an author or a uri: BLAKE2b, 128 bits, hex."""
-        return hashlib.blake2b(name.strip().lower().encode(), key=self._key, digest_size=16).hexdigest()
+        return hashlib.blake2b(name.strip().lower().encode(errors="replace"), key=self._key, digest_size=16).hexdigest()
 
     # --- noting ------------------------------------------------------------------------------------------------------
 
@@ -204,10 +204,13 @@ class Ledger:
         )
 
     def delete(self, key: int) -> None:
-        """Delete a post and its picture; inside a step. The file goes first: none is ever left without a row."""
-        row = self.database.execute("SELECT path FROM posts WHERE key = ?", (key,)).fetchone()
-        if row and row[0]:
-            (self.images / row[0]).unlink(missing_ok=True)
+        """Delete a post and its picture, also one that a killed process wrote and did not enter; inside a step.
+
+        The file goes first: none is ever left without a row.
+        """
+        place = stem(self.images, key)
+        for file in place.parent.glob(f"*{place.name}.*"):
+            file.unlink()
         self.database.execute("DELETE FROM posts WHERE key = ?", (key,))
 
     # --- pictures ----------------------------------------------------------------------------------------------------
@@ -261,7 +264,8 @@ class Ledger:
 
     def sweep(self) -> None:
         """Remove the pictures of posts that were left out. A kill before the end leaves the rest to the next sweep."""
-        query = "SELECT key, path FROM posts WHERE state = 'out' AND path IS NOT NULL"
+        # SQLite by itself would take the index of states, and read all that were ever left out.
+        query = "SELECT key, path FROM posts INDEXED BY posts_sweep WHERE state = 'out' AND path IS NOT NULL"
         for key, path in self.database.execute(query).fetchall():
             (self.images / path).unlink(missing_ok=True)
             self.database.execute("UPDATE posts SET path = NULL WHERE key = ?", (key,))
@@ -301,6 +305,11 @@ class Ledger:
         """Remember that a host's terms were said to be read."""
         with self.step() as database:
             database.execute("INSERT OR REPLACE INTO terms VALUES (?, ?)", (host, int(now)))
+
+
+def stem(images: Path, key: int) -> Path:
+    """Where the picture of the post with this key is, but for the suffix: a thousand to a folder, no word of whose."""
+    return images / f"{key // 1000:04d}" / f"{key:07d}"
 
 
 def quarters(perceptual: int) -> tuple[int, int, int, int]:

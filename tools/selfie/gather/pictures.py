@@ -17,7 +17,7 @@ import numpy as np
 from selfie.common import paths
 from selfie.data import image
 from selfie.gather.fetch import REASONS, fetch
-from selfie.gather.ledger import Kept, Wanted
+from selfie.gather.ledger import Kept, Wanted, stem
 from selfie.gather.limits import FetchError, Limits
 from selfie.gather.pace import Pace, retry_after
 from selfie.gather.robots import Robots
@@ -68,7 +68,7 @@ class Fetcher:
         finally:
             stop.set()
             for thread in threads:
-                thread.join()
+                thread.join(2)  # it may be waiting for a host's turn; what it brings then is found by the next run
 
     def _work(self, todo: queue.SimpleQueue, done: queue.SimpleQueue, stop: threading.Event) -> None:
         try:
@@ -84,8 +84,8 @@ class Fetcher:
 
     def bring(self, wanted: Wanted) -> Outcome:
         """Fetch one picture; one that an earlier process had written when it was killed is taken from the disk."""
-        stem = self.images / f"{wanted.key // 1000:04d}" / f"{wanted.key:07d}"
-        here = next((path for kind in KINDS if (path := stem.with_suffix(f".{kind}")).exists()), None)
+        place = stem(self.images, wanted.key)
+        here = next((path for kind in KINDS if (path := place.with_suffix(f".{kind}")).exists()), None)
         host = urlsplit(wanted.url).netloc
         try:
             if here:
@@ -104,7 +104,7 @@ class Fetcher:
             return Outcome(wanted.key, None, reason, passing)
         except image.BadImage as error:
             return Outcome(wanted.key, None, f"picture: {REASONS[str(error)][0]}")
-        path = stem.with_suffix(f".{header.kind}")
+        path = place.with_suffix(f".{header.kind}")
         if not here:
             for torn in path.parent.glob(f".{path.stem}.*"):  # of a process that was killed while it wrote
                 torn.unlink()

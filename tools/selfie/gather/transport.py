@@ -7,7 +7,8 @@ the name. At the end of the time the socket is shut down from outside, whatever 
 that drips in, a chunk's extension without end.
 
 Nothing of the environment has a say but the certificates (SSL_CERT_FILE, as everywhere in OpenSSL): no proxies
-(http_proxy and the like are not read, a proxy would resolve names by itself), no netrc. No cookies, no credentials.
+(http_proxy and the like are not read, a proxy would resolve names by itself), no netrc. No cookies, and no credentials
+but a token that the caller gives.
 Content-Encoding is neither asked for nor undone: pictures are compressed already, and a bomb stays small.
 """
 
