@@ -32,10 +32,13 @@ from selfie.runs.prepare import Job
 SPLITS = {"train": 64, "val": 24, "test": 24}
 
 
-def skip(kind: str, reason: str) -> NoReturn:
-    """Skip the test for want of a kind of thing, one of rules.KINDS. With that kind in SELFIE_REQUIRE it fails."""
+def skip(kind: str, reason: str, whole_module: bool = False) -> NoReturn:
+    """Skip the test for want of a kind of thing, one of rules.KINDS. With that kind in SELFIE_REQUIRE it fails.
+
+    whole_module: called while a module of tests is imported, skip all of them.
+    """
     assert kind in rules.KINDS, kind
-    pytest.skip(f"{kind}: {reason}")
+    pytest.skip(f"{kind}: {reason}", allow_module_level=whole_module)
 
 
 def command(*arguments: object, **options: object) -> subprocess.CompletedProcess:
@@ -53,13 +56,8 @@ def started(
 
     Ctrl-C reaches it: a shell starts what it runs in the background with SIGINT ignored, and children inherit that.
     """
-    process = subprocess.Popen(
-        [str(program), *map(str, arguments)],
-        cwd=paths.ROOT,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        **options,
-    )
+    options.setdefault("preexec_fn", lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+    process = subprocess.Popen([str(program), *map(str, arguments)], cwd=paths.ROOT, text=True, **options)
     try:
         yield process
     finally:

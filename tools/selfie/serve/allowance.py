@@ -38,11 +38,10 @@ class Allowance:
         left, when = self._buckets.pop(client, (float(self.burst), now))
         left = min(float(self.burst), left + (now - when) * self.per_minute / 60)
         missing = min(pictures, self.burst) - left
-        if missing <= 0:
-            left -= pictures
-        self._buckets[client] = (left, now)
+        enough = missing <= 1e-6  # of a picture, for the rounding of fractions
+        self._buckets[client] = (left - pictures if enough else left, now)
         self._forget(now)
-        return max(0, math.ceil(missing * 60 / self.per_minute - 1e-9))
+        return 0 if enough else math.ceil(missing * 60 / self.per_minute - 1e-6)
 
     def _forget(self, now: float) -> None:
         """Forget clients, longest unseen first, whose bucket is full again, or that are too many."""

@@ -13,7 +13,7 @@ from selfie.serve.metrics import Metrics
 
 HEADER_SECONDS = 10.0  # from a connection to the end of its request's headers
 ANSWER_SECONDS = 60.0  # for a client to take an answer that it has stopped reading
-CONNECTIONS_PER_CLIENT = 64
+CONNECTIONS_PER_CLIENT = 256  # closed ones count until the event loop has noticed
 
 
 class Guard:

@@ -17,11 +17,15 @@ from selfie.serve.service import Service
 log = logging.getLogger(__name__)
 
 GRACE = 30  # seconds that requests have to finish when the server is asked to end
+BACKLOG = 2048
+LARGEST_PORT = 65535
 CONNECTIONS = 1000  # at a time; beyond, a request is answered with 503
 
 
 def listen(host: str, port: int) -> socket.socket:
     """Bind a socket, so that who is second learns it before a net is loaded. SelfieError if the address is taken."""
+    if port > LARGEST_PORT:  # getaddrinfo would take the rest of a division
+        raise SelfieError(f"cannot listen on port {port}: choose a --port up to {LARGEST_PORT}")
     try:
         (family, _, _, _, address), *_ = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         found = socket.socket(family, socket.SOCK_STREAM)
@@ -29,9 +33,7 @@ def listen(host: str, port: int) -> socket.socket:
         found.bind(address)
     except (OSError, OverflowError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise SelfieError(
-            f"cannot listen on {host}, port {port} ({reason}): choose another --port or --host"
-        ) from error
+        raise SelfieError(f"cannot listen on {host}:{port} ({reason}): choose another --port or --host") from error
     return found
 
 
@@ -62,10 +64,12 @@ def run(service: Service, listening: socket.socket, proxy: str | None = None) ->
         server_header=False,
         access_log=False,  # addresses of people, and what they ask for
         log_config=None,
+        backlog=BACKLOG,
         log_level="error",
     )
     # uvicorn restores these handlers in the end, and raises the signal that it has caught once more.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
+    listening.listen(BACKLOG)  # from now on nobody is turned away
     log.info("%s: ready, Ctrl-C ends it", address(listening))
     uvicorn.Server(config).run(sockets=[listening])
