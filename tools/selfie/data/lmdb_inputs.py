@@ -13,7 +13,9 @@ import polars as pl
 from selfie.common import paths
 from selfie.common.errors import SelfieError
 from selfie.common.splits import SPLITS
-from selfie.data import datum, image
+from selfie.data import datum, image, lmdb_posts
+
+ROW = ("id", "path", "label")  # what a record is made from
 
 
 def check_options(images: Path, size: int, quality: int, seed: int) -> None:
@@ -29,11 +31,11 @@ def check_options(images: Path, size: int, quality: int, seed: int) -> None:
 
 
 def ordered_splits(labels_csv: str | os.PathLike, seed: int) -> dict[str, pl.DataFrame]:
-    """Read {split: its rows (id, path, label)}, sorted by id, then shuffled once with the seed; no empty splits.
+    """Read {split: its rows (ROW, and user and place as of lmdb_posts)}; no empty splits.
 
-    SelfieError for a labels file that cannot be used.
+    A split is sorted by id, then shuffled once with the seed. SelfieError for a labels file that cannot be used.
     """
-    rows = _read_labels(labels_csv)
+    rows = lmdb_posts.known(_read_labels(labels_csv))
     ordered = {}
     for number, split in enumerate(SPLITS):
         part = rows.filter(pl.col("split") == split).drop("split").sort("id")
@@ -43,11 +45,15 @@ def ordered_splits(labels_csv: str | os.PathLike, seed: int) -> dict[str, pl.Dat
 
 
 def _read_labels(labels_csv: str | os.PathLike) -> pl.DataFrame:
-    """Columns id, path, split (strings) and label (integer in 0 ... 2^31 - 1); SelfieError for what cannot be used."""
+    """Columns id, path, split (strings), label (integer in 0 ... 2^31 - 1), and those of lmdb_posts.READS that it has.
+
+    SelfieError for what cannot be used.
+    """
     columns = ("id", "path", "label", "split")
     file = paths.existing(labels_csv, "labels file")
     try:
-        rows = pl.read_csv(file, infer_schema=False, columns=list(columns))
+        also = [name for name in lmdb_posts.READS if name in pl.read_csv(file, infer_schema=False, n_rows=0).columns]
+        rows = pl.read_csv(file, infer_schema=False, columns=[*columns, *also])
     except pl.exceptions.ColumnNotFoundError as error:
         header = pl.read_csv(file, infer_schema=False, n_rows=0).columns
         missing = ", ".join(column for column in columns if column not in header)
@@ -92,5 +98,5 @@ def rows_hash(splits: dict[str, pl.DataFrame]) -> str:
     for split, rows in splits.items():
         state.update(split.encode())
         for part in rows.iter_slices(1 << 16):
-            state.update(json.dumps(part.rows()).encode())
+            state.update(json.dumps(part.select(ROW).rows()).encode())
     return state.hexdigest()
