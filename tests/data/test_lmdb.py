@@ -69,6 +69,7 @@ def contents(out: Path) -> dict:
             ("records", records(out / split)),
             ("list", (out / split / "list.txt").read_text()),
             ("rejects", (out / split / "rejects.csv").read_text()),
+            ("posts", (out / split / "posts.csv").read_text()),
             ("meta", paths.read_json(out / split / "meta.json")),
         ]
     }
@@ -230,7 +231,8 @@ def test_a_finished_database_describes_itself(tmp_path):
                 assert (label, split) == (row["label"], row["split"])
                 assert np.array_equal(pixels, image.square(image.read(images / row["path"])))
             assert Counter(map(str, pl.read_csv(labels).filter(split=split)["label"])) == database.meta["labels"]
-    assert sorted(os.listdir(tmp_path / "lmdb" / "train")) == ["data.mdb", "list.txt", "meta.json", "rejects.csv"]
+    files = ["data.mdb", "list.txt", "meta.json", "posts.csv", "rejects.csv"]
+    assert sorted(os.listdir(tmp_path / "lmdb" / "train")) == files
     assert sorted(os.listdir(tmp_path / "lmdb")) == ["test", "train", "val"]
 
 

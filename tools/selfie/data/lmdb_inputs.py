@@ -14,9 +14,10 @@ from selfie.common import paths
 from selfie.common.errors import SelfieError
 from selfie.common.splits import SPLITS
 from selfie.data import columns as column_names
-from selfie.data import datum, image, tables
+from selfie.data import datum, image, lmdb_posts, tables
 
 MAX_SIZE = 4096  # pixels of a side of a stored picture
+ROW = ("id", "path", "label")  # what a record is made from
 
 
 def check_options(images: Path, size: int, quality: int, seed: int) -> None:
@@ -32,11 +33,11 @@ def check_options(images: Path, size: int, quality: int, seed: int) -> None:
 
 
 def ordered_splits(labels_csv: str | os.PathLike, seed: int) -> dict[str, pl.DataFrame]:
-    """Read {split: its rows (id, path, label)}, sorted by id, then shuffled once with the seed; no empty splits.
+    """Read {split: its rows (ROW, and user and place as of lmdb_posts)}; no empty splits.
 
-    SelfieError for a labels file that cannot be used.
+    A split is sorted by id, then shuffled once with the seed. SelfieError for a labels file that cannot be used.
     """
-    rows = _read_labels(labels_csv)
+    rows = lmdb_posts.known(_read_labels(labels_csv))
     ordered = {}
     for number, split in enumerate(SPLITS):
         part = rows.filter(pl.col("split") == split).drop("split").sort("id")
@@ -46,12 +47,16 @@ def ordered_splits(labels_csv: str | os.PathLike, seed: int) -> dict[str, pl.Dat
 
 
 def _read_labels(labels_csv: str | os.PathLike) -> pl.DataFrame:
-    """Columns id, path, split (strings) and label (integer in 0 ... 2^31 - 1); SelfieError for what cannot be used."""
+    """Columns id, path, split (strings), label (integer in 0 ... 2^31 - 1), and those of lmdb_posts.READS that it has.
+
+    SelfieError for what cannot be used.
+    """
     columns = ("id", "path", "label", "split")
     file = paths.existing(labels_csv, "labels file")
-    table = tables.load(file, lambda names: list(column_names.find(names, columns).values()), "labels file")
+    wanted = (*columns, *lmdb_posts.READS)
+    table = tables.load(file, lambda names: list(column_names.find(names, wanted).values()), "labels file")
     tables.tell(file, table.notes)
-    found = column_names.find(table.names, columns)
+    found = column_names.find(table.names, wanted)
     if missing := ", ".join(column for column in columns if column not in found):
         raise SelfieError(f"{labels_csv} has no column {missing}: labels need id, path, label, split")
     rows = table.frame.select(pl.col(theirs).cast(pl.String).alias(ours) for ours, theirs in found.items())
@@ -93,5 +98,5 @@ def rows_hash(splits: dict[str, pl.DataFrame]) -> str:
     for split, rows in splits.items():
         state.update(split.encode())
         for part in rows.iter_slices(1 << 16):
-            state.update(json.dumps(part.rows()).encode())
+            state.update(json.dumps(part.select(ROW).rows()).encode())
     return state.hexdigest()

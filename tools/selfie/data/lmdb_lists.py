@@ -1,4 +1,4 @@
-"""The lists beside a database, computed from its rows and its journal: list.txt, rejects.csv, meta.json."""
+"""The lists beside a database, computed from its rows and its journal: list.txt, rejects.csv, posts.csv, meta.json."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import polars as pl
 from selfie.common import paths
 from selfie.common.errors import SelfieError
 from selfie.common.journal import Journal
-from selfie.data import lmdb_reader
+from selfie.data import lmdb_posts, lmdb_reader
 
 # The first value of a journal's record: a record of the database, with the hashes (hex) of the picture file and of its
 # Datum; a picture that repeats another one, with the number of that one's row; a reject, with its reason.
@@ -20,9 +20,9 @@ RECORD, REPEATED, REJECT = "+", "=", "-"
 
 
 def finish(folder: Path, rows: pl.DataFrame, ids: pl.Series, journal: Journal, about: dict) -> None:
-    """Write list.txt, rejects.csv and, last, meta.json of one split.
+    """Write list.txt, rejects.csv, posts.csv and, last, meta.json of one split.
 
-    rows     id, path, label of the split, one per record of the journal
+    rows     id, path, label, user, place of the split, one per record of the journal
     ids      of the rows of all splits, which the numbers of repeated pictures count
     about    what meta.json says beside the counts
     SelfieError if none of the pictures can be used; the journal is emptied then, so that the next build tries again.
@@ -60,6 +60,7 @@ def finish(folder: Path, rows: pl.DataFrame, ids: pl.Series, journal: Journal, a
             "count": records,
             "labels": {str(label): labels[label] for label in sorted(labels)},
             "rejects": dict(sorted(reasons.items())),
+            "users": lmdb_posts.write(folder, rows),
             "content": content.hexdigest(),
             **about,
         },

@@ -11,7 +11,7 @@ import lmdb
 from selfie.common import paths
 from selfie.common.errors import SelfieError
 from selfie.common.splits import SPLITS
-from selfie.data import lmdb_size
+from selfie.data import lmdb_posts, lmdb_size
 
 SMALLEST_MAP = 1 << 20  # bytes of a new database's memory map; it grows with the content
 JOURNAL = "journal.jsonl"  # in each split's folder, while its database is being built
@@ -104,7 +104,8 @@ def forget(out: Path) -> None:
 def _empty(out: Path) -> None:
     """Delete what a build makes and nothing else; first what says that it is finished, or that it can go on."""
     (out / STATE).unlink(missing_ok=True)
-    for name in ("meta.json", "data.mdb", "lock.mdb", "list.txt", "rejects.csv", "journal.tsv", JOURNAL):
+    lists = ("list.txt", "rejects.csv", lmdb_posts.FILE)
+    for name in ("meta.json", "data.mdb", "lock.mdb", *lists, "journal.tsv", JOURNAL):
         for split in SPLITS:
             with suppress(NotADirectoryError):
                 (out / split / name).unlink(missing_ok=True)

@@ -5,6 +5,7 @@
     data.mdb      key `%08d_<id>` (the record's number: LMDB's order is the training order), value a Datum
     list.txt      key TAB label TAB path, in that order
     rejects.csv   id,path,reason: every row of the labels is a record or stands here
+    posts.csv     key,user,place: what is known of each record's post (lmdb_posts)
     meta.json     counts, options, hashes, versions. Written last: without it the database is not finished
 
 Order: a split's rows are sorted by id and shuffled once with the seed, so the order of the labels' rows is irrelevant.
@@ -12,11 +13,11 @@ Order: a split's rows are sorted by id and shuffled once with the seed, so the o
 How a killed build resumes. Pictures are processed strictly in order, in chunks. A chunk is first appended to the
 journal (OUT/<split>/journal.jsonl, one line per row of the labels: record, repeated picture or reject); then its
 records are committed to LMDB in one transaction. So the journal is never behind the database, and a build that starts
-again cuts the journal back to the last committed record and continues from there. list.txt, rejects.csv and meta.json
-are computed from the labels and the journal alone; hence they, and all records, are those of an uninterrupted build.
+again cuts the journal back to the last committed record and continues from there. All other files are computed from the
+labels and the journal alone; hence they, and all records, are those of an uninterrupted build.
 The pictures must not change meanwhile. Rows that were rejected stay rejected when a build resumes; --force starts over.
 
-Memory: the columns of the labels that are used, about 150 bytes per record (the hashes that find repeated pictures),
+Memory: the columns of the labels that are used, about 200 bytes per record (the hashes that find repeated pictures),
 and a few chunks of pictures. A folder is built by one process at a time: it holds the lock of OUT.
 """
 
@@ -43,7 +44,7 @@ from tqdm import tqdm
 from selfie.common import locks, parallel, paths
 from selfie.common.errors import SelfieError
 from selfie.common.journal import Journal
-from selfie.data import datum, image, lmdb_reader, lmdb_state
+from selfie.data import datum, image, lmdb_posts, lmdb_reader, lmdb_state
 from selfie.data.image import IMAGE_SIZE, BadImage
 from selfie.data.lmdb_inputs import check_options, describe, ordered_splits
 from selfie.data.lmdb_lists import RECORD, REJECT, REPEATED, finish
@@ -81,7 +82,7 @@ class Part(NamedTuple):
     """One split under construction. `first`: number of its first row, counted over all splits."""
 
     folder: Path
-    rows: pl.DataFrame  # id, path, label, in the database's order
+    rows: pl.DataFrame  # as of ordered_splits, in the database's order
     first: int
     journal: Journal  # one record per row that is done
     records: int  # committed so far
@@ -104,7 +105,7 @@ def build(
 
     Paths are relative to `images`, and lead out of it only if `outside` is set. The result does not depend on `jobs`,
     the number of threads. Where OUT already holds
-      - the finished databases of the same labels and options: nothing is done;
+      - the finished databases of the same labels and options: nothing is done, but posts.csv follows the labels;
       - an unfinished build of the same labels and options: it resumes;
       - anything else: SelfieError, unless `force`, which deletes the old databases first. (An unfinished build without
         a single record is replaced without asking.)
@@ -121,6 +122,8 @@ def build(
     with locks.folder(out), _clear_write_errors(out):
         if not force and (metas := lmdb_state.finished(out, list(splits), inputs)):
             lmdb_state.forget(out)
+            for split, rows in splits.items():
+                lmdb_posts.complete(out / split, rows)
             log.info(NOTHING_TO_DO, out)
             return metas
         lmdb_state.begin(out, inputs, force)
