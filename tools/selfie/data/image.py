@@ -10,7 +10,7 @@ score whether it comes from a file or from a (raw) database.
 
 JPEG, PNG, WebP, GIF, BMP, TIFF, HEIC and AVIF are read. Grey, palette, CMYK and 16-bit pictures become 8-bit BGR, an
 animation is its first frame, orientation is applied, and white is put behind what is transparent, as viewers do.
-Colours are taken as sRGB whatever the file's profile: docs/data.md says what that costs and what it saves.
+Colours are taken as sRGB whatever the file's profile; docs/data.md says why.
 """
 
 from __future__ import annotations
