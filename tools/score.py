@@ -3,7 +3,8 @@
 
 The score is the net's probability, in percent, that a selfie is *good*: liked more than others with the same audience.
 The percentile is its place among the validation selfies of the run. Pictures that cannot be read are named, the others
-are scored, and the exit code is 1 (with --lenient only where no picture at all could be scored).
+are scored, and the exit code is 1 (with --lenient only where no picture at all could be scored). What else a folder
+holds is counted on standard error. Odd names are told in quotes, with escapes (docs/data.md).
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import random
 import resource
@@ -15,7 +16,9 @@ import zlib
 
 import cv2
 import numpy as np
+import pillow_heif
 import pytest
+import tifffile
 from PIL import Image
 
 import picture_files as files
@@ -56,10 +59,24 @@ def _exif(orientation: int) -> bytes:
 
 @pytest.mark.parametrize("kind", ["HEIC", "AVIF"])
 def test_heic_and_avif_of_other_kinds(kind):
-    """Gray, with alpha, several pictures: the first, in 8-bit BGR, white behind it."""
+    """Gray, or with alpha."""
     gray = np.repeat(BGR[:, :, :1], 3, axis=2)
     assert distance(image.decode(files.saved(files.pil(gray).convert("L"), kind, quality=95)), gray) < 5
     assert distance(image.decode(files.saved(files.with_alpha(BGR, ALPHA), kind, quality=95)), WHITENED) < 5
+
+
+def test_the_first_of_several_pictures_is_taken():
+    """A burst in a HEIC, an animated AVIF; by whatever brand they call themselves."""
+    burst = pillow_heif.from_pillow(files.pil(BGR))
+    burst.add_from_pillow(files.pil(files.smooth(30, 40, seed=1)))
+    file = io.BytesIO()
+    burst.save(file, quality=95)
+    moving = files.saved(files.pil(BGR), "AVIF", quality=95, save_all=True, append_images=[files.pil(BGR[::-1])])
+    single = files.saved(files.pil(BGR), "AVIF", quality=95)
+    for data in (file.getvalue(), moving, single):
+        assert distance(image.decode(data), BGR) < 5
+    for data in (file.getvalue(), single):
+        assert distance(image.decode(data[:8] + b"mif1" + data[12:]), BGR) < 5
 
 
 @pytest.mark.parametrize("kind", ["HEIC", "AVIF"])
@@ -102,7 +119,7 @@ def test_a_heic_of_more_tiles_than_it_holds_is_refused(monkeypatch):
 
 def test_without_the_library_it_is_said_what_to_install(monkeypatch):
     monkeypatch.setattr(heif.importlib.util, "find_spec", lambda name: None)
-    monkeypatch.setattr(heif.features, "check", lambda name: False)
+    monkeypatch.setattr(heif.features, "get_supported_modules", lambda: ["webp"])
     for kind, package in [("HEIC", "pillow-heif"), ("AVIF", "Pillow")]:
         with pytest.raises(BadImage, match=package):
             image.decode(files.saved(files.pil(BGR), kind) if kind == "HEIC" else AVIF)
@@ -161,6 +178,9 @@ def test_one_transparent_colour():
     expected = np.repeat(gray[:, :, None], 3, axis=2)
     expected[gray == 7] = 255
     assert distance(image.decode(files.saved(Image.fromarray(gray), "PNG", transparency=7)), expected) == 0
+    deep = cv2.imencode(".png", gray.astype(np.uint16) * 257)[1].tobytes()
+    deep = files.png_with(deep, files.png_chunk(b"tRNS", struct.pack(">H", 9)))
+    assert distance(image.decode(deep), np.repeat(gray[:, :, None], 3, axis=2)) == 0
     colours = np.where(gray[:, :, None] == 7, np.uint8([10, 20, 30]), BGR)
     expected = np.where(gray[:, :, None] == 7, 255, BGR)
     data = files.saved(files.pil(colours), "PNG", transparency=(30, 20, 10))
@@ -256,6 +276,13 @@ def test_tiffs_of_any_bits(order, bits, more):
         expected = BGR if photometric == 2 else np.repeat(BGR[:, :, :1], 3, axis=2)
         expected = np.round(expected * (levels / 255)) * (255 / levels)
         assert np.abs(image.decode(data) - expected).max() <= 1.01
+
+
+def test_tiffs_in_small_tiles():
+    """OpenCV expects other lengths of some."""
+    file = io.BytesIO()
+    tifffile.imwrite(file, BGR[:, :, ::-1], photometric="rgb", tile=(16, 16))
+    assert distance(image.decode(file.getvalue()), BGR) == 0
 
 
 @pytest.mark.parametrize("bits", [2, 4])

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
-from selfie.data.codecs import bmp, heif, tiff
+from selfie.data.codecs import bmp, heif, png, tiff
 from selfie.data.codecs.errors import BROKEN, BadImage
 from selfie.data.codecs.header import Header
 from selfie.data.codecs.messages import Damaged, decoders
@@ -26,6 +26,7 @@ REDUCED = {
     8: cv2.IMREAD_REDUCED_COLOR_8,
 }
 _STRIP = 64  # rows that are blended at a time: intermediate values take four times the picture's memory
+_PILLOW_8_BITS = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "CMYK", "YCbCr")
 _TURNS = {  # EXIF's orientation -> whether rows and columns change places, and what is flipped then
     2: (False, 1),
     3: (False, -1),
@@ -59,11 +60,11 @@ def _decode(header: Header, data: bytes, scale: int) -> np.ndarray:
         bgr = _by_pillow(data)
     elif header.alpha:
         bgr = _by_opencv(data, cv2.IMREAD_UNCHANGED)
-        if header.kind == "PNG" and bgr.shape[2] == 3:  # one colour of gray or RGB is transparent
+        if header.kind == "PNG" and bgr.shape[2] == 3 and data[png.DEPTH] <= 8:  # one shade of gray is transparent
             bgr = _by_pillow(data)
         bgr = turned(bgr, header.orientation)
-    elif header.kind == "TIFF":  # turned by libtiff
-        bgr = _by_opencv(data, cv2.IMREAD_COLOR)
+    elif header.kind == "TIFF":
+        bgr = _tiff(data)
     else:
         bgr = turned(_by_opencv(data, REDUCED[scale] | cv2.IMREAD_IGNORE_ORIENTATION), header.orientation)
     bgr = np.ascontiguousarray(over_white(bgr))
@@ -72,6 +73,14 @@ def _decode(header: Header, data: bytes, scale: int) -> np.ndarray:
         for outside in (bgr[:top], bgr[bottom:], bgr[:, :left], bgr[:, right:]):
             outside[:] = 255
     return bgr
+
+
+def _tiff(data: bytes) -> np.ndarray:
+    """Decode a TIFF without alpha, and turn it: by OpenCV, or by Pillow, which reads all tiles."""
+    try:
+        return _by_opencv(data, cv2.IMREAD_COLOR)
+    except BadImage:
+        return _by_pillow(data)
 
 
 def _by_opencv(data: bytes, flags: int) -> np.ndarray:
@@ -89,7 +98,9 @@ def _by_opencv(data: bytes, flags: int) -> np.ndarray:
 def _by_pillow(data: bytes) -> np.ndarray:
     """Decode to upright H x W x 4 uint8 BGRA."""
     try:
-        with Image.open(io.BytesIO(data)) as picture:
+        with Image.open(io.BytesIO(data), formats=["PNG", "TIFF"]) as picture:
+            if picture.mode not in _PILLOW_8_BITS:  # it would cut deeper ones off at 255
+                raise BadImage(BROKEN)
             rgba = np.asarray(ImageOps.exif_transpose(picture).convert("RGBA"))
     except Exception as error:  # hostile files make Pillow's parsers fail in every way there is
         raise BadImage(BROKEN) from error

@@ -57,7 +57,7 @@ def _heic(data: bytes) -> np.ndarray:
 
 
 def _avif(data: bytes) -> np.ndarray:
-    if not features.check("avif"):
+    if "avif" not in features.get_supported_modules():
         raise BadImage(NO_AVIF)
     with Image.open(io.BytesIO(data), formats=["AVIF"]) as file:
         picture = ImageOps.exif_transpose(file)

@@ -37,6 +37,7 @@ class Messages:
     def __init__(self) -> None:
         self._state = threading.Condition()
         self._inside = self._entered = 0
+        self._waiting = 0  # threads that want to be alone; others let them in first
         self._alone = False
         self._saved: int | None = None
         self._file = -1
@@ -62,7 +63,9 @@ class Messages:
     def _enter(self, alone: bool) -> tuple[int, int, bool]:
         """Wait for a turn; return how much was said before it, its number, and whether others are inside."""
         with self._state:
-            self._state.wait_for(lambda: not self._alone and not (alone and self._inside))
+            self._waiting += alone
+            self._state.wait_for(lambda: not self._alone and not (self._inside if alone else self._waiting))
+            self._waiting -= alone
             self._inside, self._entered, self._alone = self._inside + 1, self._entered + 1, alone
             if self._inside == 1:
                 self._redirect()

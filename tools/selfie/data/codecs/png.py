@@ -10,6 +10,7 @@ from selfie.data.codecs import exif
 from selfie.data.codecs.errors import BROKEN, BadImage
 from selfie.data.codecs.header import Header
 
+DEPTH = 24  # place of the byte that says how many bits a sample has
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MAX_CHUNKS = 100_000  # of the smallest size that encoders write, 4096 bytes, twice as many as in the largest file
 TOO_MANY_CHUNKS = "PNG of too many chunks"
