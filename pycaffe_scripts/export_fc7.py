@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     source = (
         Records(run.database(args.split))
         if args.split
-        else Files(listed(args.paths, listing.names_in(sys.stdin.buffer)), Path.cwd())
+        else Files(listed(args.paths, listing.from_standard_input()), Path.cwd())
     )
     meta = export(run, source, args.out, args.blob, args.gpu, args.batch, args.force).meta
     if args.json:

@@ -42,9 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     from selfie.runs import run_folder, score
 
     run = run_folder.find(args.run)
-    pictures = score.score(
-        run, score.expand(args.paths, listing.names_in(sys.stdin.buffer)), args.gpu, args.batch, args.jobs
-    )
+    entries = score.expand(args.paths, listing.from_standard_input())
+    pictures = score.score(run, entries, args.gpu, args.batch, args.jobs)
     counts = {"scored": 0, "unreadable": 0}
     pictures = counted(pictures, counts)
     if args.sort:

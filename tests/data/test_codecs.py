@@ -118,14 +118,11 @@ def test_a_heic_of_more_tiles_than_it_holds_is_refused(monkeypatch):
 
 
 def test_without_the_library_it_is_said_what_to_install(monkeypatch):
-    monkeypatch.setattr(heif.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
     monkeypatch.setattr(heif.features, "get_supported_modules", lambda: ["webp"])
     for kind, package in [("HEIC", "pillow-heif"), ("AVIF", "Pillow")]:
         with pytest.raises(BadImage, match=package):
-            image.decode(files.saved(files.pil(BGR), kind) if kind == "HEIC" else AVIF)
-
-
-AVIF = files.saved(files.pil(BGR), "AVIF")
+            image.decode(SEEDS[kind.lower()])
 
 
 @pytest.mark.parametrize("data", [b"\xff\x0a" + bytes(90), b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(90)])
@@ -564,3 +561,47 @@ def test_mutants_are_pictures_or_refused_within_bounds(name, capfd):
     assert {"picture", "broken or truncated"} <= outcomes
     assert all(len(outcome) < 120 for outcome in outcomes)
     assert capfd.readouterr() == ("", "")
+
+
+LONG = 20_000_000
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(b"\xff\xd8" + b"\xff\xfe\0\2" * (LONG // 4), id="a JPEG of comments"),
+        pytest.param(b"\xff\xd8" + b"\xff\xd0" * (LONG // 2), id="a JPEG of markers"),
+        pytest.param(b"\xff\xd8" + b"\xff\0" * (LONG // 2), id="a JPEG of stuffed bytes"),
+        pytest.param(b"\xff\xd8" + b"\xff\xd8" * (LONG // 2), id="a JPEG of beginnings"),
+        pytest.param(
+            files.saved(files.pil(BGR), "JPEG", progressive=True)[:-2]
+            + (b"\xff\xda\0\2" + b"\xff\xfe\0\2" * 9) * (LONG // 40),
+            id="a JPEG of comments between scans",
+        ),
+        pytest.param(b"\x89PNG\r\n\x1a\n" + files.png_chunk(b"IHDR", bytes(13)) + bytes(LONG), id="a PNG of chunks"),
+        pytest.param(b"GIF89a" + bytes(7) + b"!\xfe" + b"\1x" * (LONG // 2), id="a GIF of comments"),
+        pytest.param(b"RIFF" + bytes(4) + b"WEBP" + (b"JUNK" + bytes(4)) * (LONG // 8), id="a WebP of junk"),
+        pytest.param(b"\0\0\0\x10ftypheic" + bytes(4) + b"\0\0\0\x08free" * (LONG // 8), id="a HEIC of boxes"),
+        pytest.param(
+            b"\0\0\0\x10ftypheic"
+            + bytes(4)
+            + (struct.pack(">I4sII", 16 + 200_000, b"ipma", 0, 2**32 - 1) + bytes(200_000)) * (LONG // 200_016),
+            id="a HEIC of lists",
+        ),
+        pytest.param(
+            b"II*\0\x08\0\0\0\xff\xff" + struct.pack("<HHII", 258, 4, 2**32 - 1, 8) * (LONG // 12), id="a TIFF of tags"
+        ),
+        pytest.param(
+            b"II+\0\x08\0\0\0"
+            + struct.pack("<QQ", 16, 2**62)
+            + b"".join(struct.pack("<HHQQ", 1 + number, 16, 2**62, 24) for number in range(60_000)),
+            id="a BigTIFF of tags",
+        ),
+    ],
+)
+def test_no_header_takes_long(data):
+    """However many small parts a large file has: they are walked through in Python."""
+    start = time.process_time()
+    with pytest.raises(BadImage):
+        image.decode(data)
+    assert time.process_time() - start < 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
@@ -78,6 +79,13 @@ def _other_kind(path: str) -> str:
         return "cannot be read"
     kind = kinds.of_file(os.path.basename(path), first) if first else "empty"
     return "" if kind in kinds.PICTURES else kind
+
+
+def from_standard_input() -> Iterator[str]:
+    """Yield the names in the list on standard input, which is read only when the first is asked for."""
+    if sys.stdin is None:
+        raise SelfieError("there is no standard input to read a list from")
+    yield from names_in(sys.stdin.buffer)
 
 
 def names_in(stream: BinaryIO) -> Iterator[str]:

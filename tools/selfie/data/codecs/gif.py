@@ -8,7 +8,7 @@ from selfie.data.codecs.errors import BROKEN, BadImage
 from selfie.data.codecs.header import Header
 
 _EXTENSION, _FRAME, _CONTROL = 0x21, 0x2C, 0xF9
-_MAX_BLOCKS = 100_000  # of extensions before the first frame
+_MAX_BLOCKS = 1000  # of extensions before the first frame, and of parts in each: 255 kB of text
 
 
 def read(data: bytes) -> Header:
@@ -30,7 +30,9 @@ def read(data: bytes) -> Header:
         if data[place + 1] == _CONTROL and data[place + 2] >= 4:
             transparent = bool(data[place + 3] & 1)
         place += 2
-        while place < len(data) and data[place]:
+        for _ in range(_MAX_BLOCKS):
+            if place >= len(data) or not data[place]:
+                break
             place += 1 + data[place]
         place += 1
     raise BadImage(BROKEN)

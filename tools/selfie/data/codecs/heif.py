@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 from typing import Any
 
@@ -45,10 +44,10 @@ def decode(kind: str, data: bytes) -> np.ndarray:
 
 
 def _heic(data: bytes) -> np.ndarray:
-    if importlib.util.find_spec("pillow_heif") is None:
-        raise BadImage(NO_HEIC)
-    import pillow_heif
-
+    try:
+        import pillow_heif
+    except ImportError as error:
+        raise BadImage(NO_HEIC) from error
     picture: Any = pillow_heif.open_heif(data, convert_hdr_to_8bit=True, bgr_mode=True)
     pixels = np.asarray(picture)
     if pixels.dtype != np.uint8:

@@ -14,6 +14,7 @@ from selfie.data.codecs.errors import BROKEN, BadImage
 _HOLDERS = {b"meta": 4, b"iref": 4, b"iprp": 0, b"ipco": 0}  # boxes that hold boxes -> bytes before these
 _MAX_BOXES = 20_000
 _MAX_BODY = 1 << 18  # bytes of a box that are looked at
+_MAX_LISTED = 1 << 22  # bytes of all boxes that are lists: each is walked through
 
 
 class Items(NamedTuple):
@@ -34,18 +35,23 @@ def items(data: bytes) -> Items:
     sizes: list[tuple[int, int]] = []  # of all properties, in order; (0, 0) for those that are no size
     owned: dict[int, list[int]] = {}
     tiles: dict[int, tuple[int, ...]] = {}
+    listed = 0
     wide = False  # whether items' numbers have 4 bytes in references
     try:
         for parent, name, body in _boxes(data):
             if parent == b"ipco":
                 sizes.append(struct.unpack_from(">II", body, 4) if name == b"ispe" else (0, 0))
             elif name == b"ipma":
+                listed += len(body)
                 owned.update(_associations(body))
             elif name == b"iref":
                 wide = body[0] > 0
             elif name == b"dimg":
+                listed += len(body)
                 item, count = struct.unpack_from(">IH" if wide else ">HH", body)
                 tiles[item] = struct.unpack_from(f">{count}{'I' if wide else 'H'}", body, 6 if wide else 4)
+            if listed > _MAX_LISTED:
+                raise BadImage(BROKEN)
     except (struct.error, IndexError) as error:
         raise BadImage(BROKEN) from error
     areas = {

@@ -21,17 +21,17 @@ TOO_LARGE_PROGRESSIVE = "progressive JPEG that needs over 650 MB"
 _SOI, _EOI, _SOS, _APP1 = 0xD8, 0xD9, 0xDA, 0xE1
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 _PROGRESSIVE = {0xC2, 0xC6, 0xCA, 0xCE}
-_BARE = {0x01, _SOI, *range(0xD0, 0xD8)}  # markers without a segment
-_NEXT_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]", re.DOTALL)
+_MARKER = re.compile(rb"\xff[^\x00\x01\xff\xd0-\xd7]", re.DOTALL)  # of a segment, or of the end; libjpeg skips others
+_MAX_SEGMENTS = 100_000  # 1000 times as many as the largest profiles and notes take
 
 
 def read(data: bytes) -> Header:
     """Read the header of a JPEG, without its pixels. BadImage for a broken one and for one that takes too long."""
     place, frame, orientation = 2, None, None
-    while True:
+    for _ in range(_MAX_SEGMENTS):
         marker, place = _marker(data, place)
-        if marker in _BARE:
-            continue
+        if marker in (_SOI, _EOI):
+            raise BadImage(BROKEN)
         end = _end(data, place)
         if marker == _APP1 and orientation is None and data[place + 2 : place + 7] == b"Exif\0":
             orientation = exif.orientation(data[place + 2 : end])
@@ -39,10 +39,8 @@ def read(data: bytes) -> Header:
             frame = marker, data[place + 2 : end]
         elif marker == _SOS:
             break
-        elif marker == _EOI:
-            raise BadImage(BROKEN)
         place = end
-    if frame is None or len(frame[1]) < 6:
+    if marker != _SOS or frame is None or len(frame[1]) < 6:
         raise BadImage(BROKEN)
     kind, body = frame
     height, width = int.from_bytes(body[1:3], "big"), int.from_bytes(body[3:5], "big")
@@ -53,14 +51,11 @@ def read(data: bytes) -> Header:
 
 
 def _marker(data: bytes, place: int) -> tuple[int, int]:
-    """Return the next marker from `place` on and where its segment begins; like libjpeg, skip what is no marker."""
-    place = data.find(b"\xff", place)
-    while 0 <= place < len(data) - 3:
-        marker = data[place + 1]
-        if marker not in (0x00, 0xFF):
-            return marker, place + 2
-        place = data.find(b"\xff", place + 1)
-    raise BadImage(BROKEN)
+    """Return the next marker from `place` on and where its segment begins. BadImage where there is none."""
+    match = _MARKER.search(data, place)
+    if match is None:
+        raise BadImage(BROKEN)
+    return match[0][1], match.end()
 
 
 def _end(data: bytes, place: int) -> int:
@@ -87,14 +82,12 @@ def _check_scans(data: bytes, first: int, header: Header, frame: bytes) -> None:
 def _scans(data: bytes, place: int, most: int) -> int:
     """Count the scans from the first one's segment at `place` on, up to `most` and one more."""
     count = 1
-    while count <= most:
-        match = _NEXT_MARKER.search(data, place)
-        if match is None or match[0][1] == _EOI:
-            break
+    for _ in range(_MAX_SEGMENTS):
+        match = _MARKER.search(data, place)
+        if match is None or match[0][1] == _EOI or count > most:
+            return count
         place = match.end()
-        if match[0][1] in _BARE:
-            continue
         count += match[0][1] == _SOS
         length = int.from_bytes(data[place : place + 2], "big")
         place += length if length >= 2 else 0
-    return count
+    raise BadImage(TOO_MANY_SCANS)

@@ -6,6 +6,7 @@ returns a picture, and says so on stderr alone.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import tempfile
@@ -109,8 +110,6 @@ def _unnamed_file() -> int:
     else:
         handle, name = tempfile.mkstemp()
         os.unlink(name)
-    import fcntl
-
     fcntl.fcntl(handle, fcntl.F_SETFL, fcntl.fcntl(handle, fcntl.F_GETFL) | os.O_APPEND)
     return handle
 

@@ -21,6 +21,7 @@ _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE = range(4)
 _TYPES = {1: "B", 3: "H", 4: "I", 16: "Q"}
 _READ_BY_OPENCV = {1, 8, 16, 32, 64}
 _MAX_TAGS = 4096
+_MAX_SAMPLES, _MAX_COLOURS = 8, 3 * 256
 
 
 class _Tag(NamedTuple):
@@ -52,7 +53,7 @@ class Page:
             form = _TYPES.get(kind)
             if form is None or tag in self.tags or tag == 0:
                 continue
-            form *= max(1, min(number, 3 * 4096))
+            form *= max(1, min(number, _MAX_COLOURS if tag == _COLOURS else _MAX_SAMPLES))
             inside = place + step - wide
             if struct.calcsize("=" + form) > wide:
                 inside = self._numbers("Q" if self.big else "I", inside)[0]
@@ -95,7 +96,7 @@ def decode(page: Page) -> np.ndarray:
     width, height, tile = page.get(_WIDTH, 0), page.get(_HEIGHT, 0), page.get(_TILE_WIDTH, 0)
     colours = page.tags[_COLOURS].values if _COLOURS in page.tags else ()
     needed = {_WHITE_IS_ZERO: 1, _BLACK_IS_ZERO: 1, _PALETTE: 1, _RGB: 3}.get(kind, 99)
-    if not 1 <= bits <= 16 or not needed <= samples <= 8 or (page.get(_PLANES, 1) != 1 and samples > 1):
+    if not 1 <= bits <= 16 or not needed <= samples <= _MAX_SAMPLES or (page.get(_PLANES, 1) != 1 and samples > 1):
         raise BadImage(BROKEN)
     if page.get(_PREDICTOR, 1) != 1 or (kind == _PALETTE and len(colours) != 3 << bits):
         raise BadImage(BROKEN)
@@ -103,11 +104,16 @@ def decode(page: Page) -> np.ndarray:
     rows = _as_bytes(page, -(-tile * samples * bits // 8), -(-across * samples * bits // 8))
     if rows.shape[0] != height:
         raise BadImage(BROKEN)
-    values = np.stack([_unpacked(row, bits, width * samples) for row in rows]).reshape(height, width, samples)
-    if kind == _PALETTE:
-        return (np.asarray(colours).reshape(3, -1) >> 8).astype(np.uint8).T[values[:, :, 0]]
-    shades = (values[:, :, :needed].astype(np.uint32) * 255 // (2**bits - 1)).astype(np.uint8)
-    return np.broadcast_to(255 - shades if kind == _WHITE_IS_ZERO else shades, (height, width, 3))
+    palette = np.asarray(colours, np.uint16).reshape(3, -1).T >> 8
+    picture = np.empty((height, width, 3), np.uint8)
+    for row, packed in zip(picture, rows):
+        values = _unpacked(packed, bits, width * samples).reshape(width, samples)[:, :needed]
+        if kind == _PALETTE:
+            row[:] = palette[values[:, 0]]
+        else:
+            shades = values.astype(np.uint32) * 255 // (2**bits - 1)
+            row[:] = 255 - shades if kind == _WHITE_IS_ZERO else shades
+    return picture
 
 
 def _as_bytes(page: Page, tile_bytes: int, row_bytes: int) -> np.ndarray:

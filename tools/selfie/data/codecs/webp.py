@@ -8,7 +8,7 @@ from selfie.data.codecs import exif
 from selfie.data.codecs.errors import BROKEN, BadImage
 from selfie.data.codecs.header import Header
 
-_MAX_CHUNKS = 100_000
+_MAX_CHUNKS = 10_000
 _ALPHA = 0x10
 
 
