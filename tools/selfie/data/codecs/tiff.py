@@ -104,12 +104,12 @@ def decode(page: Page) -> np.ndarray:
     rows = _as_bytes(page, -(-tile * samples * bits // 8), -(-across * samples * bits // 8))
     if rows.shape[0] != height:
         raise BadImage(BROKEN)
-    palette = np.asarray(colours, np.uint16).reshape(3, -1).T >> 8
+    palette = np.array(colours if kind == _PALETTE else (0, 0, 0), np.uint64).reshape(3, -1).T >> np.uint64(8)
     picture = np.empty((height, width, 3), np.uint8)
     for row, packed in zip(picture, rows):
         values = _unpacked(packed, bits, width * samples).reshape(width, samples)[:, :needed]
         if kind == _PALETTE:
-            row[:] = palette[values[:, 0]]
+            row[:] = palette[values[:, 0]].astype(np.uint8)
         else:
             shades = values.astype(np.uint32) * 255 // (2**bits - 1)
             row[:] = 255 - shades if kind == _WHITE_IS_ZERO else shades
