@@ -420,6 +420,22 @@ def test_a_png_of_too_many_chunks_is_refused(monkeypatch):
         image.decode(data)
 
 
+@pytest.mark.parametrize("name", ["jpeg", "progressive", "png", "webp", "gif", "tiff of 2 bits", "bmp", "heic", "avif"])
+def test_a_file_may_end_anywhere(name):
+    """Every beginning of a small file is refused, or what is missing is no part of the picture."""
+    data = SEEDS[name]
+    full = image.decode(data)
+    for length in range(1, min(len(data), 1500)):
+        try:
+            bgr = image.decode(data[:length])
+        except BadImage:
+            continue
+        assert bgr.shape == full.shape, length
+    last = files.saved(files.pil(BGR), "JPEG")
+    with pytest.raises(BadImage):
+        image.decode(last[: last.index(b"\xff\xda")] + b"\xff\xda\0\2")
+
+
 NOISE = np.random.default_rng(0).integers(0, 256, (300, 400, 3), dtype=np.uint8)
 
 

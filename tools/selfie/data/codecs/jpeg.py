@@ -12,9 +12,8 @@ from selfie.data.codecs.header import Header
 # Encoders write about 10 for progressive pictures; those that search for the smallest file, up to some dozens.
 MAX_SCANS = 100
 MAX_SCANNED = 3_000_000_000  # scans x pixels: 3 to 8 seconds
-MAX_COEFFICIENTS = (
-    650_000_000  # bytes that a picture of several scans is kept in till the last: 200 megapixels of 4:2:0
-)
+# Bytes in which a picture of several scans is kept till the last one: 200 megapixels with colours at half the size.
+MAX_COEFFICIENTS = 650_000_000
 TOO_MANY_SCANS = "JPEG of too many scans"
 TOO_LARGE_PROGRESSIVE = "progressive JPEG that needs over 650 MB"
 
@@ -40,7 +39,7 @@ def read(data: bytes) -> Header:
         elif marker == _SOS:
             break
         place = end
-    if marker != _SOS or frame is None or len(frame[1]) < 6:
+    if marker != _SOS or end - place < 3 or frame is None or len(frame[1]) < 6:
         raise BadImage(BROKEN)
     kind, body = frame
     height, width = int.from_bytes(body[1:3], "big"), int.from_bytes(body[3:5], "big")
