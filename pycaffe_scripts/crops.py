@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))  # before .venv is there, too
 
-from selfie.common import cli
+from selfie.common import cli, names
 
 if TYPE_CHECKING:
     import numpy as np
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             allowed = crop_space.space(bgr, run.preprocessing.crop, aspect, args.min_scale, keep)
             result = searcher.search(bgr, allowed, args.method, args.top, args.count, args.steps, args.seed)
         except SelfieError as error:
-            cli.tell_error(f"{name}: {error}")
+            cli.tell_error(f"{names.shown(name)}: {error}")
             continue
         files = crop_plots.write(out, stem, bgr, result)
         if not searched and not args.json:
@@ -140,8 +140,8 @@ def stems(names: Iterable[str]) -> Iterator[str]:
 def print_lines(name: str, result: Result, files: list[Path]) -> None:
     for (window, score), file in zip(result.best, files):
         print(
-            f"{100 * result.original:5.1f}% -> {100 * score:5.1f}%  {name}  {window.width} x {window.height} at "
-            f"({window.left}, {window.top})  {file}"
+            f"{100 * result.original:5.1f}% -> {100 * score:5.1f}%  {names.shown(name)}  "
+            f"{window.width} x {window.height} at ({window.left}, {window.top})  {names.shown(file)}"
         )
 
 
@@ -161,7 +161,7 @@ def print_json(name: str, result: Result, files: list[Path]) -> None:
         "forwards": result.forwards,
         "seconds": round(result.seconds, 3),
     }
-    print(json.dumps(record, ensure_ascii=False))
+    print(names.json_printable(json.dumps(record, ensure_ascii=False)))
 
 
 if __name__ == "__main__":

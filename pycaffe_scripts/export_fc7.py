@@ -39,11 +39,16 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     import json
 
+    from selfie.data import listing
     from selfie.experiments.features import Files, Records, export, listed
     from selfie.runs import run_folder
 
     run = run_folder.find(args.run)
-    source = Records(run.database(args.split)) if args.split else Files(listed(args.paths, sys.stdin), Path.cwd())
+    source = (
+        Records(run.database(args.split))
+        if args.split
+        else Files(listed(args.paths, listing.from_standard_input()), Path.cwd())
+    )
     meta = export(run, source, args.out, args.blob, args.gpu, args.batch, args.force).meta
     if args.json:
         print(json.dumps(meta, indent=2))

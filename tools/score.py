@@ -3,7 +3,8 @@
 
 The score is the net's probability, in percent, that a selfie is *good*: liked more than others with the same audience.
 The percentile is its place among the validation selfies of the run. Pictures that cannot be read are named, the others
-are scored, and the exit code is 1 (with --lenient only where no picture at all could be scored).
+are scored, and the exit code is 1 (with --lenient only where no picture at all could be scored). What else a folder
+holds is counted on standard error. Odd names are told in quotes, with escapes (docs/data.md).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from selfie.common import cli
+from selfie.common import cli, names
 
 if TYPE_CHECKING:
     from selfie.runs.score import Scored
@@ -37,10 +38,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     form.add_argument("--csv", action="store_true", help="path,score,percentile,error; score in [0, 1]")
     args = parser.parse_args(argv)
 
+    from selfie.data import listing
     from selfie.runs import run_folder, score
 
     run = run_folder.find(args.run)
-    pictures = score.score(run, score.expand(args.paths, sys.stdin), args.gpu, args.batch, args.jobs)
+    entries = score.expand(args.paths, listing.from_standard_input())
+    pictures = score.score(run, entries, args.gpu, args.batch, args.jobs)
     counts = {"scored": 0, "unreadable": 0}
     pictures = counted(pictures, counts)
     if args.sort:
@@ -64,7 +67,7 @@ def write_json(pictures: Iterable[Scored]) -> None:
     import json
 
     for one in pictures:
-        print(json.dumps(dataclasses.asdict(one), ensure_ascii=False))
+        print(names.json_printable(json.dumps(dataclasses.asdict(one), ensure_ascii=False)))
 
 
 def write_csv(pictures: Iterable[Scored]) -> None:
@@ -73,7 +76,7 @@ def write_csv(pictures: Iterable[Scored]) -> None:
     writer = csv.writer(sys.stdout)
     writer.writerow(["path", "score", "percentile", "error"])
     for one in pictures:
-        writer.writerow([one.path, one.score, one.percentile, one.error])
+        writer.writerow([names.shown(one.path), one.score, one.percentile, one.error])
 
 
 def write_table(pictures: Iterable[Scored], run: str) -> None:
@@ -81,12 +84,12 @@ def write_table(pictures: Iterable[Scored], run: str) -> None:
     heading = f" score  percentile  selfie (scored by {run})"
     for one in pictures:
         if one.error is not None:
-            cli.tell_error(f"{one.path}: {one.error}")
+            cli.tell_error(f"{names.shown(one.path)}: {one.error}")
             continue
         if heading:
             print(heading)
             heading = ""
-        print(f"{100 * one.score:5.1f}%  {one.percentile:9.1f}%  {one.path}")
+        print(f"{100 * one.score:5.1f}%  {one.percentile:9.1f}%  {names.shown(one.path)}")
 
 
 if __name__ == "__main__":

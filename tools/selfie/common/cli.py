@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import io
 import logging
 import os
 import re
@@ -15,6 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any, Callable, NoReturn
 
+from selfie.common import names
 from selfie.common.errors import SelfieError
 from selfie.common.splits import SPLITS
 
@@ -149,7 +151,9 @@ def run(main: Callable[[], int | None]) -> NoReturn:
     """
     _use_own_environment()
     # Messages get a descriptor of their own: while pictures are decoded, image.py keeps the codecs' off the common one.
-    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
+    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, errors="backslashreplace")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a name that the terminal's alphabet lacks is no bug
     logging.basicConfig(format="%(message)s", level=logging.INFO, handlers=[_Handler()])
     logging.getLogger("matplotlib").setLevel(logging.WARNING)  # it tells of its font cache
     try:
@@ -170,7 +174,9 @@ def run(main: Callable[[], int | None]) -> NoReturn:
             sys.exit(code)
         if error.filename is None and error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        code = _die(f"{error.strerror}: {error.filename or 'while writing'}")
+        file = error.filename  # None, a name, or the number of a descriptor
+        name = names.shown(os.fsdecode(file)) if isinstance(file, (str, bytes)) else "while writing"
+        code = _die(f"{error.strerror}: {name}")
     except MemoryError:
         code = _die(SCARCE[errno.ENOMEM])
     except RuntimeError as error:
@@ -211,8 +217,8 @@ class _Handler(logging.Handler):
 
 
 def _one_line(message: str) -> str:
-    """Join a message's lines; under make, speak of its variables."""
-    line = " ".join(message.split())
+    """Join a message's lines, escape what is not for terminals; under make, speak of its variables."""
+    line = names.printable(re.sub(r"\s*[\t\r\n]\s*", " ", message.strip(" \t\r\n")))
     return in_makes_words(line) if os.environ.get(UNDER_MAKE) else line
 
 

@@ -8,47 +8,38 @@ Up to `square` everything happens once, when a database is built; there the pixe
 are halved first, see `square`. `prepare` does what Caffe's Data layer does in the TEST phase. So a picture has the same
 score whether it comes from a file or from a (raw) database.
 
-JPEG, PNG, WebP, GIF, BMP and TIFF are read. Grey, palette, CMYK and 16-bit pictures become 8-bit BGR, an animation is
-its first frame, the EXIF orientation is applied and alpha is dropped, all as in cv::imread.
+JPEG, PNG, WebP, GIF, BMP, TIFF, HEIC and AVIF are read. Grey, palette, CMYK and 16-bit pictures become 8-bit BGR, an
+animation is its first frame, orientation is applied, and white is put behind what is transparent, as viewers do.
+Colours are taken as sRGB whatever the file's profile; docs/data.md says why.
 """
 
 from __future__ import annotations
 
-import io
 import os
 import stat
-import threading
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import cv2
 import numpy as np
-from PIL import Image
 
-from selfie.common import paths
+from selfie.common import names, paths
 from selfie.common.errors import SelfieError
+from selfie.data.codecs import headers
+from selfie.data.codecs.decode import decode as decode_known
+from selfie.data.codecs.errors import BadImage
+from selfie.data.codecs.header import Header
 
 IMAGE_SIZE = 256  # databases and scoring squash every selfie to this square before the net's crop is taken
-PREPROCESSING = 2  # recorded with every database; 1 did not halve large pictures
-MAX_PIXELS = 50_000_000
-MAX_BYTES = 200_000_000
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
-REDUCED = {
-    1: cv2.IMREAD_COLOR,
-    2: cv2.IMREAD_REDUCED_COLOR_2,
-    4: cv2.IMREAD_REDUCED_COLOR_4,
-    8: cv2.IMREAD_REDUCED_COLOR_8,
+PREPROCESSING = 3  # recorded with every database and run; PREPROCESSINGS says what is different from those before
+PREPROCESSINGS = {  # what was made with a number -> what is different since
+    1: "large pictures were resized differently, and what is transparent had its hidden colour",
+    2: "what is transparent had its hidden colour; it is white now",
 }
-FIRST_BYTES = (b"\xff\xd8", b"\x89PNG", b"RIFF", b"GIF8", b"BM", b"II*\0", b"MM\0*")
-
-# Our own limit is lower than the one that Pillow warns about.
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
-
-
-class BadImage(SelfieError):
-    """A picture that cannot be used. Its message is one of a few fixed phrases, as rejects are counted by reason."""
+MAX_PIXELS = 50_000_000  # of a decoded picture; PNG, WebP, GIF, BMP and TIFF have as many in the file
+MAX_JPEG_PIXELS = 800_000_000  # in the file: one second of decoding at reduced scale for every 500 million or so
+MAX_HEIF_PIXELS = 64_000_000  # HEIC and AVIF: "50 megapixels" of a phone are 8192 x 6144
+MAX_BYTES = 200_000_000
 
 
 def load(path: str | os.PathLike) -> bytes:
@@ -70,57 +61,26 @@ def load(path: str | os.PathLike) -> bytes:
     return data
 
 
-class Header(NamedTuple):
-    """What the header of an image file says: its format ("jpeg", "png", "webp", "gif", "bmp", "tiff"), and width and
-    height in pixels, before any EXIF orientation.
+def header(data: bytes, max_pixels: int | None = None) -> Header:
+    """Read the header of an image file; nothing is decoded. BadImage as `decode`, for what the header tells."""
+    return _checked(data, max_pixels)[0]
+
+
+def decode(data: bytes, size: int | None = None, max_pixels: int | None = None) -> np.ndarray:
+    """Decode the bytes of an image file, from wherever they come, to an upright H x W x 3 uint8 BGR picture.
+
+    A JPEG of more than 50 megapixels is decoded at the 1/2, 1/4 or 1/8 that has no more. With `size`, a JPEG is decoded
+    at the scale to which `square` would reduce it for a square of that size anyway; libjpeg then skips half of its
+    work. `max_pixels` lowers what is allowed, for a service that has less memory than a user.
+
+    BadImage: empty file, file over 200 MB, unknown format, JPEG XL, too many megapixels, tiles, scans or chunks
+    (nothing is decoded before that is known), broken or truncated (also what has no width or height, and a JPEG of
+    which libjpeg had to make up a part).
     """
-
-    kind: str
-    width: int
-    height: int
-
-
-def header(data: bytes) -> Header:
-    """Read the header of an image file; nothing is decoded.
-
-    BadImage unless it names a known format and a size that is safe to decode: empty file, unknown format, over 50
-    megapixels, broken or truncated.
-    """
-    if not data:
-        raise BadImage("empty file")
-    if not data.startswith(FIRST_BYTES):
-        raise BadImage("unknown format")
-    try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
-            kind, (width, height) = opened.format or "", opened.size
-    except Image.DecompressionBombError as error:
-        raise BadImage("over 50 megapixels") from error
-    except Exception as error:  # hostile headers make Pillow's parsers fail in every way there is
-        raise BadImage("broken or truncated") from error
-    if width * height > MAX_PIXELS:
-        raise BadImage("over 50 megapixels")
-    return Header("jpeg" if kind == "MPO" else kind.lower(), width, height)  # MPO: a JPEG with more behind it
-
-
-def decode(data: bytes, size: int | None = None) -> np.ndarray:
-    """Decode the bytes of an image file to an upright H x W x 3 uint8 BGR picture.
-
-    With `size`, a JPEG is decoded at the 1/2, 1/4 or 1/8 to which `square` would reduce it for a square of that size
-    anyway; libjpeg then skips half of its work.
-
-    BadImage: empty file, unknown format, over 50 megapixels (nothing is decoded before that is known), broken or
-    truncated (also what has no width or height).
-    """
-    kind, width, height = header(data)
-    scale = min(8, halving(min(width, height), size)) if size and kind == "jpeg" else 1
-    try:
-        with _quiet:
-            bgr = cv2.imdecode(np.frombuffer(data, np.uint8), REDUCED[scale])
-    except cv2.error as error:
-        raise BadImage("broken or truncated") from error
-    if bgr is None:
-        raise BadImage("broken or truncated")
-    return bgr
+    header, data, scale = _checked(data, max_pixels)
+    if size and header.kind == "JPEG":
+        scale = max(scale, min(8, halving(min(header.width, header.height), size)))
+    return decode_known(header, data, scale)
 
 
 def read(path: str | os.PathLike) -> np.ndarray:
@@ -133,7 +93,7 @@ def read_named(path: str | os.PathLike) -> np.ndarray:
     try:
         return read(path)
     except BadImage as error:
-        raise SelfieError(f"{path}: {error}") from error
+        raise SelfieError(f"{names.shown(path)}: {error}") from error
 
 
 def write(path: str | os.PathLike, bgr: np.ndarray) -> None:
@@ -233,27 +193,26 @@ class Preprocessing:
         return (self.size - self.crop) // 2
 
 
-class _Quiet:
-    """Silence the process's stderr while any thread is inside: libjpeg and libpng write to it, past OpenCV."""
-
-    def __init__(self) -> None:
-        self._lock, self._inside, self._saved = threading.Lock(), 0, -1
-
-    def __enter__(self) -> None:
-        with self._lock:
-            self._inside += 1
-            if self._inside == 1:
-                self._saved = os.dup(2)
-                nowhere = os.open(os.devnull, os.O_WRONLY)
-                os.dup2(nowhere, 2)
-                os.close(nowhere)
-
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._inside -= 1
-            if self._inside == 0:
-                os.dup2(self._saved, 2)
-                os.close(self._saved)
+def _checked(data: bytes, max_pixels: int | None) -> tuple[Header, bytes, int]:
+    """Read a header: it, the bytes to decode, and the scale, 1, 2, 4 or 8, by which a JPEG is to be reduced."""
+    if not data:
+        raise BadImage("empty file")
+    if len(data) > MAX_BYTES:
+        raise BadImage("file over 200 MB")
+    header, data = headers.read(data)
+    if header.kind == "JPEG":
+        return header, data, _fitting(header, max_pixels or MAX_PIXELS)
+    most = MAX_HEIF_PIXELS if header.kind in ("HEIC", "AVIF") else MAX_PIXELS
+    _check_pixels(header, min(most, max_pixels or most))
+    return header, data, 1
 
 
-_quiet = _Quiet()
+def _fitting(header: Header, max_pixels: int) -> int:
+    """Return the scale, 1, 2, 4 or 8, by which a JPEG is reduced to at most `max_pixels`; BadImage if by none."""
+    _check_pixels(header, min(MAX_JPEG_PIXELS, 64 * max_pixels))
+    return next((scale for scale in (1, 2, 4) if header.pixels <= scale * scale * max_pixels), 8)
+
+
+def _check_pixels(header: Header, most: int) -> None:
+    if header.pixels > most:
+        raise BadImage(f"over {most / 1e6:.3g} megapixels")

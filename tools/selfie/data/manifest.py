@@ -21,7 +21,7 @@ says how that is held.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Callable, NamedTuple
@@ -30,8 +30,9 @@ import polars as pl
 
 from selfie.common import paths
 from selfie.common.errors import SelfieError
+from selfie.common.names import shown
 from selfie.data import columns as column_names
-from selfie.data import tables, values
+from selfie.data import listing, tables, values
 
 TEXT = ("id", "path", "user", "tags", "content")
 INTEGER = ("followers", "likes", "face_count")
@@ -39,7 +40,6 @@ REAL = ("popularity",)
 KNOWN = (*TEXT, *INTEGER, *REAL, "posted_at")
 
 SUFFIXES = (".csv", ".jsonl", ".ndjson", ".parquet")
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 
 
 class Reading(NamedTuple):
@@ -135,16 +135,18 @@ def require(
 def from_folder(folder: str | os.PathLike) -> pl.DataFrame:
     """Table (id, path) of every image file in `folder` and below, sorted; for scoring only, there is nothing to label.
 
-    A file is an image by its suffix; hidden files and folders are left out. Both columns hold the path relative to
-    `folder`, with '/'. SelfieError when there is none.
+    Which files are pictures, `listing.below` says. Both columns hold the path relative to `folder`, with '/'.
+    SelfieError when there is none, and for a name that is not UTF-8.
     """
-    folder = paths.existing(folder, "folder of images")
-    if not folder.is_dir():
-        raise SelfieError(f"{folder} is not a folder")
-    names = sorted(path.relative_to(folder).as_posix() for path in _image_files(folder))
-    if not names:
-        raise SelfieError(f"no image file in {folder} or below ({', '.join(IMAGE_SUFFIXES)})")
-    return pl.DataFrame({"id": names, "path": names}, schema={"id": pl.String, "path": pl.String})
+    pictures = listing.below(folder).pictures
+    if not pictures:
+        raise SelfieError(f"no image file in {shown(folder)} or below")
+    for name in pictures:
+        try:
+            name.encode()
+        except UnicodeEncodeError as error:
+            raise SelfieError(f"a file name in {shown(folder)} is not UTF-8: rename {shown(name)}") from error
+    return pl.DataFrame({"id": pictures, "path": pictures}, schema={"id": pl.String, "path": pl.String})
 
 
 # --- columns ---------------------------------------------------------------------------------------------------------
@@ -200,16 +202,3 @@ def _unknown_suffix(path: Path) -> SelfieError:
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-def _image_files(folder: Path) -> Iterator[Path]:
-    """Yield the image files in a folder and below, in no order; SelfieError for a name that is not UTF-8."""
-    for here, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in files:
-            if not name.startswith(".") and name.lower().endswith(IMAGE_SUFFIXES):
-                try:
-                    name.encode()
-                except UnicodeEncodeError as error:
-                    raise SelfieError(f"a file name in {here} is not UTF-8 ({name!a}): rename it") from error
-                yield Path(here, name)

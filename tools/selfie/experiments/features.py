@@ -32,6 +32,7 @@ from tqdm import tqdm
 from selfie.common import locks, parallel, paths, shapes
 from selfie.common.errors import SelfieError
 from selfie.common.journal import Journal
+from selfie.common.names import shown, unquoted
 from selfie.data import datum, image, tables
 from selfie.data.image import IMAGE_SIZE
 from selfie.data.lmdb_reader import Database
@@ -58,7 +59,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Files:
-    """Pictures in files; names are relative to `folder`. A name that is listed twice counts once."""
+    """Pictures in files; names are relative to `folder`, spelled as names.shown does. One listed twice counts once."""
 
     listed: list[str]
     folder: Path
@@ -70,7 +71,7 @@ class Files:
 
     def read(self, names: list[str], size: int = IMAGE_SIZE) -> Iterator[tuple[str, np.ndarray | str]]:
         """Yield (name, size x size x 3 picture, or the reason why there is none), in the order of `names`."""
-        read_ahead = score.read_ahead([str(self.folder / name) for name in names], evaluate.BATCH, size=size)
+        read_ahead = score.read_ahead([str(self.folder / unquoted(name)) for name in names], evaluate.BATCH, size=size)
         for name, (_, picture) in zip(names, read_ahead):
             yield name, picture if isinstance(picture, np.ndarray) else str(picture.error)
 
@@ -105,12 +106,15 @@ class Records:
 
 
 def listed(names: Iterable[str], listing: Iterable[str] = ()) -> list[str]:
-    """List files and the pictures in folders, as score.expand does; SelfieError for a folder without pictures."""
+    """List files and the pictures in folders, as score.expand does, spelled as names.shown does, as tables hold text.
+
+    SelfieError for a folder without pictures, or one that cannot be opened.
+    """
     files = []
     for name in score.expand(names, listing):
         if isinstance(name, Scored):
-            raise SelfieError(f"{name.path}: {name.error}")
-        files.append(name)
+            raise SelfieError(f"{shown(name.path)}: {name.error}")
+        files.append(shown(name))
     return files
 
 

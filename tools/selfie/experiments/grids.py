@@ -19,6 +19,7 @@ import polars as pl
 
 from selfie.common import paths
 from selfie.common.errors import SelfieError
+from selfie.common.names import shown
 from selfie.data import datum, image, lmdb_reader, manifest, tables
 from selfie.data.lmdb_reader import Database
 from selfie.runs import evaluate, score
@@ -120,7 +121,7 @@ def ids_listed(path: str | os.PathLike) -> set[str]:
 def examples(folder: Path, layout: Layout, seed: int) -> tuple[list[str], list[str]]:
     """Draw the keys of (bad, good) selfies at random from the database in `folder`, layout.count of each."""
     keys: tuple[list[str], list[str]] = ([], [])
-    for line in paths.existing(folder / "list.txt", "database").read_text().splitlines():
+    for line in filter(None, paths.existing(folder / "list.txt", "database").read_text().split("\n")):
         key, label, _ = line.split("\t", 2)
         keys[int(label)].append(key)
     if min(map(len, keys)) < layout.count:
@@ -138,7 +139,7 @@ def celebrities(run: Run, names: Sequence[str], gpu: int | None = None) -> list[
     readable = []
     for each in score.score(run, score.expand(names), gpu):
         if each.score is None:
-            log.warning("left out: %s: %s", each.path, each.error)
+            log.warning("left out: %s: %s", shown(each.path), each.error)
         else:
             readable.append((-each.score, each.path, each))
     if not readable:

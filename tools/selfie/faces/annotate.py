@@ -40,14 +40,14 @@ def annotate(
     order; a picture named twice is looked at once. Paths are relative to `images`.
 
     `partial` names the journal of finished pictures, from which a run after SIGKILL resumes; it is used only if it was
-    made by the same detector on the same folder, and the caller removes it at the end. The result does not depend on
-    `jobs`. SelfieError if there is no such folder, or the detector cannot run here.
+    made by the same detector on the same folder, with pictures read the same way; the caller removes it at the end. The
+    result does not depend on `jobs`. SelfieError if there is no such folder, or the detector cannot run here.
     """
     images = paths.existing(images, "folder of images")
     name = detectors.choose(detector_name)
     wanted = list(dict.fromkeys(path for path in manifest["path"] if path is not None))
     rows: dict[str, Row] = {}
-    header = {"detector": name, "images": str(images.resolve())}
+    header = {"detector": name, "images": str(images.resolve()), "preprocessing": image.PREPROCESSING}
     with Journal(partial, header) if partial else nullcontext() as journal:
         if journal is not None:
             known = {path: row for record in journal for path, row in record.items()}

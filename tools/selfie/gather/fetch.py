@@ -16,11 +16,12 @@ from selfie.gather.limits import DEFAULTS, FetchError, Limits
 from selfie.gather.transport import NO_RULES, Rules
 
 ACCEPT = "image/jpeg, image/png, image/webp, image/*;q=0.8"
-REASONS = {  # phrases of image.BadImage -> reason, what to tell
+REASONS = {  # beginnings of what image.BadImage says -> reason, what to tell
     "empty file": ("empty", "there is nothing at this address"),
-    "unknown format": ("not-a-picture", "this is not a picture (JPEG, PNG, WebP, GIF, BMP or TIFF)"),
-    "over 50 megapixels": ("pixels", "this picture has over 50 megapixels"),
-    "broken or truncated": ("broken", "this picture is broken"),
+    "unknown format": ("not-a-picture", "this is not a picture (JPEG, PNG, WebP, HEIC, AVIF, GIF, BMP or TIFF)"),
+    "JPEG XL": ("not-a-picture", "this is a JPEG XL, which is not read: JPEG or PNG are"),
+    "over ": ("pixels", "this picture has too many pixels"),
+    "": ("broken", "this picture is broken"),
 }
 
 
@@ -29,7 +30,7 @@ class Fetched(NamedTuple):
 
     url             the final address, after redirects
     data            the file's bytes
-    kind            "jpeg", "png", "webp", "gif", "bmp" or "tiff", by its first bytes
+    kind            "jpeg", "png", "webp", "gif", "bmp", "tiff", "heic" or "avif", by its first bytes
     width, height   in pixels as the header has them, before any EXIF orientation
     """
 
@@ -49,5 +50,10 @@ def fetch(url: str, limits: Limits = DEFAULTS, rules: Rules = NO_RULES) -> Fetch
     try:
         header = image.header(answer.data)
     except image.BadImage as error:
-        raise FetchError(*REASONS[str(error)]) from error
-    return Fetched(answer.url, answer.data, *header)
+        raise FetchError(*reason(error)) from error
+    return Fetched(answer.url, answer.data, header.kind.lower(), header.width, header.height)
+
+
+def reason(error: image.BadImage) -> tuple[str, str]:
+    """Return a short word for why a picture cannot be used, and what to tell whoever gave its address."""
+    return next(REASONS[start] for start in REASONS if str(error).startswith(start))

@@ -16,14 +16,14 @@ import numpy as np
 
 from selfie.common import paths
 from selfie.data import image
-from selfie.gather.fetch import REASONS, fetch
+from selfie.gather import fetch as fetcher
 from selfie.gather.ledger import Kept, Wanted, stem
 from selfie.gather.limits import FetchError, Limits
 from selfie.gather.pace import Pace, retry_after
 from selfie.gather.robots import Robots
 
 PASSING = ("host", "unreachable", "tls", "protocol", "cut-off", "time")  # reasons that may not hold tomorrow
-KINDS = ("jpeg", "png", "webp", "gif", "bmp", "tiff")
+KINDS = ("jpeg", "png", "webp", "gif", "bmp", "tiff", "heic", "avif")
 SMALL = 32  # side in pixels of what a perceptual hash is made of
 LOW = 8  # frequencies of it, in each direction
 
@@ -91,10 +91,11 @@ class Fetcher:
             if here:
                 data = here.read_bytes()
                 header = image.header(data)
+                kind, width, height = header.kind.lower(), header.width, header.height
             else:
                 with self.pace.turn(host):
-                    got = fetch(wanted.url, self.limits, self.robots.rules)
-                data, header = got.data, image.Header(got.kind, got.width, got.height)
+                    got = fetcher.fetch(wanted.url, self.limits, self.robots.rules)
+                data, kind, width, height = got.data, got.kind, got.width, got.height
             perceptual = perceptual_hash(image.decode(data, SMALL))
         except FetchError as error:
             if error.status in (429, 503):
@@ -103,8 +104,8 @@ class Fetcher:
             passing = error.reason in PASSING or error.status == 429 or (error.status or 0) >= 500
             return Outcome(wanted.key, None, reason, passing)
         except image.BadImage as error:
-            return Outcome(wanted.key, None, f"picture: {REASONS[str(error)][0]}")
-        path = place.with_suffix(f".{header.kind}")
+            return Outcome(wanted.key, None, f"picture: {fetcher.reason(error)[0]}")
+        path = place.with_suffix(f".{kind}")
         if not here:
             for torn in path.parent.glob(f".{path.stem}.*"):  # of a process that was killed while it wrote
                 torn.unlink()
@@ -112,7 +113,7 @@ class Fetcher:
                 file.write(data)
         digest = hashlib.sha256(data).hexdigest()
         name = path.relative_to(self.images).as_posix()
-        return Outcome(wanted.key, Kept(name, digest, header.width, header.height, perceptual))
+        return Outcome(wanted.key, Kept(name, digest, width, height, perceptual))
 
 
 def perceptual_hash(bgr: np.ndarray) -> int:

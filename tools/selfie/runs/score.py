@@ -19,7 +19,9 @@ from tqdm import tqdm
 
 from selfie.common import parallel, stats
 from selfie.common.errors import SelfieError
-from selfie.data import image, manifest
+from selfie.common.names import shown
+from selfie.data import image
+from selfie.data import listing as listings
 from selfie.data.image import IMAGE_SIZE
 from selfie.net.caffe_net import ScoringNet
 from selfie.runs import evaluate
@@ -49,15 +51,13 @@ Picture = Union[np.ndarray, Scored]
 def expand(names: Iterable[str], listing: Iterable[str] = ()) -> list[Entry]:
     """List files as they are, folders as the pictures below them, sorted; a folder without any becomes a Scored.
 
-    The name '-' stands for the names in `listing`, one on a line. SelfieError if nothing is left to read.
+    The name '-' stands for the names in `listing`. What a folder holds beside pictures is counted and logged; a folder
+    in it that cannot be opened is a Scored, too. SelfieError if nothing is left to read.
     """
     expanded: list[Entry] = []
     for name in _with_listing(names, listing):
-        if Path(name).is_dir():
-            try:
-                expanded += [str(Path(name, relative)) for relative in manifest.from_folder(name)["path"]]
-            except SelfieError as error:
-                expanded.append(Scored(name, error=str(error)))
+        if _is_folder(name):
+            expanded += _below(name)
         else:
             expanded.append(name)
     if not expanded:
@@ -66,9 +66,26 @@ def expand(names: Iterable[str], listing: Iterable[str] = ()) -> list[Entry]:
 
 
 def _with_listing(names: Iterable[str], listing: Iterable[str]) -> Iterator[str]:
-    """Put the lines of `listing` in the place of '-'."""
+    """Put the names of `listing` in the place of '-'."""
     for name in names:
-        yield from (line.rstrip("\n") for line in listing if line.strip()) if name == "-" else [name]
+        yield from listing if name == "-" else [name]
+
+
+def _is_folder(name: str) -> bool:
+    return "\0" not in name and Path(name).is_dir()
+
+
+def _below(folder: str) -> list[Entry]:
+    """List the pictures in a folder and below; what cannot be read is a Scored, what is not looked at is logged."""
+    found = listings.below(folder)
+    entries: list[Entry] = [str(Path(folder, name)) for name in found.pictures]
+    entries += [Scored(str(Path(folder, name)), error="this folder cannot be opened") for name in found.unreadable]
+    left_out = found.left_out()
+    if not entries:
+        return [Scored(folder, error="no image file in it or below" + f" ({left_out})" * bool(left_out))]
+    if left_out:
+        log.info("%s: %s", shown(folder), left_out)
+    return entries
 
 
 def score(
@@ -87,11 +104,10 @@ def score(
 
 def check_preprocessing(run: Run) -> None:
     """Warn if the run was trained by a version whose preprocessing was another one."""
-    if run.info["lmdb"]["train"]["inputs"].get("preprocessing", 1) != image.PREPROCESSING:
+    trained_with = run.info["lmdb"]["train"]["inputs"].get("preprocessing", 1)
+    if difference := image.PREPROCESSINGS.get(trained_with):
         log.warning(
-            "%s was trained by an older version that resized large pictures differently: they score a little "
-            "differently now",
-            run.folder,
+            "%s was trained by an older version: %s. Such pictures score differently now", run.folder, difference
         )
 
 

@@ -1,0 +1,35 @@
+"""The header of any file that is read, and what is refused for what it says: decoding starts only after that."""
+
+from __future__ import annotations
+
+from typing import Callable
+
+from selfie.data.codecs import bmp, gif, heif, jpeg, kinds, png, tiff, webp
+from selfie.data.codecs.errors import BROKEN, BadImage
+from selfie.data.codecs.header import Header
+
+_READERS: dict[str, Callable[[bytes], Header]] = {
+    "JPEG": jpeg.read,
+    "WEBP": webp.read,
+    "GIF": gif.read,
+    "BMP": bmp.read,
+    "TIFF": tiff.read,
+    "HEIC": lambda data: heif.read("HEIC", data),
+    "AVIF": lambda data: heif.read("AVIF", data),
+}
+
+
+def read(data: bytes) -> tuple[Header, bytes]:
+    """Read the header of an image file; return the bytes to decode, too.
+
+    BadImage unless it is of a known format, has a size, and passes what its format is checked for.
+    """
+    kind = kinds.kind(data[: kinds.FIRST])
+    if kind == "JPEG XL":
+        raise BadImage(kinds.JPEG_XL)
+    if kind not in kinds.READ:
+        raise BadImage(kinds.UNKNOWN)
+    header, data = png.read(data) if kind == "PNG" else (_READERS[kind](data), data)
+    if header.width <= 0 or header.height <= 0:
+        raise BadImage(BROKEN)
+    return header, data
