@@ -167,11 +167,10 @@ class _SampledAUC:
         good, bad = times[:, self.good], times[:, self.bad]
         through = np.zeros((len(times), len(self.bad) + 1))
         np.cumsum(bad, axis=1, out=through[:, 1:])
-        beaten = np.einsum("bi,bi->b", good, through[:, self.below]) + np.einsum(
-            "bi,bi->b", good, through[:, self.upto]
-        )
+        beaten = through[:, self.below] + through[:, self.upto]
+        np.multiply(beaten, good, out=beaten)
         pairs = good.sum(1) * bad.sum(1)
-        return np.where(pairs > 0, beaten / np.where(pairs > 0, 2 * pairs, 1), np.nan)
+        return np.where(pairs > 0, beaten.sum(1) / np.where(pairs > 0, 2 * pairs, 1), np.nan)
 
 
 def of_users(counts: Mapping[str, Any]) -> str:
