@@ -40,8 +40,11 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def print_table(result: dict) -> None:
+    from selfie.common.clusters import of_users
+
     net, seeds = result["net"], len(result["seeds"])
-    print(f"{net}: accuracy on {result['test_selfies']} test selfies, mean of {seeds} seeds")
+    users = of_users({"users": result["test_users"], "users_known": result["users_known"]})
+    print(f"{net}: accuracy on {result['test_selfies']} test selfies{users}, mean of {seeds} seeds")
     for row in result["arms"]:
         line = f"  {row['arm']:10} {row['accuracy']:6.1%}"
         if apart := row.get("difference"):

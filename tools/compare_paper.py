@@ -39,6 +39,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     file = comparison.write(result)
     for line in page.test_lines(result):
         print("{:48} {:32} {:>18}  {:>5}  {}".format(*line))
+    print(page.USERS)
     print("\n".join(page.crop_sentences(result)))
     print(file)
 

@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
-"""Evaluate a run on its held-out test selfies: accuracy with a 95 % interval, AUC, confusion matrix.
+"""Evaluate a run on its held-out test selfies: accuracy and AUC with 95 % intervals, confusion matrix.
 
-Writes <split>_evaluation.json, <split>_evaluation.png and <split>_scores.csv into the run folder.
+Intervals take users as independent, not selfies: most of those of one user are good, or most are bad. The accuracy is
+given by margin, too: of the outer thirds and deciles of what the labels were cut from, where the label is clear. Writes
+<split>_evaluation.json, <split>_evaluation.png and <split>_scores.csv into the run folder.
 """
 
 from __future__ import annotations
@@ -30,17 +32,27 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def print_summary(result: dict) -> None:
+    from selfie.common.clusters import of_users
+
     low, high = result["accuracy_95"]
     confusion = result["confusion"]
-    print(f"{result['run']} on {result['selfies']} {result['split']} selfies ({result['good']} good)")
+    selfies = f"{result['selfies']} {result['split']} selfies{of_users(result)}"
+    print(f"{result['run']} on {selfies}, {result['good']} good")
     print(
         f"accuracy  {result['accuracy']:.1%}   (95 % interval {low:.1%} to {high:.1%}; majority-class baseline "
         f"{result['majority_class']:.1%})"
     )
-    print(f"AUC       {result['auc']:.3f}")
+    between = "   ({:.3f} to {:.3f})".format(*result["auc_95"]) if result["auc_95"] else ""
+    print(f"AUC       {result['auc']:.3f}{between}")
     print("             called good   called bad")
     for name in ("good", "bad"):
         print(f"{name:>9}  {confusion[f'{name}_called_good']:>13}{confusion[f'{name}_called_bad']:>13}")
+    if result["margins"]:
+        print("margin of the label  selfies   users  accuracy")
+    for row in result["margins"]:
+        low, high = row["accuracy_95"]
+        counts = f"{row['selfies']:>7} {row['users']:>7}"
+        print(f"  {row['margin']:17}  {counts}  {row['accuracy']:>8.1%}   ({low:.1%} to {high:.1%})")
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print((run.folder / f"findings.{'json' if args.json else 'csv'}").read_text(), end="")
         return
     for against, title in (("score", f"Against the score of {run.folder}"), ("labels", "Against the labels")):
-        print_tables(title, result[against])
+        print_tables(title, result[against], result["users_known"])
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -60,8 +60,12 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def print_tables(title: str, effects: dict) -> None:
-    print(f"{title}, {effects['selfies']} selfies. Findings: {', '.join(effects['findings']) or 'none'}\n")
+def print_tables(title: str, effects: dict, users_known: bool) -> None:
+    from selfie.common.clusters import of_users
+
+    selfies = f"{effects['selfies']} selfies{of_users({**effects, 'users_known': users_known})}"
+    findings = ", ".join(effects["findings"]) or "none"
+    print(f"{title}, {selfies}. Findings: {findings}\n")
     print(f"  {'rule':<15}{'partial correlation':<26}{'p (Holm)':>9}  claim of the post: verdict")
     for row in effects["rules"]:
         claim = f"{row['claim']}: {row['verdict'].upper()}" if row["claim"] else ""

@@ -5,9 +5,12 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+import polars as pl
 import pytest
 
+import testlib
 from selfie.common.errors import SelfieError
+from selfie.data import lmdb_writer
 from selfie.experiments import ablations
 from selfie.runs import run_folder
 
@@ -39,3 +42,27 @@ def test_a_planted_difference_shows_and_none_does_not():
     assert ablations.verdict("dropout", ablations.difference(same, base)).startswith("does not show")
     assert ablations.verdict("face_init", apart) == "shows: not better"
     assert ablations.verdict("face_init", ablations.difference(base, worse)).startswith("contradicted")
+
+
+def test_users_widen_the_interval_of_a_difference():
+    """Answers that are right or wrong by user: a difference of 5 points between 40 users is luck; seeds vary, too."""
+    generator = np.random.default_rng(0)
+    users = np.repeat(np.arange(40), 50)
+    base, worse = (np.tile((generator.random(40) < share)[users], (3, 1)) for share in (0.75, 0.70))
+    alone, of_users = ablations.difference(worse, base), ablations.difference(worse, base, users)
+    assert of_users["value"] == alone["value"] and of_users["low"] < alone["low"] and of_users["high"] > alone["high"]
+    assert of_users["low"] < 0 < of_users["high"]
+    assert ablations.difference(base, base, users) == {"value": 0, "low": 0, "high": 0}
+    seeds = np.vstack([base[:1], worse[:1], base[:1]])
+    assert ablations.difference(seeds, seeds, users)["high"] > 0, "the seeds of each arm by themselves"
+
+
+def test_a_test_set_of_one_user_is_refused_before_any_training(tmp_path):
+    """One line; nothing is trained."""
+    labels = testlib.pictures(tmp_path, {"train": 8, "val": 8, "test": 8})
+    pl.read_csv(labels).with_columns(user=pl.col("split")).write_csv(labels)
+    lmdb_writer.build(labels, tmp_path / "images", tmp_path / "lmdb", raw=True, jobs=1)
+    plan = ablations.Plan("demo", tmp_path / "lmdb", (1, 2), tmp_path / "runs", epochs=1)
+    with pytest.raises(SelfieError, match="are all of one user"):
+        ablations.run(plan)
+    assert not list((tmp_path / "runs").glob("*/run.json"))

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 import testlib
-from selfie.common import parallel, paths, stats
+from selfie.common import clusters, parallel, paths, stats
 from selfie.common.errors import SelfieError
 from selfie.data import image, lmdb_reader, lmdb_writer
 from selfie.data.demo_corpus import corpus
@@ -141,6 +141,26 @@ def test_few_selfies_hardly_judge_a_claim():
     assert len(judged) > 40 and sum(judged) <= 1
 
 
+def test_what_is_only_the_users_is_no_finding():
+    """Properties and scores that are alike in one user's selfies but have nothing to do with each other: taken as
+    independent, selfies find something in most of five tables; with their users hardly ever."""
+    users = np.repeat(np.arange(25), 15)
+    mistaken, found = 0, 0
+    for seed in range(5):
+        rng = np.random.default_rng(seed + 100)
+        own = table(25, seed)[users.tolist()]
+        values = table(375, seed + 50).select(pl.col(name) + own[name] for name in own.columns)
+        target = rng.normal(size=25)[users] + 0.5 * rng.normal(size=375)
+        score = {"score": Target(stats.normal_scores(target), stats.thirds(target))}
+        mistaken += bool(effects(values, score, (), resamples=100)["score"]["findings"])
+        result = effects(values, score, (), resamples=100, users=users)["score"]
+        found += bool(result["findings"])
+        assert result["users"] == 25 and all(row["users"] == 25 for row in result["properties"])
+    assert mistaken >= 3 and found <= 1
+    with pytest.raises(SelfieError, match="of 10 users, not 3"):
+        effects(values, score, (), users=users % 3)
+
+
 def test_where_few_have_a_face_the_rest_is_told_all_the_same():
     """All selfies are used, claims about faces are not measurable, and the reason says why."""
     values = table(400).with_columns(
@@ -178,7 +198,7 @@ def test_statistics_agree_with_textbook_values():
     """Cliff's delta counted pair by pair; Holm's correction by hand; a partial correlation from its formula."""
     rng = np.random.default_rng(0)
     upper, lower = rng.integers(0, 9, 40), rng.integers(0, 7, 50)
-    effect = stats.cliff(np.concatenate([upper, lower]), np.repeat([1, 0], [40, 50]), rng, 200)
+    effect = clusters.cliff(np.concatenate([upper, lower]), np.repeat([1, 0], [40, 50]), np.arange(90), 0, 200)
     assert effect["delta"] == pytest.approx(np.sign(upper[:, None] - lower).mean())
     assert effect["delta_low"] < effect["delta"] < effect["delta_high"]
     assert stats.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
@@ -234,6 +254,8 @@ def test_the_command_writes_its_files_and_errors_are_one_line(own_run, tmp_path)
     with Database(pictures / "test") as records:
         scored = [(key, label, bgr.mean() / 255) for key, bgr, label in records]
     pl.DataFrame(scored, orient="row", schema=["key", "label", "score"]).write_csv(run.folder / "test_scores.csv")
+    posts = pl.read_csv(pictures / "test" / "posts.csv")
+    paths.write_csv(pictures / "test" / "posts.csv", posts.with_columns(user=pl.int_range(pl.len()) // 3))
     rng = np.random.default_rng(0)
     keys = [lmdb_reader.id_of(key) for key, *_ in scored]
     x, y, w, h = rng.uniform(0.2, 0.4, (4, len(keys)))
@@ -246,6 +268,7 @@ def test_the_command_writes_its_files_and_errors_are_one_line(own_run, tmp_path)
     assert result.returncode == 0, result.stderr
     printed = json.loads(result.stdout)
     assert printed["faces"] == "manifest" and printed["score"]["selfies"] == len(keys)
+    assert printed["users_known"] and printed["score"]["users"] == printed["labels"]["users"] == 30
     assert next(row for row in printed["labels"]["properties"] if row["property"] == "brightness")["delta"] > 0.9
     assert {"findings.csv", "findings.png", "test_properties.csv"} <= {path.name for path in run.folder.iterdir()}
     measured = pl.read_csv(run.folder / "test_properties.csv")

@@ -43,7 +43,9 @@ def evaluated(tiny_run, tmp_path_factory) -> Run:
     """A copy of the tiny run, with its test selfies scored and some of its pictures made."""
     folder = shutil.copytree(tiny_run.folder, tmp_path_factory.mktemp("report") / "a_run_with_a_long_name")
     run = run_folder.load(folder)
-    evaluate.evaluate(run)
+    result = evaluate.evaluate(run)
+    margin = {"margin": "outer deciles", "selfies": 1200, "users": 70, "accuracy": 0.94, "accuracy_95": [0.878, 0.971]}
+    (folder / "test_evaluation.json").write_text(json.dumps({**result, "margins": [margin]}))
     image.write(folder / "continuum.jpg", np.zeros((2580, 1548, 3), np.uint8))
     image.write(folder / "worst.jpg", np.zeros((490, 1470, 3), np.uint8))
     image.write(folder / "findings.png", np.zeros((600, 1560, 3), np.uint8))
@@ -123,6 +125,24 @@ def test_the_baseline_of_older_runs_is_read_too(evaluated, tmp_path, name):
     del result["majority_class"]
     (folder / "test_evaluation.json").write_text(json.dumps({**result, name: 0.625}))
     assert "majority-class baseline 62.5\u00a0%" in report.write(run_folder.load(folder)).read_text()
+
+
+def test_users_and_margins_are_shown(evaluated, tmp_path):
+    """Beside the selfies, where they are known; an evaluation of before has neither, and is shown all the same."""
+    folder = shutil.copytree(evaluated.folder, tmp_path / "run")
+    result = json.loads((folder / "test_evaluation.json").read_text())
+    known = {**result, "users": 5, "users_known": True, "auc_95": [0.625, 0.875]}
+    (folder / "test_evaluation.json").write_text(json.dumps(known))
+    info = copy.deepcopy(evaluated.info)
+    info["lmdb"]["train"]["users"] = 9
+    text = report.write(Run(folder, info)).read_text()
+    assert "95 % interval 0.625 to 0.875; on 24 test selfies of 5 users" in text and "64 selfies of 9 users" in text
+    assert "<td>outer deciles</td>" in text and "(87.8 to 97.1\u00a0%)" in text
+    for name in ("users", "users_known", "auc_95", "margins"):
+        del result[name]
+    (folder / "test_evaluation.json").write_text(json.dumps(result))
+    text = report.write(Run(folder, evaluated.info)).read_text()
+    assert "on 24 test selfies; guessing has 0.5" in text and "outer deciles" not in text
 
 
 def test_a_run_on_the_demo_corpus_says_so(evaluated, page, tmp_path):

@@ -39,8 +39,8 @@ def auc(scores: np.ndarray, labels: np.ndarray) -> float:
     return float(percentiles(good, bad).mean() / 100)
 
 
-def wilson(successes: int, trials: int, z: float = 1.96) -> tuple[float, float]:
-    """95 % interval of a proportion (Wilson 1927), in [0, 1]."""
+def wilson(successes: float, trials: float, z: float = 1.96) -> tuple[float, float]:
+    """95 % interval of a proportion (Wilson 1927), in [0, 1]; `trials` need not be whole (an effective number)."""
     # scipy.stats.binomtest(...).proportion_ci("wilson") has z = 1.959964: its fifth digit differs.
     share = successes / trials
     centre = (share + z * z / (2 * trials)) / (1 + z * z / trials)
@@ -90,42 +90,6 @@ def auc_report(scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """value, low, high: `auc` and its 95 % bootstrap interval, resampled within each label."""
     low, high = bootstrap(auc, scores, labels, groups=labels)
     return {"value": auc(scores, labels), "low": low, "high": high}
-
-
-def cliff(
-    values: np.ndarray, group: np.ndarray, generator: np.random.Generator, resamples: int
-) -> dict[str, float | int]:
-    """Cliff's delta (1993) of the values (N) of group 1 over those of group 0; rows of other groups do not count.
-
-    delta, delta_low, delta_high: value and 95 % bootstrap interval, each group resampled by itself; delta_p: p of the
-    Mann-Whitney test (normal approximation with ties). SelfieError unless both groups have rows.
-    """
-    from scipy.stats import mannwhitneyu
-
-    place = np.unique(values, return_inverse=True)[1]
-    upper, lower = (np.bincount(place[group == which], minlength=place.max() + 1) for which in (1, 0))
-    many, few = upper.sum(), lower.sum()
-    if not many or not few:
-        raise SelfieError("effects need both good and bad selfies")
-    sample = [
-        _delta(generator.multinomial(many, upper / many), generator.multinomial(few, lower / few))
-        for _ in range(resamples)
-    ]
-    low, high = np.percentile(sample, [2.5, 97.5])
-    all_equal = np.count_nonzero(upper + lower) == 1
-    test = mannwhitneyu(values[group == 1], values[group == 0], use_continuity=False, method="asymptotic")
-    return {
-        "delta": _delta(upper, lower),
-        "delta_low": float(low),
-        "delta_high": float(high),
-        "delta_p": 1.0 if all_equal else float(test.pvalue),
-    }
-
-
-def _delta(upper: np.ndarray, lower: np.ndarray) -> float:
-    """Cliff's delta from how often each value occurs in the two groups."""
-    through = np.cumsum(lower)
-    return float((upper * (2 * through - lower - through[-1])).sum() / (upper.sum() * lower.sum()))
 
 
 def holm(p: Sequence[float]) -> list[float]:

@@ -1,7 +1,7 @@
 """The post's ablations: dropout or none, started from ImageNet, from faces or from nothing.
 
 Every arm is trained with several seeds on the same databases and the same solver, and scored on the same test selfies,
-so the arms differ in one thing. The interval of a difference resamples both, seeds and selfies.
+so the arms differ in one thing. The interval of a difference resamples both, seeds and users with their selfies.
 """
 
 from __future__ import annotations
@@ -12,7 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from selfie.common import paths
+from selfie.common.clusters import Clusters
 from selfie.common.errors import SelfieError
+from selfie.data import lmdb_posts
+from selfie.data.lmdb_posts import Posts
+from selfie.data.lmdb_reader import Database
 from selfie.net import variants
 from selfie.runs import evaluate, run_folder, train
 from selfie.runs.prepare import Job, starting_weights
@@ -120,20 +124,37 @@ def right(plan: Plan, arm: Arm) -> np.ndarray:
     return np.array(answers)
 
 
-def difference(ours: np.ndarray, base: np.ndarray, resamples: int = 2000, seed: int = 2015) -> dict:
+def tested(plan: Plan) -> Posts:
+    """Read what is known of the test selfies, in the order of the answers; SelfieError if they are all of one user."""
+    with Database(plan.lmdb / "test") as records:
+        posts = lmdb_posts.read(plan.lmdb / "test", records.keys())
+    if len(np.unique(posts.users)) < 2:
+        raise SelfieError(
+            f"the selfies of {plan.lmdb / 'test'} are all of one user: no difference can be told from luck"
+        )
+    return posts
+
+
+def difference(
+    ours: np.ndarray, base: np.ndarray, users: np.ndarray | None = None, resamples: int = 2000, seed: int = 2015
+) -> dict:
     """Estimate the accuracy of `ours` less that of `base` (both seeds x selfies): value, low, high of a 95 % interval.
 
-    The selfies are resampled together for both, the seeds of each by themselves.
+    users: whose each selfie is; None: each its own user's. They are resampled together for both, the seeds of each by
+    themselves.
     """
-    generator = np.random.default_rng(seed)
-    seeds, count = ours.shape
+    generator = np.random.default_rng([seed, 1])
+    clusters = Clusters(np.arange(ours.shape[1]) if users is None else users)
     values = []
-    for _ in range(resamples):
-        selfies = generator.integers(0, count, count)
-        means = [answers[generator.integers(0, seeds, seeds)][:, selfies].mean() for answers in (ours, base)]
-        values.append(means[0] - means[1])
-    low, high = np.percentile(values, [2.5, 97.5])
-    return {"value": float(ours.mean() - base.mean()), "low": float(low), "high": float(high)}
+    for times in clusters.samples(seed, resamples):
+        shares = []
+        for answers in (ours, base):
+            by_seed = times @ answers.T.astype(float) / times.sum(1, keepdims=True)
+            drawn = generator.integers(0, len(answers), by_seed.shape)
+            shares.append(np.take_along_axis(by_seed, drawn, 1).mean(1))
+        values.append(shares[0] - shares[1])
+    low, high = clusters.interval(np.concatenate(values))
+    return {"value": float(ours.mean() - base.mean()), "low": low, "high": high}
 
 
 def verdict(arm: str, apart: dict) -> str:
@@ -150,6 +171,7 @@ def run(plan: Plan) -> dict:
     """Train and test all arms; returns the table as JSON."""
     arms = plan.arms
     agree(plan)
+    posts = tested(plan)  # first: what cannot be tested need not be trained
     answers = {arm.name: right(plan, arm) for arm in arms}
     rows = []
     for arm in arms:
@@ -162,7 +184,7 @@ def run(plan: Plan) -> dict:
             "by_seed": right_answers.mean(1).round(4).tolist(),
         }
         if arm.name != BASE:
-            apart = difference(right_answers, answers[BASE])
+            apart = difference(right_answers, answers[BASE], posts.users)
             row |= {"difference": apart, "finding": FINDINGS[arm.name][0], "verdict": verdict(arm.name, apart)}
         rows.append(row)
     return {
@@ -171,5 +193,7 @@ def run(plan: Plan) -> dict:
         "epochs": plan.epochs,
         "seeds": list(plan.seeds),
         "test_selfies": answers[BASE].shape[1],
+        "test_users": len(np.unique(posts.users)),
+        "users_known": posts.known,
         "arms": rows,
     }

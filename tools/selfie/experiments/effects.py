@@ -5,20 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 import polars as pl
 from tqdm import tqdm
 
-from selfie.common import stats
+from selfie.common import clusters, stats
+from selfie.common.clusters import Clusters
 from selfie.common.errors import SelfieError
 from selfie.experiments import properties
 
 NEGLIGIBLE = 0.1
 LEVEL = 0.01  # of the whole list: all findings together should be right 99 times in 100
 LEAST = 50  # selfies that effects can be estimated from
+LEAST_USERS = 10  # users whose selfies effects can be estimated from
 RARE = 10  # selfies that must differ from a property's commonest value, or it is not measurable
 PER_COLUMN = 10  # selfies per column of the regression; with fewer, it goes without squares
 OUTLIER = 3  # standard deviations: what is farther out counts no more than that
@@ -69,31 +70,41 @@ OF_FACE = tuple(name for name in properties.FACE if name != "faces")
 
 
 def effects(
-    values: pl.DataFrame, targets: dict[str, Target], extra: Sequence[str] = (), seed: int = 2015, resamples: int = 1000
+    values: pl.DataFrame,
+    targets: dict[str, Target],
+    extra: Sequence[str] = (),
+    seed: int = 2015,
+    resamples: int = 1000,
+    users: np.ndarray | None = None,
 ) -> dict[str, dict]:
     """Estimate the effects of properties and rules on each target. Returns name of the target -> dict of
 
-      selfies     how many were used
+      selfies     how many were used, and of how many users
+      users
       properties  list of dicts: property, rule, selfies, delta and partial, each with _low, _high, and _p (after Holm)
       rules       list of dicts: rule, claim, members, selfies, partial with _low, _high, _p and _absent_p (that the
                   effect in the claim's direction is at least small, after Holm), finding, verdict, why
       findings    names of the rules that are findings
 
-    values: a row per selfie, columns as findings.measure makes them, and the attributes named in `extra`.
-    SelfieError for fewer than 50 selfies.
+    values: a row per selfie, columns as findings.measure makes them, and the attributes named in `extra`; users: whose
+    each is, numbers or names (None: each its own user's). SelfieError for fewer than 50 selfies or 10 users.
     """
     rules = [*RULES, *(Rule(name, "", {name: 1}) for name in extra if not any(name in r.members for r in RULES))]
     if len(values) < LEAST:
         raise SelfieError(f"findings need {LEAST} scored selfies, not {len(values)}")
+    users = np.arange(len(values)) if users is None else users
+    if (count := len(np.unique(users))) < LEAST_USERS:
+        raise SelfieError(f"findings need scored selfies of {LEAST_USERS} users, not {count}")
     used = values["face_area"].is_not_null().to_numpy()
-    if used.sum() < LEAST:
+    if used.sum() < LEAST or len(np.unique(users[used])) < LEAST_USERS:
         values = values.with_columns(pl.lit(None, pl.Float64).alias(name) for name in OF_FACE)
         used[:] = True
     results: dict[str, dict[str, Any]] = {}
     for name, target in targets.items():
-        model = _Model(values.filter(used), target.numbers[used], extra, seed, resamples)
+        model = _Model(values.filter(used), target.numbers[used], users[used], extra, seed, resamples)
         results[name] = {
             "selfies": int(used.sum()),
+            "users": len(np.unique(users[used])),
             "properties": _property_effects(model, target.top[used], rules),
             "rules": _rule_effects(model, rules),
         }
@@ -113,15 +124,21 @@ def effects(
 
 
 class _Model:
-    """Partial correlations with one target, all from the same bootstrap samples of selfies.
+    """Partial correlations with one target, all from the same bootstrap samples of users.
 
     Of a sample they need only the Gram matrix (inner products of the standardised columns), so only that is kept.
     """
 
     def __init__(
-        self, values: pl.DataFrame, target: np.ndarray, extra: Sequence[str], seed: int, resamples: int
+        self,
+        values: pl.DataFrame,
+        target: np.ndarray,
+        users: np.ndarray,
+        extra: Sequence[str],
+        seed: int,
+        resamples: int,
     ) -> None:
-        self.values, self.target, self.seed, self.resamples = values, target, seed, resamples
+        self.values, self.target, self.users, self.seed, self.resamples = values, target, users, seed, resamples
         members = [
             name
             for name in dict.fromkeys(name for rule in RULES for name in rule.members)
@@ -130,15 +147,18 @@ class _Model:
         self.usable = [
             name
             for name in (*members, *DERIVED, *extra)
-            if values[name].count() >= LEAST and _variety(values[name]) >= RARE
+            if values[name].count() >= LEAST
+            and _variety(values[name]) >= RARE
+            and len(np.unique(users[values[name].is_not_null().to_numpy()])) >= LEAST_USERS
         ]
         self.controls = [name for name in members if name in self.usable]
         self._latest: tuple = (b"", [], None)
 
     def partial(self, members: dict[str, int], but: Sequence[str]) -> dict:
         """Compute the partial correlation of the members' index with the target, given all controls but those named."""
-        known = self.values.select(pl.all_horizontal(pl.col(name).is_not_null() for name in members)).to_series()
-        names, grams = self._grams(known.to_numpy())
+        present = self.values.select(pl.all_horizontal(pl.col(name).is_not_null() for name in members)).to_series()
+        known = present.to_numpy()
+        names, grams = self._grams(known)
         index = np.array([members.get(name, 0) for name in names], float)
         given = [
             place
@@ -146,18 +166,20 @@ class _Model:
             if name == "1" or (name.removesuffix("^2") in self.controls and name.removesuffix("^2") not in but)
         ]
         value, *sample = _partial(grams, given, index)
-        low, high = np.percentile(sample, [2.5, 97.5])
+        of_users = Clusters(self.users[known])
+        low, high = of_users.interval(np.array(sample))
         # Among few selfies the bootstrap's error is too small: at least Fisher's (1924), which counts the controls.
         free = int(known.sum()) - len(given) - 2
         spread = max(float(np.arctanh(sample).std()), 1 / math.sqrt(free)) if free > 0 else math.inf
         short = (math.atanh(NEGLIGIBLE) - math.atanh(value)) / spread  # by how much it falls short of a small effect
         return {
             "selfies": int(known.sum()),
+            "users": len(of_users),
             "partial": float(value),
-            "partial_low": float(low),
-            "partial_high": float(high),
-            "partial_p": stats.two_sided(math.atanh(value) / spread),
-            "partial_absent_p": NormalDist().cdf(-short),
+            "partial_low": low,
+            "partial_high": high,
+            "partial_p": of_users.two_sided(math.atanh(value) / spread),
+            "partial_absent_p": of_users.one_sided(short),
         }
 
     def _grams(self, known: np.ndarray) -> tuple[list[str], np.ndarray]:
@@ -172,34 +194,34 @@ class _Model:
                     if squares and name in self.controls and self.values[name].n_unique() > 2:
                         columns[f"{name}^2"] = _standard(columns[name] ** 2)
             table = np.column_stack([*columns.values(), _standard(self.target[known])])
-            self._latest = (known.tobytes(), [*columns, ""], np.stack(list(self._sampled(table))))
+            self._latest = (known.tobytes(), [*columns, ""], np.stack(list(self._sampled(table, self.users[known]))))
         return self._latest[1:]
 
-    def _sampled(self, table: np.ndarray) -> Iterator[np.ndarray]:
+    def _sampled(self, table: np.ndarray, users: np.ndarray) -> Iterator[np.ndarray]:
         """Yield the table's Gram matrix, then those of its bootstrap samples."""
-        generator = np.random.default_rng(self.seed)
         yield table.T @ table
-        for _ in tqdm(range(self.resamples), desc="bootstrap", leave=False, disable=None):
-            times = np.bincount(generator.integers(0, len(table), len(table)), minlength=len(table))
-            yield (table * times[:, None]).T @ table
+        with tqdm(total=self.resamples, desc="bootstrap", leave=False, disable=None) as bar:
+            for block in Clusters(users).samples(self.seed, self.resamples):
+                for times in block:
+                    yield (table * times[:, None]).T @ table
+                    bar.update()
 
 
 def _property_effects(model: _Model, top: np.ndarray, rules: Sequence[Rule]) -> list[dict]:
     """Estimate the effects of single properties: by themselves, and beyond the other rules' properties."""
-    generator = np.random.default_rng(model.seed)
     rule_of = {name: rule.name for rule in rules for name in rule.members} | DERIVED
     rows = []
     for name in model.usable:
         siblings = [other for other in model.controls if rule_of[other] == rule_of[name]]
         column = model.values[name]
-        known = column.is_not_null().to_numpy() & (top >= 0)
+        known = column.is_not_null().to_numpy()
         effect = model.partial({name: 1}, siblings)
         del effect["partial_absent_p"]  # a property by itself claims no direction
         rows.append(
             {
                 "property": name,
                 "rule": rule_of[name],
-                **stats.cliff(column.to_numpy()[known], top[known], generator, model.resamples),
+                **clusters.cliff(column.to_numpy()[known], top[known], model.users[known], model.seed, model.resamples),
                 **effect,
             }
         )

@@ -13,10 +13,10 @@ Two effect sizes, both in [-1, 1]:
 
 A rule is a finding if its partial correlation is significant after correction for all rules, against the score and
 against the labels together (Holm 1979), and not negligible (at least 0.1, Cohen's "small"). The score enters by its
-normal scores (ranks): calibration does not matter. Intervals are 95 % percentile bootstrap over selfies, and the test
-of a partial correlation takes its standard error from the same bootstrap, as rare properties scatter unevenly, but none
-below 1 / sqrt(selfies - controls - 3), that of normal values. Selfies without a detected face are left out; where too
-few have one, all are used, and faces are not spoken of.
+normal scores (ranks): calibration does not matter. Intervals are 95 % percentile bootstrap over users, whose selfies
+resemble each other (common/clusters), and the test of a partial correlation takes its standard error from the same
+bootstrap, as rare properties scatter unevenly, but none below 1 / sqrt(selfies - controls - 3), that of normal values.
+Selfies without a detected face are left out; where too few have one, all are used, and faces are not spoken of.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ import polars as pl
 from tqdm import tqdm
 
 from selfie.common import parallel, paths, plots, stats
-from selfie.data import lmdb_reader, manifest
+from selfie.data import lmdb_posts, lmdb_reader, manifest
 from selfie.data.lmdb_reader import Database
 from selfie.experiments import grids, properties
 from selfie.experiments.effects import LEVEL, NEGLIGIBLE, Target, effects
@@ -42,7 +42,10 @@ from selfie.runs.run_folder import Run
 
 BATCH = 32
 # Of a manifest's numbers: what labels are made of, and what is measured here.
-NOT_ATTRIBUTES = ("likes", "popularity", "label", "audience", "group", "score", *annotate.COLUMNS)
+NOT_ATTRIBUTES = (
+    *("likes", "popularity", "label", "audience", "group", "measure", "place", "score"),
+    *annotate.COLUMNS,
+)
 
 # --- measuring -------------------------------------------------------------------------------------------------------
 
@@ -155,7 +158,8 @@ def find(
         "score": Target(stats.normal_scores(score), stats.thirds(score)),
         "labels": Target(label.astype(float), label),
     }
-    result |= effects(joined, targets, extra, seed, resamples)
+    posts = lmdb_posts.read(run.database(split), joined["key"].to_list())
+    result |= {"users_known": posts.known, **effects(joined, targets, extra, seed, resamples, posts.users)}
     paths.write_json(run.folder / "findings.json", result)
     paths.write_csv(run.folder / "findings.csv", pl.DataFrame(list(flat(result)), infer_schema_length=None))
     draw(result, run.folder / "findings.png")

@@ -16,7 +16,7 @@ from pathlib import Path
 import cv2
 import polars as pl
 
-from selfie.common import html, paths, times
+from selfie.common import clusters, html, paths, times
 from selfie.common.html import Cell, Figure, Table
 from selfie.data import image, lmdb_reader
 from selfie.data.demo_corpus import corpus, optimum
@@ -49,13 +49,19 @@ class Section:
     about: str = ""
 
 
-LIKES, CROPS, MAP, ORIGINAL = "What the net likes", "Best crops", "The map", "Compared with the original"
+EVALUATION, LIKES, CROPS, MAP, ORIGINAL = (
+    "Evaluation",
+    "What the net likes",
+    "Best crops",
+    "The map",
+    "Compared with the original",
+)
 SECTIONS = (
     Section(
         "Training", "make train", (Picture("curves.png", "Loss and validation accuracy while training.", least=600),)
     ),
     Section(
-        "Evaluation",
+        EVALUATION,
         "make eval",
         (Picture("test_evaluation.png", "Scores of good and bad test selfies, and the ROC curve.", least=960),),
     ),
@@ -184,7 +190,9 @@ def _cards(run: Run) -> Iterator[tuple[str, str, str]]:
             "accuracy",
             f"95 % interval {percent(low)} to {percent(high)}; majority-class baseline {percent(baseline)}",
         )
-        yield f"{result['auc']:.3f}", "AUC", f"on {result['selfies']:,} test selfies; guessing has 0.5"
+        between = "95 % interval {:.3f} to {:.3f}; ".format(*result["auc_95"]) if result.get("auc_95") else ""
+        selfies = f"{result['selfies']:,} test selfies{clusters.of_users(result)}"
+        yield f"{result['auc']:.3f}", "AUC", f"{between}on {selfies}; guessing has 0.5"
     if spearman := _json(run, "compare.json").get("continuum", {}).get("spearman", {}).get("score"):
         yield (
             f"{spearman['value']:.2f}",
@@ -218,8 +226,8 @@ def _facts(run: Run) -> list[tuple[str, str]]:
     return [
         ("run", paths.shown(run.folder)),
         ("net", f"{info['variant']}, {info['parameters']:,} parameters"),
-        ("trained on", f"{info['lmdb']['train']['count']:,} selfies"),
-        ("validated on", f"{info['lmdb']['val']['count']:,} selfies"),
+        ("trained on", _counted(info["lmdb"]["train"])),
+        ("validated on", _counted(info["lmdb"]["val"])),
         ("iterations", f"{info['iterations']:,}{batch}"),
         ("started from", (info["weights"] or {}).get("path", "random weights")),
         ("seed", str(info["seed"])),
@@ -230,6 +238,11 @@ def _facts(run: Run) -> list[tuple[str, str]]:
     ]
 
 
+def _counted(meta: dict) -> str:
+    """Count the selfies of a database, and their users where it knows them."""
+    return f"{meta['count']:,} selfies{clusters.of_users({'users': meta.get('users'), 'users_known': True})}"
+
+
 # --- sections --------------------------------------------------------------------------------------------------------
 
 
@@ -237,6 +250,8 @@ def _section(run: Run, section: Section, folder: Path) -> Shown:
     """Collect what a section shows; its pictures are copied, or reduced, into the report's folder."""
     figures = [figure for picture in section.pictures for figure in _figures(run, picture, folder)]
     shown = Shown(section.title, section.command, section.about, figures)
+    if section.title == EVALUATION and (margins := _json(run, "test_evaluation.json").get("margins")):
+        shown.tables.append(_margins(margins))
     if section.title == LIKES and (findings := _json(run, "findings.json")):
         shown.tables.append(_claims(findings))
     if section.title == MAP and (run.folder / "map" / "viewer" / "index.html").exists():
@@ -262,6 +277,21 @@ def _figures(run: Run, picture: Picture, folder: Path) -> Iterator[Figure]:
         yield Figure(target.name, picture.caption, width, height, picture.least)
 
 
+def _margins(margins: list[dict]) -> Table:
+    """List the accuracy by margin of the label."""
+    rows = []
+    for row in margins:
+        low, high = row["accuracy_95"]
+        accuracy = Cell(percent(row["accuracy"]), note=f"{100 * low:.1f} to {percent(high)}")
+        rows.append((row["margin"], f"{row['selfies']:,}", f"{row['users']:,}", accuracy))
+    caption = (
+        "Accuracy by margin of the label: of all, and where the label is clear, with 95 % intervals over users. Outer "
+        "are the best and the worst by what the labels were cut from: by default, likes among selfies of the same "
+        "audience."
+    )
+    return Table(("margin", "selfies", "users", "accuracy"), rows, caption)
+
+
 def _claims(findings: dict) -> Table:
     """Set the post's claims beside what was measured, in the score and in the labels."""
     labels = {row["claim"]: row for row in findings["labels"]["rules"]}
@@ -270,7 +300,8 @@ def _claims(findings: dict) -> Table:
         for row in findings["score"]["rules"]
         if row["claim"]
     ]
-    caption = f"{findings['score']['selfies']:,} selfies of the {findings['split']} split"
+    users = clusters.of_users({"users_known": findings.get("users_known"), **findings["score"]})
+    caption = f"{findings['score']['selfies']:,} selfies of the {findings['split']} split{users}"
     return Table(("claim of the post", "in the score", "in the labels"), rows, caption)
 
 

@@ -144,6 +144,7 @@ class Comparison:
         report: dict = {
             "run": str(self.run.folder),
             "trained_on_tiles": len(self.seen),
+            "users_known": False,  # each tile counts as its own user
             "tile_size": reduction.SIZE,
             "duplicates": self.tiles.duplicates,
         }

@@ -17,6 +17,7 @@ TITLES = {
     "celebs": "celebrities: Spearman with the published order",
 }
 TEST_HEAD = ("test", "measure", "tiles", "value", "95 % interval")
+USERS = "Whose the published selfies are is not known: in the intervals each tile counts as its own user."
 CROP_HEAD = (
     "figure",
     "IoU, ours and theirs",
@@ -94,7 +95,7 @@ def write(run: Run, result: dict, pictures: dict[str, str]) -> Path:
         title=f"{run.folder.name} beside the original",
         facts=_facts(run),
         result=result,
-        tests=html.Table(TEST_HEAD, _rows(test_lines(result))),
+        tests=html.Table(TEST_HEAD, _rows(test_lines(result)), USERS),
         figures=[_figure(caption, run.folder / name) for caption, name in pictures.items()],
         crops=html.Table(CROP_HEAD, _rows(crop_lines(result))),
         protocol=html.Table(

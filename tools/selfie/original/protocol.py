@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from selfie.common import paths
+from selfie.common import clusters, paths
 from selfie.net import architectures, variants
 from selfie.runs import train
 from selfie.runs.run_folder import Run
@@ -91,8 +91,13 @@ def table(run: Run, tiles: int = 0) -> list[Row]:
 
 def _data(run: Run, tiles: int) -> list[Row]:
     """List what the net learns from."""
-    train, val = (run.info["lmdb"][split]["count"] for split in ("train", "val"))
-    gathered, volume = "5 million gathered, 2 million with a face", f"{train:,} to train on, {val:,} to validate"
+    train, val = (run.info["lmdb"][split] for split in ("train", "val"))
+    gathered, volume = (
+        "5 million gathered, 2 million with a face",
+        f"{train['count']:,} to train on, {val['count']:,} to validate",
+    )
+    if train.get("users"):
+        volume += f", of {train['users']:,} and {val['users']:,} users"
     halves = "the better half by likes in groups of 100 of similar audience"
     if tiles:
         ours, mark = "published best 100 and worst 300", DIFFERENT
@@ -167,4 +172,5 @@ def _accuracy(run: Run) -> str:
         return "not evaluated yet: make eval"
     evaluation = paths.read_json(file)
     low, high = evaluation["accuracy_95"]
-    return f"{evaluation['accuracy']:.1%} ({low:.1%} to {high:.1%}) on {evaluation['selfies']:,} test selfies"
+    selfies = f"{evaluation['selfies']:,} test selfies{clusters.of_users(evaluation)}"
+    return f"{evaluation['accuracy']:.1%} ({low:.1%} to {high:.1%}) on {selfies}"

@@ -1,4 +1,8 @@
-"""The quality of a net on labelled selfies: accuracy with an interval, AUC, confusion matrix, and the scores."""
+"""The quality of a net on labelled selfies: accuracy and AUC with intervals, by margin, confusion matrix, the scores.
+
+Intervals take users as independent, not selfies (common/clusters). Whose a selfie is, and the margin by which its label
+was decided, is known from the database (data/lmdb_posts).
+"""
 
 from __future__ import annotations
 
@@ -8,8 +12,11 @@ import numpy as np
 import polars as pl
 from tqdm import tqdm
 
-from selfie.common import parallel, paths, plots, stats
-from selfie.data import manifest
+from selfie.common import clusters, parallel, paths, plots, stats
+from selfie.common.clusters import Clusters
+from selfie.data import lmdb_posts, manifest
+from selfie.data.label_place import MARGINS
+from selfie.data.lmdb_posts import Posts
 from selfie.data.lmdb_reader import Database
 from selfie.runs.run_folder import Run
 
@@ -42,30 +49,59 @@ def validation_scores(run: Run, gpu: int | None = None) -> pl.DataFrame:
     return scored
 
 
-def summarise(scored: pl.DataFrame) -> dict:
-    """Summarise scored, labelled selfies (columns label, score).
+def summarise(scored: pl.DataFrame, posts: Posts) -> dict:
+    """Summarise scored, labelled selfies (columns label, score); `posts`: what is known of them.
 
-    Returns the accuracy at a threshold of 0.5 with its 95 % interval (Wilson), that of the majority-class baseline, AUC
-    and the confusion matrix.
+    Returns the numbers of selfies and users; the accuracy at a threshold of 0.5 with its 95 % interval, that of the
+    majority-class baseline, AUC with its 95 % interval (None for one user), the confusion matrix, and the accuracy by
+    margin.
     """
     labels, scores = scored["label"].to_numpy(), scored["score"].to_numpy()
     predicted_good = scores >= 0.5
-    baseline = float(max(labels.mean(), 1 - labels.mean()))
-    correct = int((predicted_good == labels).sum())
+    users = Clusters(posts.users)
+    result = accuracy(predicted_good == labels, labels, users)
+    low, high = users.auc(scores, labels)
     return {
-        "selfies": len(labels),
+        **result,
+        "users_known": posts.known,
         "good": int(labels.sum()),
-        "accuracy": correct / len(labels),
-        "accuracy_95": stats.wilson(correct, len(labels)),
-        "majority_class": baseline,
-        "commoner": baseline,  # its name before version 0.2, for whoever reads it
+        "commoner": result["majority_class"],  # its name before version 0.2, for whoever reads it
         "auc": stats.auc(scores, labels),
+        "auc_95": None if np.isnan(low) else (low, high),
+        "bootstrap": {"resampled": "users", "resamples": clusters.RESAMPLES, "seed": clusters.SEED},
         "confusion": {
             f"{name}_called_{call}": int(((labels == label) & (predicted_good == (call == "good"))).sum())
             for label, name in enumerate(("bad", "good"))
             for call in ("bad", "good")
         },
+        "margins": by_margin(predicted_good == labels, labels, posts),
     }
+
+
+def accuracy(right: np.ndarray, labels: np.ndarray, users: Clusters) -> dict:
+    """Accuracy of N answers (booleans: right or not) with its 95 % interval, beside the majority-class baseline."""
+    return {
+        "selfies": len(right),
+        "users": len(users),
+        "accuracy": float(right.mean()),
+        "accuracy_95": users.proportion(right),
+        "majority_class": float(max(labels.mean(), 1 - labels.mean())),
+    }
+
+
+def by_margin(right: np.ndarray, labels: np.ndarray, posts: Posts) -> list[dict]:
+    """Accuracy of N answers for all selfies, and for those whose label is clearer: `accuracy`, with the margin's name.
+
+    Outer thirds and deciles are those of the measure that the label was cut from, likes among selfies of the same
+    audience by default, over all splits. Only selfies whose place is known count. A margin without selfies, or with no
+    others than a narrower one (where only deciles were labelled, all selfies are of the outer deciles), is left out.
+    """
+    rows: list[dict] = []
+    for margin, share in reversed(MARGINS.items()):
+        chosen = (posts.place <= share) | (posts.place >= 1 - share)
+        if chosen.sum() > (rows[-1]["selfies"] if rows else 0):
+            rows.append({"margin": margin, **accuracy(right[chosen], labels[chosen], Clusters(posts.users[chosen]))})
+    return rows[::-1]
 
 
 def evaluate(run: Run, split: str = "test", gpu: int | None = None) -> dict:
@@ -75,7 +111,8 @@ def evaluate(run: Run, split: str = "test", gpu: int | None = None) -> dict:
     """
     folder = run.database(split)
     scored = validation_scores(run, gpu) if split == "val" else score_database(run, folder, gpu)
-    result = {"run": str(run.folder), "variant": run.variant.name, "split": split, **summarise(scored)}
+    posts = lmdb_posts.read(folder, scored["key"].to_list())
+    result = {"run": str(run.folder), "variant": run.variant.name, "split": split, **summarise(scored, posts)}
     paths.write_csv(run.folder / f"{split}_scores.csv", scored)
     paths.write_json(run.folder / f"{split}_evaluation.json", result)
     draw(scored, result, run.folder / f"{split}_evaluation.png")
