@@ -9,11 +9,18 @@ enough: how much larger the largest audience of a group is than its smallest, an
 (Over all selfies that AUC is nearly 0.5 by construction.) tools/selfie/data/labels.py says what the post of 2015
 specifies and what had to be chosen.
 
+--rule residual labels as another attempt did: by what log10(1 + likes) exceeds a straight line through log10(1 +
+followers) and the number of tags, over all selfies; --keep deciles keeps only the best and the worst tenth. Its labels
+have two more columns, measure (the residual) and place (from 0, the worst, to 1), and so have those of --rule median.
+
+The report also has what knowing the user alone would tell, and intervals that take users, not selfies, as independent.
+
 Ages count up to --as-of; where it is not given, to the newest post of the manifest. The result depends neither on the
 order of the rows nor on the number of processes; the seed decides ties and the split.
 
 Examples:
   python3 tools/label.py --manifest data/manifest.parquet --images data/images --out data/labels.csv --as-of 2015-10-25
+  python3 tools/label.py --manifest data/manifest.parquet --rule residual --keep deciles --out data/deciles.csv
   python3 tools/label.py --manifest ucf.csv --rule median --out data/labels.csv
 """
 
@@ -26,26 +33,24 @@ from typing import Any
 
 from selfie.common import cli
 
-AUDIENCE_ONLY = {
-    "as_of": "--as-of",
-    "group_size": "--group-size",
-    "tag_bonus": "--tag-bonus",
-    "min_age_days": "--min-age-days",
-    "min_followers": "--min-followers",
-    "max_followers": "--max-followers",
-    "max_tags": "--max-tags",
+LIMITS = ("as_of", "min_age_days", "min_followers", "max_followers", "max_tags")
+OF_RULE = {  # rule -> the options that mean something to it, beside those that all rules have
+    "audience": ("group_size", "tag_bonus", *LIMITS),
+    "residual": ("keep", *LIMITS),
+    "median": (),
 }
+OF_ALL = ("rule", "split", "seed")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = _parser()
     args = parser.parse_args(argv)
-    given = {
-        name: value for name, value in vars(args).items() if name in AUDIENCE_ONLY or name in ("rule", "split", "seed")
-    }
-    unused = [flag for name, flag in AUDIENCE_ONLY.items() if name in given]
-    if given.get("rule") == "median" and unused:
-        parser.error(f"{', '.join(unused)} cannot be used with --rule median")
+    options = {*OF_ALL, *(name for names in OF_RULE.values() for name in names)}
+    given = {name: value for name, value in vars(args).items() if name in options}
+    rule = given.get("rule", "audience")
+    unused = [f"--{name.replace('_', '-')}" for name in given if name not in (*OF_ALL, *OF_RULE[rule])]
+    if unused:
+        parser.error(f"{', '.join(unused)} cannot be used with --rule {rule}")
     out = Path(args.out)
     report_path = Path(args.report) if args.report else out.with_suffix(".report.json")
     if out.suffix.lower() != ".csv":
@@ -90,8 +95,12 @@ def _parser() -> argparse.ArgumentParser:
 
     option(
         "--rule",
-        choices=("audience", "median"),
-        help="audience (default): likes within groups; median: halves of the column 'popularity'",
+        choices=tuple(OF_RULE),
+        help="audience (default): likes within groups; residual: likes beyond what followers and tags explain; "
+        "median: halves of the column 'popularity'",
+    )
+    option(
+        "--keep", choices=("halves", "deciles"), help="rule residual: what is labelled (default: halves, that is all)"
     )
     option("--as-of", metavar="DATE", help="when the likes were counted, ISO 8601 (default: date of the newest post)")
     option("--group-size", type=int, metavar="N", help="selfies in a group, even (default: 100)")
@@ -125,24 +134,54 @@ def print_report(report: dict) -> None:
     for step in report["removed"]:
         print(f"{step['reason']:42} {step['removed']:>10} {step['remaining']:>10}")
     print(f"pictures were compared by {report['pictures_compared_by']}\n")
-    print(f"{'split':10} {'selfies':>10} {'good':>10} {'bad':>10} {'users':>10}")
-    for name, count in report["splits"].items():
-        print(
-            f"{name:10} {count['rows']:>10} {count['good']:>10} {count['rows'] - count['good']:>10} "
-            f"{count['users']:>10}"
-        )
+    _print_splits(report["splits"])
     print(
         f"{report['groups']} groups, {report['labels_decided_by_coin']} labels decided by the tie-break (equal likes)"
     )
+    if "fit" in report:
+        print(
+            "likes explained: log10(1 + likes) = {intercept:.3f} {followers:+.3f} log10(1 + followers) {tags:+.4f} "
+            "for each tag; R^2 {r_squared:.3f}".format(**report["fit"])
+        )
+    _print_users(report["users"])
     if "auc" in report:
         _print_groups(report)
 
 
+def _print_splits(splits: dict) -> None:
+    """Print what is in each split."""
+    print(f"{'split':10} {'selfies':>10} {'users':>10} {'good':>10} {'bad':>10}  good (95 % interval over users)")
+    for name, count in splits.items():
+        between = "{:.1%} to {:.1%}".format(*count["good_95"]) if count["rows"] else ""
+        counts = (count["rows"], count["users"], count["good"], count["rows"] - count["good"])
+        print(f"{name:10} {' '.join(f'{number:>10}' for number in counts)}  {between}".rstrip())
+
+
+def _print_users(users: dict) -> None:
+    """Print what knowing the user alone would tell."""
+    if not users["known"]:
+        print("users are not known: each selfie counts as its own user, and intervals may be too narrow")
+    elif users["intraclass_correlation"] is not None:
+        print(
+            f"what the user's other selfies tell: {users['accuracy_by_others']:.1%} of the labels; "
+            f"{users['accuracy_by_others_where_several']:.1%} of the {users['selfies_of_users_with_several']} selfies "
+            f"that have others; intraclass correlation {users['intraclass_correlation']:.3f}"
+        )
+
+
 def _print_groups(report: dict) -> None:
-    """Print AUCs against the label and the spread of the groups' audiences."""
+    """Print AUCs against the label, how they scatter, and the spread of the groups' audiences."""
     print("\nAUC against the label (0.5: predicts nothing; over all selfies nearly 0.5 by construction)")
     for name, value in report["auc"].items():
-        print(f"  {name:28} {value:.4f}")
+        between = report["auc_95"].get(name)
+        print(f"  {name:28} {value:.4f}{'   ({:.4f} to {:.4f})'.format(*between) if between else ''}")
+    inside = report["auc_inside_groups"]
+    if inside["deviation"] is not None:
+        print(
+            f"  single groups: {inside['lowest']:.2f} to {inside['highest']:.2f}, standard deviation "
+            f"{inside['deviation']:.3f}; by chance {inside['deviation_by_chance']:.3f}, by chance with these users "
+            f"{inside['deviation_by_chance_of_users']:.3f}"
+        )
     spread = report["spread"]
     print(f"largest / smallest audience of a group: median {spread['median']:.2f}, at most {spread['largest']:.2f}")
     if spread["wide_groups"]:

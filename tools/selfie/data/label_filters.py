@@ -9,7 +9,11 @@ import polars as pl
 from selfie.common.errors import SelfieError
 from selfie.data.label_settings import Settings
 
-NEEDS = {"audience": ("id", "path", "likes", "followers", "posted_at"), "median": ("id", "path", "popularity")}
+NEEDS = {
+    "audience": ("id", "path", "likes", "followers", "posted_at"),
+    "residual": ("id", "path", "likes", "followers", "posted_at"),
+    "median": ("id", "path", "popularity"),
+}
 
 
 def parse_date(text: str) -> datetime:
@@ -50,7 +54,7 @@ def as_of(frame: pl.DataFrame, settings: Settings) -> tuple[datetime | None, str
 
     posted_at is Datetime here.
     """
-    if settings.rule != "audience":
+    if settings.rule == "median":
         return None, None
     if settings.as_of is not None:
         given = settings.as_of
@@ -87,14 +91,15 @@ def usable(frame: pl.DataFrame, settings: Settings, as_of: datetime | None) -> t
         extra = (pl.col("tags").cast(pl.Int64) - 1).clip(0)
         used = used.with_columns(audience=pl.col("followers") * (1 + settings.tag_bonus * extra))
     else:
-        used = used.with_columns(audience=pl.lit(None, dtype=pl.Float64), likes=pl.lit(None, dtype=pl.Int64))
+        likes = "likes" if settings.rule == "residual" else pl.lit(None, dtype=pl.Int64)
+        used = used.with_columns(audience=pl.lit(None, dtype=pl.Float64), likes=likes)
     return used.drop("reason", "face_count", strict=False), removed
 
 
 def _tests(settings: Settings, as_of: datetime | None, columns: list[str]) -> dict[str, pl.Expr]:
     """List the filters: {reason: expression that is true for rows to remove}, in the order of counting."""
     tests = {"no id": pl.col("id").is_null(), "no path": pl.col("path").is_null()}
-    if as_of is not None:  # rule audience
+    if as_of is not None:  # all rules but median
         day = f"{as_of:%Y-%m-%d}"
         tests |= {
             "likes missing or not a whole number": pl.col("likes").is_null(),

@@ -2,28 +2,48 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import polars as pl
 
+from selfie.common.clusters import Clusters
 from selfie.common.splits import SPLITS
+from selfie.data import label_users
+from selfie.data.user_split import stable_hash
 
+GROUPS = 2000  # that many show by how much chance makes AUCs scatter; fewer are drawn for several times
+MOST_DRAWS = 20
 WIDE = 1.5  # a group is wide when its largest audience is this many times its smallest
 
 
-def leaks(table: pl.DataFrame) -> dict[str, Any]:
-    """AUC of what must not predict the label (0.5 is chance), over all selfies and as the mean of the groups' AUCs.
+def leaks(table: pl.DataFrame, seed: int = 0) -> dict[str, Any]:
+    """AUC of what must not predict the label (0.5 is chance), and how far that can be told from luck.
 
-    Over all selfies the audience's AUC is nearly 0.5 by construction, as every group is balanced; inside groups it
-    shows whether the groups are narrow enough.
+    auc               over all selfies, and as the mean of the groups' AUCs. Over all selfies the audience's is nearly
+                      0.5 by construction, as every group is balanced; inside groups it shows whether the groups are
+                      narrow enough.
+    auc_95            95 % intervals of two of them: users vary, not selfies (variance of Obuchowski 1997,
+                      common/clusters)
+    auc_inside_groups see `scatter`
     """
     everything = table.with_columns(group=pl.lit(0))
+    inside = {name: group_auc(table, name) for name in ("audience", "tags")}
+    auc = {name: group_auc(everything, name).item() for name in ("audience", "followers", "tags")}
+    auc |= {f"{name} inside groups": aucs.mean() for name, aucs in inside.items()}
+    clusters = Clusters(label_users.numbers(table))
+    half_widths = {
+        "tags": _half_width(everything, "tags", clusters),
+        "audience inside groups": _half_width(table, "audience", clusters),
+    }
     return {
-        "audience": group_auc(everything, "audience").item(),
-        "followers": group_auc(everything, "followers").item(),
-        "tags": group_auc(everything, "tags").item(),
-        "audience inside groups": group_auc(table, "audience").mean(),
-        "tags inside groups": group_auc(table, "tags").mean(),
+        "auc": auc,
+        "auc_95": {
+            name: [max(0.0, auc[name] - half), min(1.0, auc[name] + half)] for name, half in half_widths.items()
+        },
+        "auc_inside_groups": scatter(table, "audience", inside["audience"], seed),
     }
 
 
@@ -37,6 +57,55 @@ def group_auc(table: pl.DataFrame, column: str) -> pl.Series:
     u = (pl.col("rank") * good).sum() - good.sum() * (good.sum() + 1) / 2
     groups = ranked.group_by("group").agg(auc=u / (good.sum() * (pl.len() - good.sum()))).sort("group")
     return groups.collect()["auc"]
+
+
+def _half_width(table: pl.DataFrame, column: str, clusters: Clusters) -> float:
+    """Half the width of the 95 % interval of the mean of a column's AUCs in groups, each half good and half bad."""
+    ranks = table.lazy().select(
+        "group",
+        "label",
+        size=pl.len().over("group"),
+        all=pl.col(column).rank("average").over("group"),
+        own=pl.col(column).rank("average").over("group", "label"),
+    )
+    exceeded = 2 * (pl.col("all") - pl.col("own")) / pl.col("size")  # share of the group's other half
+    placement = pl.when(pl.col("label") == 1).then(exceeded).otherwise(1 - exceeded)
+    influence = (placement - placement.mean().over("group")) * 2 / pl.col("size") / pl.col("group").n_unique()
+    return clusters.quantile * math.sqrt(clusters.variance(ranks.select(influence).collect().to_series().to_numpy()))
+
+
+def scatter(table: pl.DataFrame, column: str, aucs: pl.Series, seed: int = 0) -> dict[str, Any]:
+    """How the groups' AUCs of a column scatter, beside what chance alone would give; `aucs`: its group_auc.
+
+    groups, mean, deviation, lowest, highest   of the AUCs; the mean hides groups that lean to different sides
+    deviation_by_chance                        of a number drawn for each selfie (Mann and Whitney 1947, with ties)
+    deviation_by_chance_of_users               of a number drawn for each user
+    Deviations by chance are from 0.5; of very many groups, some tell.
+    """
+    some = table.filter(pl.col("group") % -(-len(aucs) // GROUPS) == 0)
+    groups = some.lazy().group_by("group", column).agg(ties=pl.len().cast(pl.Float64)).group_by("group")
+    size = pl.col("ties").sum()
+    tied = (pl.col("ties") ** 3 - pl.col("ties")).sum() / (size * (size - 1))
+    variance = groups.agg(variance=(size + 1 - tied) / (3 * size**2)).sort("group").collect()["variance"]
+    by_users = [((group_auc(some.with_columns(drawn), "drawn") - 0.5) ** 2).mean() for drawn in _drawn(some, seed)]
+    return {
+        "groups": len(aucs),
+        "mean": aucs.mean(),
+        "deviation": aucs.std() if len(aucs) > 1 else None,
+        "lowest": aucs.min(),
+        "highest": aucs.max(),
+        "deviation_by_chance": math.sqrt(variance.to_numpy().mean()),
+        "deviation_by_chance_of_users": math.sqrt(np.mean(by_users)),
+    }
+
+
+def _drawn(table: pl.DataFrame, seed: int) -> Iterator[pl.Series]:
+    """Draw a number for each user, as a column of the table; some times, so that few groups' spread is known well, too.
+
+    What such numbers tell of the label is chance alone, for they are the user's as the audience is.
+    """
+    for draw in range(max(1, min(MOST_DRAWS, GROUPS // table["group"].n_unique()))):
+        yield stable_hash(table["user"], seed, f"chance {draw}").alias("drawn")
 
 
 def spread(table: pl.DataFrame) -> dict[str, Any]:
@@ -70,13 +139,22 @@ def running(rows: int, removed: dict[str, int]) -> list[dict]:
     return steps
 
 
-def split_counts(table: pl.DataFrame) -> dict[str, dict[str, int]]:
-    """Count {split: {rows, good, users}} for all splits, also the empty ones."""
-    counts = table.group_by("split").agg(
-        rows=pl.len(), good=pl.col("label").sum().cast(pl.Int64), users=pl.col("user").n_unique()
-    )
-    by_split = {row.pop("split"): row for row in counts.to_dicts()}
-    return {name: by_split.get(name, {"rows": 0, "good": 0, "users": 0}) for name in SPLITS}
+def split_counts(table: pl.DataFrame) -> dict[str, dict[str, Any]]:
+    """Count {split: {rows, good, users, good_95}} for all splits, also the empty ones.
+
+    good_95: the 95 % interval of the share of good selfies that as many users would give again; None without rows.
+    """
+    empty = {"rows": 0, "good": 0, "users": 0, "good_95": None}
+    counts: dict[str, dict[str, Any]] = {name: empty for name in SPLITS}
+    for (name,), part in table.select("split", "label", "user").group_by("split"):
+        clusters = Clusters(label_users.numbers(part))
+        counts[str(name)] = {
+            "rows": part.height,
+            "good": int(part["label"].sum()),
+            "users": len(clusters),
+            "good_95": list(clusters.proportion(part["label"].to_numpy() == 1)),
+        }
+    return counts
 
 
 def reasons(removed: dict[str, int]) -> str:

@@ -8,14 +8,16 @@ from datetime import datetime
 
 from selfie.common.errors import SelfieError
 
-RULES = ("audience", "median")
+RULES = ("audience", "residual", "median")
+KEEP = ("halves", "deciles")
 
 
 @dataclass(frozen=True)
 class Settings:
     """Every choice of the rule; the docstring of selfie.data.labels says what each means and why its default is so."""
 
-    rule: str = "audience"  # or "median"
+    rule: str = "audience"  # one of RULES
+    keep: str = "halves"  # rule residual: label all, or (one of KEEP) only the best and the worst decile
     as_of: datetime | None = None  # None: the newest post of the table
     group_size: int = 100
     tag_bonus: float = 0.02
@@ -29,7 +31,9 @@ class Settings:
     def check(self) -> None:
         """Raise SelfieError for a value out of range."""
         problems = {
-            f"--rule is '{self.rule}': it is audience or median": self.rule not in RULES,
+            f"--rule is '{self.rule}': it is audience, residual or median": self.rule not in RULES,
+            f"--keep is '{self.keep}': it is halves or deciles": self.keep not in KEEP,
+            f"--keep {self.keep} goes with --rule residual only": self.keep != "halves" and self.rule != "residual",
             f"--group-size is {self.group_size}: it must be even and at least 2": self.group_size < 2
             or self.group_size % 2,
             f"--tag-bonus is {self.tag_bonus}: it must be a number, not negative": not (

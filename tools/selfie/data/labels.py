@@ -36,8 +36,14 @@ the most likes is kept: the latest count) and repeated pictures (the earliest po
 and no picture is in two splits. Duplicates are judged after all other filters, so a usable copy is never lost to an
 unusable one. Whatever is removed is counted under the first reason, in the order of the report.
 
+Rule "residual" is that of another attempt, see label_residual: one group of all selfies, sorted by likes beyond what
+followers and tags explain; halved, or (keep "deciles") cut to the best and the worst tenth. Steps 4 to 7 are the same.
+
 Rule "median", for tables with a popularity score instead of likes (UCF Selfie): one group of all selfies, halved at the
 median of the score; of an odd number the one in the middle is dropped.
+
+Labels of these two rules carry what they were cut from, `measure`, and `place` (see label_place); those of rule
+audience have both in `likes` and `group`.
 """
 
 from __future__ import annotations
@@ -48,12 +54,14 @@ from datetime import datetime
 import polars as pl
 
 from selfie.common.errors import SelfieError
-from selfie.data import duplicates, label_filters, label_report, manifest
+from selfie.data import duplicates, label_filters, label_report, label_residual, label_users, manifest
 from selfie.data.label_filters import NEEDS
 from selfie.data.label_settings import DEFAULTS, Settings
 from selfie.data.user_split import assign_split, stable_hash
 
 COLUMNS = ("id", "path", "label", "split", "user", "audience", "group", "likes")
+CUT_FROM = ("measure", "place")  # further columns, of the rules whose measure does not follow from those above
+MEASURES = {"audience": "likes", "residual": "residual", "median": "popularity"}  # rule -> the column that decides
 READS = ("id", "path", "user", "likes", "followers", "tags", "posted_at", "popularity", "face_count", "content")
 
 
@@ -66,8 +74,9 @@ def label(
 ) -> tuple[pl.DataFrame, dict]:
     """Label a manifest (as of manifest.read): (labels, report).
 
-    labels: COLUMNS, sorted by group, audience and coin; the label is 1 for good, 0 for bad. `user` is the id where the
-    manifest has none; audience and likes are null under rule median. report: JSON-ready, what was removed and measured.
+    labels: COLUMNS, and CUT_FROM under other rules than audience, sorted by group, audience (or measure) and coin; the
+    label is 1 for good, 0 for bad. `user` is the id where the manifest has none; audience is null but under its rule,
+    likes under rule median. report: JSON-ready, what was removed and measured.
     With `images` (the folder that paths are relative to) the files are hashed by `jobs` processes, to find repeated and
     missing pictures; else the column `content` serves; else only an equal path tells. `path` is for error messages.
     SelfieError for a missing column, invalid settings and too few rows.
@@ -75,17 +84,17 @@ def label(
     settings.check()
     _check_columns(frame, settings.rule, path)
     rows = frame.height
-    if settings.rule == "audience":
+    if settings.rule != "median":
         frame = frame.with_columns(label_filters.timestamp(frame.schema["posted_at"]))
     as_of, source = label_filters.as_of(frame, settings)
     used, removed = label_filters.usable(frame, settings, as_of)
     used, repeated, compared = duplicates.unique(used, images, jobs)
-    used, size, dropped = _grouped(used, settings)
+    used, size, dropped, fit = _grouped(used, settings)
     removed |= repeated | dropped
     if not used.height:
         assumed = f"; ages count up to {as_of:%Y-%m-%d}, {source}" if as_of and source != "given" else ""
         raise SelfieError(_too_few(path, rows, removed, settings, assumed))
-    used = _halve(used, "likes" if settings.rule == "audience" else "popularity", size)
+    used = _halve(used, MEASURES[settings.rule], size)
     used = used.with_columns(split=assign_split(used["user"], settings.split, settings.seed))
     report = {
         "rule": settings.rule,
@@ -98,29 +107,41 @@ def label(
         "groups": used.height // size,
         "labels_decided_by_coin": int(used["tied"].sum()),
         "splits": label_report.split_counts(used),
+        "users": label_users.report(used, "user" in frame.columns and frame["user"].null_count() < rows),
     }
     if settings.rule == "audience":
-        report |= {"auc": label_report.leaks(used), "spread": label_report.spread(used)}
-    return used.select(COLUMNS), report
+        report |= {**label_report.leaks(used, settings.seed), "spread": label_report.spread(used)}
+        return used.select(COLUMNS), report
+    if fit:
+        report["fit"] = fit
+    return used.select(*COLUMNS, pl.col(MEASURES[settings.rule]).alias("measure"), pl.col("place").round(9)), report
 
 
 def _check_columns(frame: pl.DataFrame, rule: str, path: str | os.PathLike) -> None:
     """Raise SelfieError for a column that the rule needs and the manifest lacks, and for a manifest without rows."""
-    if rule == "audience" and "likes" not in frame.columns and "popularity" in frame.columns:
+    if rule != "median" and "likes" not in frame.columns and "popularity" in frame.columns:
         raise SelfieError(f"{path} has no column 'likes' but 'popularity': label it with --rule median")
     manifest.require(frame, NEEDS[rule], path)
     if not frame.height:
         raise SelfieError(f"{path} has no rows")
 
 
-def _grouped(table: pl.DataFrame, settings: Settings) -> tuple[pl.DataFrame, int, dict[str, int]]:
-    """Put the rows in their final order; returns them, with `coin`, the size of a group, and {reason: rows dropped}."""
+def _grouped(table: pl.DataFrame, settings: Settings) -> tuple[pl.DataFrame, int, dict[str, int], dict[str, float]]:
+    """Put the rows in their final order.
+
+    Returns them, with `coin` and what the rule decides by, the size of a group, {reason: rows dropped}, and the fit of
+    rule residual (or {}).
+    """
     table = table.with_columns(coin=stable_hash(table["id"], settings.seed, "coin"))
     if settings.rule == "audience":
         table, size, dropped = _march(table, settings.group_size)
-        return table, size, {"last, incomplete group": dropped}
-    table, size, dropped = _one_group(table)
-    return table, size, {"the one in the middle": dropped}
+        return table, size, {"last, incomplete group": dropped}, {}
+    fit: dict[str, float] = {}
+    if settings.rule == "residual":
+        table, fit = label_residual.measured(table)
+    share = 10 if settings.keep == "deciles" else 2
+    table, size, dropped = _one_group(table, MEASURES[settings.rule], table.height // share)
+    return table, size, {"between the deciles" if share == 10 else "the one in the middle": dropped}, fit
 
 
 def _march(table: pl.DataFrame, size: int) -> tuple[pl.DataFrame, int, int]:
@@ -129,10 +150,13 @@ def _march(table: pl.DataFrame, size: int) -> tuple[pl.DataFrame, int, int]:
     return table.sort("audience", "coin").head(table.height - remainder), size, remainder
 
 
-def _one_group(table: pl.DataFrame) -> tuple[pl.DataFrame, int, int]:
-    """Sort by popularity and drop the middle one of an odd number; returns the rows, their number, and that dropped."""
-    table, odd, half = table.sort("popularity", "coin"), table.height % 2, table.height // 2
-    return pl.concat([table.head(half), table.tail(half)]), 2 * half, odd
+def _one_group(table: pl.DataFrame, measure: str, each: int) -> tuple[pl.DataFrame, int, int]:
+    """Sort by the measure, add `place` and drop all but `each` rows at both ends.
+
+    Returns the rows, their number, and that dropped.
+    """
+    table = table.sort(measure, "coin").with_columns(place=(pl.int_range(pl.len()) + 0.5) / pl.len())
+    return pl.concat([table.head(each), table.tail(each)]), 2 * each, table.height - 2 * each
 
 
 def _halve(table: pl.DataFrame, score: str, size: int) -> pl.DataFrame:
@@ -159,10 +183,10 @@ def _used_settings(settings: Settings, as_of: datetime | None) -> dict:
     common = {"split": list(settings.split), "seed": settings.seed}
     if as_of is None:  # rule median
         return common
+    audience = {"group_size": settings.group_size, "tag_bonus": settings.tag_bonus}
     return {
         "as_of": f"{as_of.isoformat()}Z",
-        "group_size": settings.group_size,
-        "tag_bonus": settings.tag_bonus,
+        **(audience if settings.rule == "audience" else {"keep": settings.keep}),
         "min_age_days": settings.min_age_days,
         "min_followers": settings.min_followers,
         "max_followers": settings.max_followers,
@@ -173,8 +197,9 @@ def _used_settings(settings: Settings, as_of: datetime | None) -> dict:
 
 def _too_few(path: str | os.PathLike, rows: int, removed: dict[str, int], settings: Settings, assumed: str) -> str:
     """Message for a manifest of which nothing can be labelled: which filters removed its rows, `assumed` at the end."""
-    left = removed.get("last, incomplete group", 0)
-    if left:
+    if left := removed.get("between the deciles", 0):
+        return f"{left} of the {rows} selfies in {path} are usable, fewer than 10: without --keep deciles, 2 are enough"
+    if left := removed.get("last, incomplete group", 0):
         return (
             f"{left} of the {rows} selfies in {path} are usable, fewer than one group of {settings.group_size}: "
             f"lower --group-size or loosen the filters ({label_report.reasons(removed)}{assumed})"
