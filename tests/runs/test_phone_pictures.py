@@ -235,3 +235,13 @@ def test_crops_and_celebrities_have_any_name(tiny_run, oddly_named, tmp_path):
     assert result.returncode == 1 and b"Traceback" not in result.stderr, result.stderr
     assert is_shown(result.stdout) and is_shown(result.stderr)
     assert len(list((tmp_path / "crops").glob("*_crop1.png"))) == len(ODD)
+
+
+def test_scoring_needs_no_standard_input(tiny_run, phone):
+    """As under cron, where it may be closed; a list on it that is not there is one line."""
+    closed = {"preexec_fn": lambda: os.close(0)}
+    result = testlib.command("tools/score.py", "--run", tiny_run.folder, phone / "a.jpg", **closed)
+    assert result.returncode == 0 and "a.jpg" in result.stdout, result.stderr
+    testlib.assert_one_line_error(
+        testlib.command("tools/score.py", "--run", tiny_run.folder, "-", **closed), "no standard input"
+    )

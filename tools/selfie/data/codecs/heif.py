@@ -49,7 +49,7 @@ def _heic(data: bytes) -> np.ndarray:
     except ImportError as error:
         raise BadImage(NO_HEIC) from error
     picture: Any = pillow_heif.open_heif(data, convert_hdr_to_8bit=True, bgr_mode=True)
-    pixels = np.asarray(picture)
+    pixels = np.array(picture)[:, : picture.size[0]]  # a copy: its memory is freed with it; rows may be longer
     if pixels.dtype != np.uint8:
         pixels = (pixels >> 8).astype(np.uint8)
     return pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2)
