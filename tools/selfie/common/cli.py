@@ -123,6 +123,10 @@ def run(main: Callable[[], int | None]) -> NoReturn:
         if error.filename is None and error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         code = _die(f"{error.strerror}: {error.filename or 'while writing'}")
+    except RuntimeError as error:  # Caffe's words, where a command has none of its own
+        if not isinstance(error, getattr(sys.modules.get("caffe"), "Error", ())):
+            raise
+        code = _die(f"Caffe: {error}")
     except KeyboardInterrupt:
         code = _die("interrupted", 130)
     sys.exit(code)
