@@ -86,7 +86,7 @@ variant      = $(if $(and $(RESUME),$(call given,RUN)),,--variant $(VARIANT))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup system caffe caffe-test ready ready-python weights gather faces label lmdb train eval report compare \
-        ablation score serve bot demo figures-run reach prototxt test lint faults bench bench-gpu gpu-bundle \
+        ablation score serve bot demo figures-run reach prototxt test lint faults fuzz bench bench-gpu gpu-bundle \
         clean distclean
 
 help: ## list the targets and the variables
@@ -253,6 +253,9 @@ bench-gpu: | ready ## measure a GPU build beside PyTorch on the same card (GPU, 
 
 gpu-bundle: | ready ## pack a GPU build for a machine that has CUDA and PyTorch, in parts of 60 MiB: build/gpu-bundle
 	$(PY) tools/gpu_bundle.py
+
+fuzz: | ready ## give Caffe damaged caffemodels, prototxts and solverstates, COUNT (2000) of each (SEED)
+	$(PY) docker/fuzz_caffe.py $(if $(COUNT),--count $(COUNT)) $(if $(SEED),--seed $(SEED))
 
 clean: ## remove caches; keep .venv, build, data, weights and runs
 	find . -name __pycache__ -not -path './.venv/*' -not -path './build/*' -prune -exec rm -r {} +

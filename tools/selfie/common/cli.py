@@ -180,9 +180,12 @@ def run(main: Callable[[], int | None]) -> NoReturn:
     except MemoryError:
         code = _die(SCARCE[errno.ENOMEM])
     except RuntimeError as error:
-        if "can't start new thread" not in str(error):
+        if "can't start new thread" in str(error):
+            code = _die(f"{error}: give fewer --jobs, or raise the limits of memory or processes (ulimit -v, -u)")
+        elif isinstance(error, getattr(sys.modules.get("caffe"), "Error", ())):
+            code = _die(f"Caffe: {error}")  # in its own words, where a command has none
+        else:
             raise
-        code = _die(f"{error}: give fewer --jobs, or raise the limits of memory or processes (ulimit -v, -u)")
     except KeyboardInterrupt:
         code = _die("interrupted", 130)
     sys.exit(code)

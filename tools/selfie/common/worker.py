@@ -27,10 +27,11 @@ class OutOfMemory(SelfieError):
 
 
 def last_words(stderr: str, code: int) -> str:
-    """Reason why a process ended: glog's fatal line in its stderr, else its last line, else its exit code."""
+    """Reason why a process ended: glog's fatal line, last error or last line in its stderr, else its exit code."""
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
     fatal = [line for line in lines if re.match(r"F\d{4,8} ", line)]
-    return (fatal[:1] or lines[-1:] or [f"exit code {code}"])[0]
+    errors = [line for line in lines if re.match(r"E\d{4,8} ", line)]
+    return (fatal[:1] or errors[-1:] or lines[-1:] or [f"exit code {code}"])[0]
 
 
 def failure(what: str, words: str) -> SelfieError:

@@ -67,7 +67,7 @@ class ScoringNet:
         return self.scores(np.stack([image.square(bgr, self.preprocessing.size) for bgr in pictures]))
 
     def _check_memory(self, batch: int) -> None:
-        """Raise SelfieError if the net's GPU has no room for a larger batch: Caffe itself would abort."""
+        """Raise SelfieError if the net's GPU has no room for a larger batch, before Caffe fails halfway."""
         if self.gpu is not None and batch > self.blobs["data"].shape[0]:
             need = memory.scoring(self.net)
             free, total = device.memory(self.gpu)
@@ -78,16 +78,16 @@ class ScoringNet:
 def load(prototxt: str | os.PathLike, caffemodel: str | os.PathLike | None = None, gpu: int | None = None) -> Net:
     """Load a caffe.Net in the TEST phase onto the CPU or a GPU.
 
-    SelfieError where the weights are not those of the net: Caffe would abort on a wrong shape, and silently keep random
-    weights in a layer that it does not find.
+    SelfieError where Caffe refuses one of them, or where the weights are not those of the net: in a layer that it does
+    not find, Caffe would silently keep random ones.
     """
     prototxt = paths.existing(prototxt, "prototxt")
-    pycaffe.read_net(prototxt)
     device.use_device(gpu)
-    net = pycaffe.caffe().Net(str(prototxt), pycaffe.caffe().TEST)
-    if caffemodel is not None:
-        check_weights(parameter_shapes(net), caffemodel)
-        net.copy_from(str(caffemodel))
+    with pycaffe.errors_of_user():
+        net = pycaffe.caffe().Net(str(prototxt), pycaffe.caffe().TEST)
+        if caffemodel is not None:
+            check_weights(parameter_shapes(net), caffemodel)
+            net.copy_from(str(caffemodel))
     return net
 
 

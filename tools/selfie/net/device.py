@@ -1,4 +1,4 @@
-"""Devices to compute on: whether GPUs can be used and how much memory they have, asked before Caffe would abort.
+"""Devices to compute on: whether GPUs can be used and how much memory they have, asked before Caffe would fail.
 
 `look` asks in a process of its own (`python -m selfie.net.device`), because whoever asks opens the GPU and keeps some
 of its memory.
@@ -46,7 +46,7 @@ def first(text: str | None) -> int | None:
 
 
 def check(text: str) -> dict[int, Gpu]:
-    """Ask the GPUs of "0,1", by number; SelfieError unless all of them can be used, as Caffe itself would abort."""
+    """Ask the GPUs of "0,1", by number; SelfieError unless all of them can be used."""
     numbers = ids(text)
     pycaffe.check_gpu_build()
     if len(numbers) > 1 and not pycaffe.caffe().has_nccl():
@@ -66,7 +66,7 @@ def refuse(number: int, problem: str) -> None:
 
 
 def use_device(number: int | None) -> None:
-    """Compute on the CPU (None) or on a GPU. SelfieError where that GPU cannot be used; Caffe itself would abort."""
+    """Compute on the CPU (None) or on a GPU. SelfieError where that GPU cannot be used."""
     if number is None:
         pycaffe.caffe().set_mode_cpu()
         return

@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
@@ -116,13 +117,22 @@ def check_gpu_build() -> None:
 
 
 def read_net(prototxt: Path) -> Message:
-    """Read a prototxt as NetParameter. SelfieError if it is none: Caffe itself would abort."""
+    """Read a prototxt as NetParameter. SelfieError if it is none."""
     from google.protobuf import text_format
 
     try:
         return text_format.Parse(prototxt.read_text(), caffe_pb2().NetParameter())
     except (text_format.ParseError, UnicodeDecodeError) as error:
         raise SelfieError(f"{prototxt} is not a net: {error}") from error
+
+
+@contextmanager
+def errors_of_user() -> Iterator[None]:
+    """Turn what Caffe refuses inside, its caffe.Error, into a SelfieError of the same words."""
+    try:
+        yield
+    except caffe().Error as error:
+        raise SelfieError(f"Caffe: {error}") from error
 
 
 def parse_binary(message: Message, path: Path) -> Message:

@@ -29,7 +29,7 @@ class LogFollower:
     RATE = re.compile(r"Iteration (\d+), lr = (\S+)")
     TESTING = re.compile(r"Iteration (\d+), Testing net")
     TESTED = re.compile(r"Test net output #\d+: (accuracy|loss) = (\S+)")
-    FATAL = re.compile(r"^F\d{4,8} [\d:.]+ +\d+ (\S+)\] (.*)")
+    FATAL = re.compile(r"^[EF]\d{4,8} [\d:.]+ +\d+ (\S+)\] (.*)")  # the last one before it ended is why
 
     def __init__(self, folder: Path, start: int, max_iter: int) -> None:
         """Begin at iteration `start`, from which training goes on; later rows of an earlier try are dropped."""
@@ -120,8 +120,8 @@ class LogFollower:
                 self.test_iteration = int(match[1])
             elif match := self.TESTED.search(line):
                 values = {"iteration": self.test_iteration, f"val_{match[1]}": float(match[2])}
-            elif match := self.FATAL.search(line):
-                self.fatal = self.fatal or f"{match[2]} ({match[1]})"
+            elif (match := self.FATAL.search(line)) and not self.diverged:
+                self.fatal = f"{match[2]} ({match[1]})"
         if values:
             self.metrics.set(**values)
         return values
