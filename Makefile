@@ -78,8 +78,8 @@ start_flags  = --lmdb $(LMDB) $(if $(REPLACE),--replace) $(if $(EPOCHS),--epochs
 variant      = $(if $(and $(RESUME),$(call given,RUN)),,--variant $(VARIANT))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup system caffe caffe-test ready ready-python weights gather faces label lmdb train eval report compare ablation \
-        score demo figures-run reach prototxt test lint bench bench-gpu gpu-bundle clean distclean
+.PHONY: help setup system caffe caffe-test ready ready-python weights gather faces label lmdb train eval report compare \
+        ablation score demo figures-run reach prototxt test lint bench bench-gpu gpu-bundle clean distclean
 
 help: ## list the targets and the variables
 	@echo "Karpathy's selfie experiment of 2015 on real Caffe. On a fresh Debian 12 or 13:  make demo"
