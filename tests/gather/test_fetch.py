@@ -205,7 +205,9 @@ def test_the_longest_address():
     assert refused(f"http://{'a.' * 127}example/").reason == "address"
 
 
-@pytest.mark.parametrize("text", ["8.8.8.8", "1.1.1.1", "192.0.1.1", "172.32.0.1", "100.128.0.1", "2606:4700::1111"])
+@pytest.mark.parametrize(
+    "text", ["8.8.8.8", "1.1.1.1", "192.0.1.1", "172.32.0.1", "100.128.0.1", "2606:4700::1111", "2001:4860:4860::8888"]
+)
 def test_public_addresses_are_public(text):
     """The lists refuse nothing beside what they name."""
     assert addresses.is_public(addresses.as_literal(text))
