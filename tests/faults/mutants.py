@@ -45,7 +45,8 @@ def mutants(setting: Setting, seed: int, numbers: range) -> Iterator[Outcome]:
 def _read_from(setting: Setting, target: str, seed: int, start: int, stop: int) -> Iterator[tuple[int, str, str]]:
     """Let a process read mutants from number `start` on: (number, verdict, details) of each until it ends."""
     arguments = [sys.executable, "-m", "faults.mutants", setting.folder, target, seed, start, stop]
-    environment = {**os.environ, "PYTHONPATH": str(paths.ROOT / "tests"), "GLOG_minloglevel": "2"}
+    places = os.pathsep.join([str(paths.ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": places, "GLOG_minloglevel": "2"}
     with subprocess.Popen(
         list(map(str, arguments)), env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:

@@ -37,6 +37,7 @@ def validation_scores(run: Run, gpu: int | None = None) -> pl.DataFrame:
     file = run.folder / "val_scores.csv"
     if not file.exists():
         scored = score_database(run, run.database("val"), gpu)
+        run.check_not_replaced()
         paths.write_csv(file, scored)
     scored = pl.read_csv(file)
     manifest.require(scored, ("key", "label", "score"), file)
@@ -76,6 +77,7 @@ def evaluate(run: Run, split: str = "test", gpu: int | None = None) -> dict:
     """
     folder = run.database(split)
     scored = validation_scores(run, gpu) if split == "val" else score_database(run, folder, gpu)
+    run.check_not_replaced()
     result = {"run": str(run.folder), "variant": run.variant.name, "split": split, **summarise(scored)}
     paths.write_csv(run.folder / f"{split}_scores.csv", scored)
     paths.write_json(run.folder / f"{split}_evaluation.json", result)
