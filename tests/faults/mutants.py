@@ -242,7 +242,6 @@ TARGETS: dict[str, Callable[[Setting, Path, random.Random], None]] = {
 
 def read(setting: Setting, target: str, seed: int, numbers: range) -> Iterator[tuple[int, str, str]]:
     """In the process: read mutants of a target."""
-    resource.setrlimit(resource.RLIMIT_AS, (GIGABYTES << 30,) * 2)
     with tempfile.TemporaryDirectory() as scratch:
         for number in numbers:
             try:
@@ -259,6 +258,7 @@ def read(setting: Setting, target: str, seed: int, numbers: range) -> Iterator[t
 
 def main() -> None:
     """Read the mutants that the arguments name; one line of JSON about each."""
+    resource.setrlimit(resource.RLIMIT_AS, (GIGABYTES << 30,) * 2)
     folder, target, seed, start, stop = sys.argv[1:]
     for line in read(Setting(Path(folder)), target, int(seed), range(int(start), int(stop))):
         print(json.dumps(line), flush=True)
