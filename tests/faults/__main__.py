@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import itertools
+import os
 import sys
 import tempfile
 import time
@@ -33,6 +34,7 @@ def main() -> int:
     parser.add_argument("--log", type=Path, default=Path("faults.jsonl"), help="every outcome (default: %(default)s)")
     args = parser.parse_args()
     args.log.unlink(missing_ok=True)
+    os.environ["TQDM_DISABLE"] = "1"  # no bars of downloads between the lines
     outcomes: list[Outcome] = []
     deadline = time.monotonic() + 60 * args.minutes
     with tempfile.TemporaryDirectory(prefix="faults-") as folder, contextlib.suppress(KeyboardInterrupt):

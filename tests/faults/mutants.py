@@ -59,20 +59,22 @@ def _read_from(setting: Setting, target: str, seed: int, start: int, stop: int) 
         for reader in readers:
             reader.start()
         number, end = start, None
-        while number < stop and end is None:
-            try:
-                line = lines.get(timeout=SECONDS + 40 * (number == start))
-            except queue.Empty:
-                process.kill()
-                end = number, HANG, f"more than {SECONDS} s"
-                continue
-            if not line:
-                end = number, UNNAMED, f"exit code {process.wait()}"
-                continue
-            yield tuple(json.loads(line))
-            number += 1
-        for reader in readers:
-            reader.join()
+        try:
+            while number < stop and end is None:
+                try:
+                    line = lines.get(timeout=SECONDS + 40 * (number == start))
+                except queue.Empty:
+                    end = number, HANG, f"more than {SECONDS} s"
+                    continue
+                if line:
+                    yield tuple(json.loads(line))
+                    number += 1
+                else:
+                    end = number, UNNAMED, f"exit code {process.wait()}"
+        finally:
+            process.kill()
+            for reader in readers:
+                reader.join()
         if end:
             yield *end[:2], f"{end[2]}: {''.join(told)[-300:]}"
 
