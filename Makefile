@@ -241,7 +241,7 @@ lint: | ready-python ## ruff, mypy, cpplint, the prototxts against their generat
 	$(PY) -m pytest -q tests/test_layers.py
 
 # Where it may mount (as root), commands also meet a full disk.
-faults: | ready ## stop, double, starve and mislead the commands at random, count what comes of it (6 minutes; LONG=1: 2 hours)
+faults: | ready ## stop, double, starve and mislead the commands, and count what comes of it: 6 minutes (LONG=1: 2 h)
 	PYTHONPATH=tests $(PY) -m faults --log build/faults.jsonl $(if $(LONG),--minutes 120)
 
 bench: | ready ## measure everything beside its peers: table, build/bench/bench.json (QUICK=1: minutes)

@@ -16,6 +16,7 @@ SHAPE = {
     "gpu": (str, None),
     "in": {"rows": str, "seed?": int},
     "range?": [float, float],
+    "counts?": {str: int},
 }
 GOOD = {"name": "a", "size": 1, "mean": [1, 2.5], "gpu": None, "in": {"rows": "x"}, "more": {}}
 
@@ -32,6 +33,8 @@ GOOD = {"name": "a", "size": 1, "mean": [1, 2.5], "gpu": None, "in": {"rows": "x
         ({"mean": {}}, "mean is not a list"),
         ({"mean": []}, ""),
         ({"range": [1, 2]}, ""),
+        ({"counts": {}}, ""),
+        ({"counts": {"a": 1, "b": None}}, r"counts\.b is not a whole number"),
         ({"range": [1]}, "range is not a list of 2"),
         ({"range": [1, None]}, r"range\[1\] is not a number"),
         ({"gpu": 0}, "gpu is not a text"),

@@ -136,3 +136,22 @@ def test_options_of_building_and_verifying_do_not_mix(own):
     for arguments in ((), ("--labels", "x"), ("--verify", own, "--out", own)):
         result = testlib.command("tools/make_lmdb.py", *arguments)
         assert result.returncode == 2 and "--verify" in result.stderr
+
+
+@pytest.mark.parametrize("labels", [{}, {"x": 1}, {"-1": 3}, {"1": 3, "": 4}])
+def test_labels_that_are_no_numbers_are_one_line(own, labels):
+    meta = json.loads((own / "meta.json").read_text())
+    (own / "meta.json").write_text(json.dumps({**meta, "labels": labels}))
+    with pytest.raises(SelfieError, match="labels are no numbers; build it again"):
+        Database(own)
+
+
+@pytest.mark.parametrize("change", [{"labels": 3}, {"labels": {"1": "x"}}, {"rejects": 3}, {"rejects": None}])
+def test_a_broken_meta_json_is_one_line_for_whoever_builds_again(tmp_path, change):
+    """Nothing is to do, but what was done cannot be told."""
+    labels, out = testlib.pictures(tmp_path, {"train": 3}), tmp_path / "lmdb"
+    lmdb_writer.build(labels, tmp_path / "images", out, jobs=1)
+    meta = json.loads((out / "train" / "meta.json").read_text())
+    (out / "train" / "meta.json").write_text(json.dumps({**meta, **change}))
+    arguments = ["tools/make_lmdb.py", "--labels", labels, "--images", tmp_path / "images", "--out", out]
+    testlib.assert_one_line_error(testlib.command(*arguments), "meta.json", "build it again")

@@ -10,10 +10,12 @@ from __future__ import annotations
 import argparse
 import contextlib
 import itertools
+import os
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from faults import jobs, mutants, servers, stops
@@ -32,6 +34,7 @@ def main() -> int:
     parser.add_argument("--log", type=Path, default=Path("faults.jsonl"), help="every outcome (default: %(default)s)")
     args = parser.parse_args()
     args.log.unlink(missing_ok=True)
+    os.environ["TQDM_DISABLE"] = "1"  # no bars of downloads between the lines
     outcomes: list[Outcome] = []
     deadline = time.monotonic() + 60 * args.minutes
     with tempfile.TemporaryDirectory(prefix="faults-") as folder, contextlib.suppress(KeyboardInterrupt):
@@ -48,15 +51,24 @@ def main() -> int:
 
 def campaign(folder: Path, seed: int, only: list[str]) -> Iterator[Outcome]:
     """Yield outcomes without end, all groups in turn, a few of each."""
-    setting = jobs.prepare(folder / "setting")
-    undisturbed = stops.Undisturbed(setting, folder / "undisturbed")
+
+    @cache
+    def setting() -> jobs.Setting:
+        return jobs.prepare(folder / "setting")
+
+    @cache
+    def undisturbed() -> stops.Undisturbed:
+        return stops.Undisturbed(setting(), folder / "undisturbed")
+
     groups = {
-        "mutants": lambda turn: mutants.mutants(setting, seed, range(100 * turn, 100 * turn + 100)),
-        "stops": lambda turn: stops.stops(setting, folder, undisturbed, seed, range(turn, turn + 1)),
-        "twice": lambda turn: stops.twice(setting, folder, undisturbed, seed, range(turn, turn + 1)),
-        "disk": lambda turn: stops.full_disk(setting, folder, undisturbed, seed, range(turn, turn + 1)),
+        "mutants": lambda turn: mutants.mutants(setting(), seed, range(100 * turn, 100 * turn + 100)),
+        "stops": lambda turn: stops.stops(setting(), folder, undisturbed(), seed, range(turn, turn + 1)),
+        "twice": lambda turn: stops.twice(setting(), folder, undisturbed(), seed, range(turn, turn + 1)),
+        "disk": lambda turn: stops.full_disk(setting(), folder, undisturbed(), seed, range(turn, turn + 1)),
         "servers": lambda turn: servers.downloads(folder, seed, range(turn, turn + 1)),
     }
+    if unknown := sorted({*only} - {*groups}):
+        raise SystemExit(f"error: no such group: {', '.join(unknown)}; there are {', '.join(groups)}")
     for turn in itertools.count():
         for name, group in groups.items():
             if not only or name in only:

@@ -12,6 +12,8 @@ from pathlib import Path
 import testlib
 from faults.outcome import of_stderr
 from selfie.common import paths
+from selfie.common.errors import SelfieError
+from selfie.data.lmdb_reader import Database
 from selfie.runs import evaluate, train
 
 PATIENCE = 240  # seconds that an undisturbed command may take here
@@ -71,13 +73,22 @@ class Job:
 
 
 def contents(out: Path, names: tuple[str, ...]) -> dict[str, bytes]:
-    """The bytes of a job's result by name."""
+    """The bytes of a job's result by name; of a database those of its records, however its pages lie."""
     return {
-        str(path.relative_to(out)): path.read_bytes()
+        str(path.relative_to(out)): _records(path) if path.name == "data.mdb" else path.read_bytes()
         for name in names
         for path in sorted(out.glob(name))
         if path.is_file()
     }
+
+
+def _records(file: Path) -> bytes:
+    """The records of a finished database; b"" where it is none."""
+    try:
+        with Database(file.parent) as records:
+            return b"".join(key.encode() + value for key, value in records.items())
+    except SelfieError:
+        return b""
 
 
 def run(arguments: list, patience: float = PATIENCE) -> tuple[int, str]:

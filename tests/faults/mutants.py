@@ -45,7 +45,8 @@ def mutants(setting: Setting, seed: int, numbers: range) -> Iterator[Outcome]:
 def _read_from(setting: Setting, target: str, seed: int, start: int, stop: int) -> Iterator[tuple[int, str, str]]:
     """Let a process read mutants from number `start` on: (number, verdict, details) of each until it ends."""
     arguments = [sys.executable, "-m", "faults.mutants", setting.folder, target, seed, start, stop]
-    environment = {**os.environ, "PYTHONPATH": str(paths.ROOT / "tests"), "GLOG_minloglevel": "2"}
+    places = os.pathsep.join([str(paths.ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": places, "GLOG_minloglevel": "2"}
     with subprocess.Popen(
         list(map(str, arguments)), env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -58,20 +59,22 @@ def _read_from(setting: Setting, target: str, seed: int, start: int, stop: int) 
         for reader in readers:
             reader.start()
         number, end = start, None
-        while number < stop and end is None:
-            try:
-                line = lines.get(timeout=SECONDS + 40 * (number == start))
-            except queue.Empty:
-                process.kill()
-                end = number, HANG, f"more than {SECONDS} s"
-                continue
-            if not line:
-                end = number, UNNAMED, f"exit code {process.wait()}"
-                continue
-            yield tuple(json.loads(line))
-            number += 1
-        for reader in readers:
-            reader.join()
+        try:
+            while number < stop and end is None:
+                try:
+                    line = lines.get(timeout=SECONDS + 40 * (number == start))
+                except queue.Empty:
+                    end = number, HANG, f"more than {SECONDS} s"
+                    continue
+                if line:
+                    yield tuple(json.loads(line))
+                    number += 1
+                else:
+                    end = number, UNNAMED, f"exit code {process.wait()}"
+        finally:
+            process.kill()
+            for reader in readers:
+                reader.join()
         if end:
             yield *end[:2], f"{end[2]}: {''.join(told)[-300:]}"
 
@@ -241,7 +244,6 @@ TARGETS: dict[str, Callable[[Setting, Path, random.Random], None]] = {
 
 def read(setting: Setting, target: str, seed: int, numbers: range) -> Iterator[tuple[int, str, str]]:
     """In the process: read mutants of a target."""
-    resource.setrlimit(resource.RLIMIT_AS, (GIGABYTES << 30,) * 2)
     with tempfile.TemporaryDirectory() as scratch:
         for number in numbers:
             try:
@@ -258,6 +260,7 @@ def read(setting: Setting, target: str, seed: int, numbers: range) -> Iterator[t
 
 def main() -> None:
     """Read the mutants that the arguments name; one line of JSON about each."""
+    resource.setrlimit(resource.RLIMIT_AS, (GIGABYTES << 30,) * 2)
     folder, target, seed, start, stop = sys.argv[1:]
     for line in read(Setting(Path(folder)), target, int(seed), range(int(start), int(stop))):
         print(json.dumps(line), flush=True)

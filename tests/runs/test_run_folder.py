@@ -274,3 +274,18 @@ def test_a_name_that_is_no_text_is_refused(tiny_lmdb, tmp_path):
     for job in (testlib.job(tiny_lmdb, tmp_path / name / "run"), testlib.job(tmp_path / name, tmp_path / "run")):
         with pytest.raises(SelfieError, match="not UTF-8"):
             prepare.prepare(job)
+
+
+def test_scores_of_a_run_that_was_replaced_meanwhile_are_not_written(own_run, monkeypatch):
+    """--replace beside an evaluation: the new run must not get the old one's scores."""
+    before = {path.name for path in own_run.folder.iterdir()}
+    scored = evaluate.score_database(own_run, own_run.database("test"))
+
+    def replaced_meanwhile(*_: object):
+        Run(own_run.folder, {**own_run.info, "started": "2026-11-28T03:00:00+00:00"}).save()
+        return scored
+
+    monkeypatch.setattr(evaluate, "score_database", replaced_meanwhile)
+    with pytest.raises(SelfieError, match="trained anew meanwhile"):
+        evaluate.evaluate(own_run)
+    assert {path.name for path in own_run.folder.iterdir()} == before

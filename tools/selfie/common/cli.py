@@ -47,7 +47,7 @@ SCARCE = {  # what the system has too little of, and what to do
     errno.ENOMEM: "out of memory: give fewer --jobs, free memory, or raise its limit (ulimit -v)",
     errno.EMFILE: "too many open files: raise their limit (ulimit -n), or give fewer --jobs",
     errno.ENFILE: "the system has too many open files: end other programs, or give fewer --jobs",
-    errno.EAGAIN: "no more processes can be started: raise their limit (ulimit -u), or give fewer --jobs",
+    errno.EAGAIN: "the system refuses more, most likely processes: raise their limit (ulimit -u), or give fewer --jobs",
 }
 
 # --- parsers ---------------------------------------------------------------------------------------------------------

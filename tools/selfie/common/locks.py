@@ -15,7 +15,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from selfie.common import times
@@ -64,11 +64,16 @@ def check_free(path: Path) -> None:
 def _held(lock: Path, thing: Path, patience: float = 0) -> Iterator[int]:
     """Hold the lock file `lock` for `thing`; it is gone afterwards."""
     deadline = time.monotonic() + patience
+    told = False
     while (handle := _acquire(lock, thing, waits=time.monotonic() < deadline)) is None:
+        if not told:
+            log.info("another process is at work in %s: waiting up to %d seconds for it", thing, patience)
+            told = True
         time.sleep(0.1)
     try:
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, json.dumps(_holder()).encode(), 0)
+        with suppress(OSError):  # the disk is full: the lock holds without a name, too
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, json.dumps(_holder()).encode(), 0)
         yield handle
     finally:
         lock.unlink(missing_ok=True)  # before it is free: whoever gets it later looks whether it is still there

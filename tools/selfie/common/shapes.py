@@ -2,7 +2,7 @@
 
 A shape is a type (str, int, float for any number, bool, dict, list), a tuple of shapes of which one must fit (None is
 one), a list of one shape that all elements have or of several for as many elements, or a dict of shapes by key; a key
-that ends in '?' may be missing.
+that ends in '?' may be missing, and {str: shape} is an object of which all values have that shape.
 """
 
 from __future__ import annotations
@@ -46,6 +46,10 @@ def fault(value: Any, shape: Any, name: str = "") -> str:
             return f"{name or 'it'} is not a list" + (f" of {len(shape)}" if len(shape) > 1 else "")
         wanted = shape if len(shape) > 1 else shape * len(value)
         return _first(fault(one, wanted[number], f"{name}[{number}]") for number, one in enumerate(value))
+    if isinstance(shape, dict) and str in shape:
+        return fault(value, dict, name) or _first(
+            fault(one, shape[str], f"{name}.{key}".strip(".")) for key, one in value.items()
+        )
     if isinstance(shape, dict):
         return fault(value, dict, name) or _first(_key_fault(value, key, shape[key], name) for key in shape)
     if _fits(value, shape):

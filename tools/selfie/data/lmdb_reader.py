@@ -19,7 +19,7 @@ from selfie.data import datum, lmdb_size
 CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f]")
 META = {  # what meta.json must have
     "count": int,
-    "labels": dict,
+    "labels": {str: int},
     "content": str,
     "inputs": {"rows": str, "images": str, "size?": int, "preprocessing?": int},
 }
@@ -42,6 +42,8 @@ class Database:
                 f"tools/make_lmdb.py until it ends"
             )
         self.meta = shapes.read(self.path / "meta.json", META, lmdb_size.AGAIN)
+        if not self.meta["labels"] or not all(re.fullmatch("[0-9]{1,10}", label) for label in self.meta["labels"]):
+            raise SelfieError(f"{self.path}/meta.json is damaged: its labels are no numbers; {lmdb_size.AGAIN}")
         lmdb_size.check_size(self.path)
         with self._damage_told():
             self._env = lmdb.open(str(self.path), readonly=True, lock=False)

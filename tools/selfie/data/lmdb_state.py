@@ -8,10 +8,10 @@ from pathlib import Path
 
 import lmdb
 
-from selfie.common import paths
+from selfie.common import paths, shapes
 from selfie.common.errors import SelfieError
 from selfie.common.splits import SPLITS
-from selfie.data import lmdb_posts, lmdb_size
+from selfie.data import lmdb_posts, lmdb_reader, lmdb_size
 
 SMALLEST_MAP = 1 << 20  # bytes of a new database's memory map; it grows with the content
 JOURNAL = "journal.jsonl"  # in each split's folder, while its database is being built
@@ -26,7 +26,11 @@ def finished(out: Path, splits: list[str], inputs: dict) -> dict[str, dict] | No
         if not meta.is_file() or not (out / split / "data.mdb").is_file():
             return None
         metas[split] = paths.read_json(meta)
-    return metas if all(meta.get("inputs") == inputs for meta in metas.values()) else None
+    if not all(meta.get("inputs") == inputs for meta in metas.values()):
+        return None
+    for split in splits:
+        shapes.read(out / split / "meta.json", {**lmdb_reader.META, "rejects": {str: int}}, lmdb_size.AGAIN)
+    return metas
 
 
 def begin(out: Path, inputs: dict, force: bool) -> None:

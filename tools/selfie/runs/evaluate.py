@@ -54,6 +54,7 @@ def validation_scores(run: Run, gpu: int | None = None) -> pl.DataFrame:
     file = run.folder / "val_scores.csv"
     if not file.exists():
         scored = score_database(run, run.database("val"), gpu)
+        run.check_not_replaced()
         paths.write_csv(file, scored)
     return tables.read(file, SCORES, "scores")
 
@@ -122,6 +123,7 @@ def evaluate(run: Run, split: str = "test", gpu: int | None = None) -> dict:
     scored = validation_scores(run, gpu) if split == "val" else score_database(run, folder, gpu)
     posts = lmdb_posts.read(folder, scored["key"].to_list())
     result = {"run": str(run.folder), "variant": run.variant.name, "split": split, **summarise(scored, posts)}
+    run.check_not_replaced()
     paths.write_csv(run.folder / f"{split}_scores.csv", scored)
     paths.write_json(run.folder / f"{split}_evaluation.json", result)
     draw(scored, result, run.folder / f"{split}_evaluation.png")

@@ -201,6 +201,12 @@ class Run:
             )
         return ScoringNet(net, self.preprocessing, gpu)
 
+    def check_not_replaced(self) -> None:
+        """Raise SelfieError if the folder holds another training by now, whose scores would not be this one's."""
+        now = paths.read_json(self.folder / "run.json")
+        if any(now.get(name) != self.info.get(name) for name in ("started", "caffemodel_sha256")):
+            raise SelfieError(f"{self.folder} was trained anew meanwhile, so these scores are not its own: score again")
+
     def save(self, **changes: object) -> Run:
         """Write run.json with `changes`; returns the changed run."""
         info = {**self.info, **changes}
