@@ -33,9 +33,12 @@ PATIENCE = 60  # seconds
 
 
 class Browser:
-    """`with Browser(1280, 800) as browser:` a window of that size; the test is skipped where Chromium is not there."""
+    """`with Browser(1280, 800) as browser:` a window of that size; the test is skipped where Chromium is not there.
 
-    def __init__(self, width: int, height: int) -> None:
+    flags: more options of Chromium's command line.
+    """
+
+    def __init__(self, width: int, height: int, *flags: str) -> None:
         program = shutil.which("chromium") or shutil.which("chromium-browser")
         if program is None:
             testlib.skip("chromium", "it is not here: docker/setup_system.sh test")
@@ -52,7 +55,7 @@ class Browser:
             os.dup2(ends[1], 4)
 
         self._process = subprocess.Popen(
-            [program, *FLAGS, f"--user-data-dir={self._profile}"],
+            [program, *FLAGS, *flags, f"--user-data-dir={self._profile}"],
             pass_fds=(3, 4),
             preexec_fn=connect,
             stderr=subprocess.DEVNULL,

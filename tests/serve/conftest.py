@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import http.server
+import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -12,6 +16,7 @@ import pytest
 from servers import Server, serving
 
 import testlib
+from selfie.gather.fetch import Limits, fetch
 from selfie.serve.scorer import Scorer
 
 WEB = ("fastapi", "prometheus_client", "requests", "uvicorn")
@@ -37,6 +42,24 @@ def scorer(tiny_run) -> Iterator[Scorer]:
     """A scorer of tiny_run with little patience. Its child may be killed."""
     with Scorer(tiny_run, patience=3) as made:
         yield made
+
+
+@pytest.fixture
+def loopback(web):
+    """loopback(folder): an Intake that may fetch from a web server on loopback, and the address that has the folder."""
+    from selfie.serve.intake import Intake
+
+    with ExitStack() as stack:
+
+        def serve(folder: Path):
+            handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=folder)
+            running = stack.enter_context(http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler))
+            threading.Thread(target=running.serve_forever, daemon=True).start()
+            stack.callback(running.shutdown)
+            limits = Limits(ports=frozenset({running.server_port}), allow_networks=("127.0.0.0/8",), seconds=5)
+            return Intake(lambda url: fetch(url, limits)), f"http://127.0.0.1:{running.server_port}/"
+
+        yield serve
 
 
 @pytest.fixture(scope="session")

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import functools
 import gzip
 import hashlib
-import http.server
 import json
 import os
 import re
@@ -15,7 +13,6 @@ import resource
 import signal
 import socket
 import subprocess
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
@@ -31,7 +28,6 @@ if find_spec("fastapi") is None or find_spec("requests") is None:
 import requests
 from servers import application, serving
 
-from selfie.gather.fetch import Limits, fetch
 from selfie.serve.allowance import Allowance
 from selfie.serve.intake import LARGEST_PICTURE, Intake
 
@@ -77,27 +73,15 @@ def test_many_at_once_are_batched_and_each_gets_its_own(server, tiny_run, files)
     assert 'selfie_requests_total{route="/score",status="200"}' in metrics and "\nselfie_ready 1.0" in metrics
 
 
-@pytest.fixture
-def picture_server(files):
-    """A web server on loopback that has the pictures; yields its address."""
-    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=files[0].parent)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
-        handler.log_message = None
-        threading.Thread(target=running.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{running.server_port}/"
-        running.shutdown()
-
-
-def test_an_address_scores_as_its_picture_does(scorer, tiny_run, files, picture_server):
-    """What cannot be fetched is told in the fetcher's words. (Loopback is allowed here, by the fetcher's limits.)"""
-    port = int(picture_server.rstrip("/").rpartition(":")[2])
-    limits = Limits(ports=frozenset({port}), allow_networks=("127.0.0.0/8",), seconds=5)
-    with application(scorer, intake=Intake(lambda url: fetch(url, limits))) as address:
-        answer = requests.post(address + "score", json={"address": picture_server + files[0].name})
+def test_an_address_scores_as_its_picture_does(scorer, tiny_run, files, loopback):
+    """What cannot be fetched is told in the fetcher's words."""
+    intake, there = loopback(files[0].parent)
+    with application(scorer, intake=intake) as address:
+        answer = requests.post(address + "score", json={"address": there + files[0].name})
         (wanted,) = score.score(tiny_run, [str(files[0])])
-        assert answer.json()["path"] == picture_server + files[0].name
+        assert answer.json()["path"] == there + files[0].name
         assert answer.json()["score"] == pytest.approx(wanted.score, abs=1e-6)
-        assert_refused(requests.post(address + "score", json={"address": picture_server + "no.png"}), 422, "404")
+        assert_refused(requests.post(address + "score", json={"address": there + "no.png"}), 422, "404")
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.metadata import version
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Path, Request
 from fastapi.responses import JSONResponse, Response
 
 from selfie.serve import inference, openapi
@@ -18,6 +18,7 @@ def add(app: FastAPI, service: Service) -> None:
     """Add /v2 and what is below it to the application."""
     model = "/v2/models/{model}"
     in_version = f"{model}/versions/{{version}}"
+    named = Path(json_schema_extra={"enum": [service.name]})  # told in /openapi.json; another one is answered with 404
 
     @app.get("/v2", summary="Name, version and extensions", **openapi.protocol("get"))
     async def server() -> dict:
@@ -32,7 +33,7 @@ def add(app: FastAPI, service: Service) -> None:
         return _readiness(service)
 
     @app.get(f"{model}/ready", summary="The same of a model", **openapi.protocol("ready of model"))
-    async def model_ready(model: str) -> JSONResponse:
+    async def model_ready(model: str = named) -> JSONResponse:
         _check(service, model)
         return _readiness(service)
 
@@ -42,7 +43,7 @@ def add(app: FastAPI, service: Service) -> None:
         return _readiness(service)
 
     @app.get(model, summary="The model's inputs and outputs", **openapi.protocol("model"))
-    async def metadata(model: str) -> dict:
+    async def metadata(model: str = named) -> dict:
         _check(service, model)
         return inference.metadata(model)
 
@@ -52,7 +53,7 @@ def add(app: FastAPI, service: Service) -> None:
         return inference.metadata(model)
 
     @app.post(f"{model}/infer", summary="Score up to 16 pictures", **openapi.INFER)
-    async def infer(model: str, request: Request) -> Response:
+    async def infer(request: Request, model: str = named) -> Response:
         return await _infer(service, model, request)
 
     @app.post(f"{in_version}/infer", include_in_schema=False)

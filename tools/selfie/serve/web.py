@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from dataclasses import asdict, replace
 
 from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.exceptions import HTTPException
 
@@ -47,6 +48,7 @@ def build(service: Service) -> FastAPI:
     app.add_middleware(Guard, metrics=service.metrics, headers=shown.headers)
     app.add_exception_handler(Refused, _refused)
     app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(RequestValidationError, _invalid)
     _add_page(app, service, shown)
     _add_scores(app, service)
     inference_routes.add(app, service)
@@ -115,3 +117,9 @@ async def _refused(request: Request, error: Exception) -> JSONResponse:
 async def _http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     return JSONResponse({"error": error.detail}, error.status_code, error.headers)
+
+
+async def _invalid(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    (*_, name), message = error.errors()[0]["loc"], error.errors()[0]["msg"]
+    return JSONResponse({"error": f"{name}: {message}"}, 422)
