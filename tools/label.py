@@ -33,7 +33,7 @@ from typing import Any
 
 from selfie.common import cli
 
-LIMITS = ("as_of", "min_age_days", "min_followers", "max_followers", "max_tags")
+LIMITS = ("as_of", "min_age_days", "min_followers", "max_followers", "max_tags", "keep_hidden_likes")
 OF_RULE = {  # rule -> the options that mean something to it, beside those that all rules have
     "audience": ("group_size", "tag_bonus", *LIMITS),
     "residual": ("keep", *LIMITS),
@@ -70,7 +70,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         read = manifest.load(args.manifest, labels.READS, manifest.Reading(dict(args.map), args.decimal))
         if args.images and "path" in read.frame.columns:
             paths.check_inside(read.frame["path"], args.manifest, args.outside)
-        table, report = labels.label(read.frame, settings, args.images, args.jobs, args.manifest, read.names)
+        table, report = labels.label(
+            read.frame, settings, args.images, args.jobs, args.manifest, read.names, read.notes
+        )
         tables.tell(args.manifest, read.notes)
         source = {"name": Path(args.manifest).name, "sha256": paths.sha256(args.manifest), "notes": read.notes}
         report = {"manifest": source, **report}
@@ -116,6 +118,11 @@ def _parser() -> argparse.ArgumentParser:
     option("--max-followers", type=int, metavar="N", help="most followers (default: 50000)")
     option("--max-tags", type=int, metavar="N", help="most tags (default: 20)")
     option(
+        "--keep-hidden-likes",
+        action="store_true",
+        help="take likes as counts even where one value repeats improbably, as hidden likes do in exports",
+    )
+    option(
         "--split", type=_shares, metavar="A,B,C", help="shares of users in train, val and test (default: 0.9,0.05,0.05)"
     )
     option("--seed", type=cli.natural, metavar="S", help="random seed of ties and split (default: 0)")
@@ -132,6 +139,8 @@ def _shares(text: str) -> tuple[float, ...]:
 
 def print_report(report: dict) -> None:
     """Print what was removed, the splits, and under rule audience how much the audience still predicts the label."""
+    from selfie.data import label_report
+
     if "as_of" in report["settings"]:
         assumed = "--as-of" if report["as_of_from"] == "given" else f"assumed: {report['as_of_from']}; --as-of sets it"
         print(f"ages as of {report['settings']['as_of']} ({assumed})")
@@ -139,6 +148,11 @@ def print_report(report: dict) -> None:
     print(f"{'rows of the manifest':42} {'':>10} {report['rows']:>10}")
     for step in report["removed"]:
         print(f"{step['reason']:42} {step['removed']:>10} {step['remaining']:>10}")
+    removed = {step["reason"]: step["removed"] for step in report["removed"]}
+    for hint in label_report.hints(report["rows"], removed):
+        print(hint)
+    if report.get("hidden_likes"):
+        _print_hidden(report["hidden_likes"], report["settings"]["keep_hidden_likes"])
     print(f"pictures were compared by {report['pictures_compared_by']}\n")
     _print_splits(report["splits"])
     print(
@@ -175,6 +189,16 @@ def _print_users(users: dict) -> None:
         )
 
 
+def _print_hidden(hidden: dict, kept: bool) -> None:
+    """Print which likes repeat improbably."""
+    if hidden["selfies"]:
+        values = ", ".join(f"{value['likes']} ({value['selfies']} selfies)" for value in hidden["values"])
+        fate = "kept all the same" if kept else "left out; --keep-hidden-likes keeps them"
+        print(
+            f"likes that repeat improbably, of {hidden['users']} users, as hidden ones are exported: {values}: {fate}"
+        )
+
+
 def _print_groups(report: dict) -> None:
     """Print AUCs against the label, how they scatter, and the spread of the groups' audiences."""
     print("\nAUC against the label (0.5: predicts nothing; over all selfies nearly 0.5 by construction)")
@@ -188,6 +212,7 @@ def _print_groups(report: dict) -> None:
             f"{inside['deviation']:.3f}; by chance {inside['deviation_by_chance']:.3f}, by chance with these users "
             f"{inside['deviation_by_chance_of_users']:.3f}"
         )
+    _print_tags(report["tags"], report["settings"]["tag_bonus"])
     spread = report["spread"]
     print(f"largest / smallest audience of a group: median {spread['median']:.2f}, at most {spread['largest']:.2f}")
     if spread["wide_groups"]:
@@ -197,6 +222,16 @@ def _print_groups(report: dict) -> None:
         )
     if spread["all_wide_above"] is not None:
         print(f"all groups above an audience of {spread['all_wide_above']:.0f} do: think of --max-followers")
+
+
+def _print_tags(tags: dict | None, bonus: float) -> None:
+    """Print it where more tags go with fewer likes, so that the bonus has the wrong sign."""
+    if tags and bonus > 0 and tags["interval_95"][1] < 0:
+        low, high = tags["interval_95"]
+        print(
+            f"more tags go with fewer likes here: {tags['per_tag']:+.1%} with each (95 % interval {low:+.1%} to "
+            f"{high:+.1%}), so the bonus of {bonus:g} has the wrong sign; --tag-bonus 0 leaves it out"
+        )
 
 
 if __name__ == "__main__":

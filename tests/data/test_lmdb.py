@@ -480,7 +480,7 @@ def test_two_builds_at_once_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "cannot be read as CSV"),
+        ("", "it is empty"),
         ("id,path,label,split\n", "no rows"),
         ("id,path,label\na,0.png,1\n", "has no column split"),
         ("id,path,label,split\na,0.png,good,train\n", "label 'good' is not an integer"),

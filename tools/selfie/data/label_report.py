@@ -16,6 +16,14 @@ from selfie.data.user_split import stable_hash
 
 GROUPS = 2000  # that many show by how much chance makes AUCs scatter; fewer are drawn for several times
 MOST_DRAWS = 20
+HIDDEN = "hidden likes: one value, improbably often"
+FLAGS = {  # how reasons begin, and the option that changes them
+    "younger than": "set --as-of to when the likes were counted, or lower --min-age-days",
+    "posted after": "set --as-of to when the likes were counted",
+    "fewer than": "--min-followers changes it",
+    "more than ": "--max-followers changes it",
+    HIDDEN: "--keep-hidden-likes takes them as counts",
+}
 WIDE = 1.5  # a group is wide when its largest audience is this many times its smallest
 
 
@@ -155,6 +163,19 @@ def split_counts(table: pl.DataFrame) -> dict[str, dict[str, Any]]:
             "good_95": list(clusters.proportion(part["label"].to_numpy() == 1)),
         }
     return counts
+
+
+def hints(rows: int, removed: dict[str, int]) -> list[str]:
+    """For each filter that removed at least half of all rows, the option that changes it."""
+    found = []
+    for reason, count in removed.items():
+        if 2 * count >= rows and count:
+            flag = next((flag for start, flag in FLAGS.items() if reason.startswith(start)), None)
+            if reason.endswith(" tags"):
+                flag = "--max-tags changes it"
+            if flag:
+                found.append(f"{count} of {rows} are removed as '{reason}': {flag}")
+    return found
 
 
 def reasons(removed: dict[str, int]) -> str:

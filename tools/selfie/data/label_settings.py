@@ -27,6 +27,7 @@ class Settings:
     max_tags: int = 20
     split: tuple[float, float, float] = (0.9, 0.05, 0.05)  # shares of users in train, val, test
     seed: int = 0
+    keep_hidden_likes: bool = False  # True: likes that repeat improbably are taken as counts
 
     def check(self) -> None:
         """Raise SelfieError for a value out of range."""

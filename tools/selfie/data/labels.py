@@ -55,7 +55,17 @@ from datetime import datetime
 import polars as pl
 
 from selfie.common.errors import SelfieError
-from selfie.data import duplicates, label_filters, label_report, label_residual, label_users, manifest, moments
+from selfie.data import (
+    duplicates,
+    hidden_likes,
+    label_filters,
+    label_report,
+    label_residual,
+    label_users,
+    manifest,
+    moments,
+    tag_effect,
+)
 from selfie.data.label_filters import NEEDS
 from selfie.data.label_settings import DEFAULTS, Settings
 from selfie.data.user_split import assign_split, stable_hash
@@ -73,6 +83,7 @@ def label(
     jobs: int | None = None,
     path: str | os.PathLike = "the manifest",
     names: Collection[str] | None = None,
+    notes: Collection[str] = (),
 ) -> tuple[pl.DataFrame, dict]:
     """Label a manifest (as of manifest.read): (labels, report).
 
@@ -80,8 +91,8 @@ def label(
     label is 1 for good, 0 for bad. `user` is the id where the manifest has none; audience is null but under its rule,
     likes under rule median. report: JSON-ready, what was removed and measured.
     With `images` (the folder that paths are relative to) the files are hashed by `jobs` processes, to find repeated and
-    missing pictures; else the column `content` serves; else only an equal path tells. `path`, and `names` of all
-    columns of the file, are for error messages.
+    missing pictures; else the column `content` serves; else only an equal path tells. `path`, `names` of all
+    columns of the file, and `notes` on how it was read, are for error messages.
     SelfieError for a missing column, invalid settings and too few rows.
     """
     settings.check()
@@ -92,10 +103,13 @@ def label(
     as_of, source = label_filters.as_of(frame, settings)
     used, removed = label_filters.usable(frame, settings, as_of)
     used, repeated, compared = duplicates.unique(used, images, jobs)
+    removed |= repeated
+    used, hidden = _without_hidden(used, settings, removed)
     used, size, dropped, fit = _grouped(used, settings)
-    removed |= repeated | dropped
+    removed |= dropped
     if not used.height:
         assumed = f"; ages count up to {as_of:%Y-%m-%d}, {source}" if as_of and source != "given" else ""
+        assumed += "".join(f"; {note}" for note in notes)
         raise SelfieError(_too_few(path, rows, removed, settings, assumed))
     used = _halve(used, MEASURES[settings.rule], size)
     used = used.with_columns(split=assign_split(used["user"], settings.split, settings.seed))
@@ -114,10 +128,25 @@ def label(
     }
     if settings.rule == "audience":
         report |= {**label_report.leaks(used, settings.seed), "spread": label_report.spread(used)}
+        report |= {"hidden_likes": hidden, "tags": tag_effect.measure(used)}
         return used.select(COLUMNS), report
     if fit:
-        report["fit"] = fit
+        report |= {"hidden_likes": hidden, "fit": fit}
     return used.select(*COLUMNS, pl.col(MEASURES[settings.rule]).alias("measure"), pl.col("place").round(9)), report
+
+
+def _without_hidden(
+    table: pl.DataFrame, settings: Settings, removed: dict[str, int]
+) -> tuple[pl.DataFrame, dict | None]:
+    """Leave out likes that repeat improbably, unless they are to be kept, and count that in `removed`.
+
+    Returns the rest, and what was found (see hidden_likes.find); None under rule median, which uses no likes.
+    """
+    if settings.rule == "median":
+        return table, None
+    marked, hidden = hidden_likes.find(table)
+    removed[label_report.HIDDEN] = 0 if settings.keep_hidden_likes else hidden["selfies"]
+    return table if settings.keep_hidden_likes else table.filter(~marked), hidden
 
 
 def _check_columns(
@@ -196,6 +225,7 @@ def _used_settings(settings: Settings, as_of: datetime | None) -> dict:
         "min_followers": settings.min_followers,
         "max_followers": settings.max_followers,
         "max_tags": settings.max_tags,
+        "keep_hidden_likes": settings.keep_hidden_likes,
         **common,
     }
 
@@ -204,9 +234,10 @@ def _too_few(path: str | os.PathLike, rows: int, removed: dict[str, int], settin
     """Message for a manifest of which nothing can be labelled: which filters removed its rows, `assumed` at the end."""
     if left := removed.get("between the deciles", 0):
         return f"{left} of the {rows} selfies in {path} are usable, fewer than 10: without --keep deciles, 2 are enough"
+    flags = "".join(f"; {hint}" for hint in label_report.hints(rows, removed)) + assumed
     if left := removed.get("last, incomplete group", 0):
         return (
             f"{left} of the {rows} selfies in {path} are usable, fewer than one group of {settings.group_size}: "
-            f"lower --group-size or loosen the filters ({label_report.reasons(removed)}{assumed})"
+            f"lower --group-size or loosen the filters ({label_report.reasons(removed)}{flags})"
         )
-    return f"none of the {rows} selfies in {path} is usable ({label_report.reasons(removed)}{assumed})"
+    return f"none of the {rows} selfies in {path} is usable ({label_report.reasons(removed)}{flags})"
