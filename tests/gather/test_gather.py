@@ -373,7 +373,7 @@ def test_a_server_is_asked_only_when_its_terms_were_read(server, tmp_path):
         result = testlib.command("tools/gather.py", *given)
         lines = result.stderr.strip().splitlines()
         assert result.returncode == 1 and "docs/ethics.md" in lines[0]
-        assert len(lines) == 2 and lines[1].startswith("error: ") and "--terms-read 127.0.0.1" in lines[1]
+        assert len(lines) == 2 and lines[1].startswith("error: ") and "--terms-read=127.0.0.1" in lines[1]
     assert not server.seen and not (tmp_path / "out").exists()
 
 

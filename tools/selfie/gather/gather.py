@@ -128,7 +128,7 @@ def _prepared(order: Order, images: Path) -> tuple[Source, Fetcher]:
         raise SelfieError(f"'{order.server}' is not a server: name its host, like pixelfed.example")
     if host not in order.terms_read:
         raise SelfieError(
-            f"read the terms of {host} first (https://{host}/about); only if they allow it add --terms-read {host}"
+            f"read the terms of {host} first (https://{host}/about); only if they allow it, say so: --terms-read={host}"
         )
     if host in FORBIDDING:
         log.warning("%s: %s; go on only with its owner's leave", host, FORBIDDING[host])
