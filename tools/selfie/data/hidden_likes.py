@@ -50,14 +50,16 @@ def find(table: pl.DataFrame) -> tuple[pl.Series, dict[str, Any]]:
 
 
 def stands_out(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Choose the values that occur improbably often (1 above); values ascending, from 0 on, counts of each from 1 on."""
+    """Choose the values that occur improbably often (1 above). values: ascending, from 0 on; counts: of each, from 1 on."""
     small = np.arange(SMALL + 3)
     absent = np.setdiff1d(small, values)
     order = np.argsort(np.concatenate([values, absent]), kind="stable")
     values = np.concatenate([values, absent])[order]
     counts = np.concatenate([counts, np.zeros(len(absent), np.int64)])[order]
     places = np.flatnonzero(counts >= LEAST)
-    return np.array([values[place] for place in places if counts[place] > FACTOR * _expected(place, counts)], np.int64)
+    return np.array(
+        [values[place] for place in places if counts[place] > FACTOR * _expected(int(place), counts)], np.int64
+    )
 
 
 def _expected(place: int, counts: np.ndarray) -> float:
