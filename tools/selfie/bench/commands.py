@@ -136,7 +136,7 @@ def faces(setting: Setting) -> Iterable[Row]:
 def labels(setting: Setting) -> Iterable[Row]:
     """Label millions of rows."""
     rows = 500_000 if setting.quick else 5_000_000
-    for suffix, most in ((".parquet", 15), (".csv", 40)):
+    for suffix, most in ((".parquet", 15), (".csv", 25)):
         source = make_manifest(setting.folder, rows, suffix)
         cost = command("tools/label.py", "--manifest", source, "--out", setting.folder / "labels.csv")
         title = f"labels of {rows:,} rows of {suffix[1:]}"
