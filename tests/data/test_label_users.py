@@ -59,24 +59,26 @@ def test_the_intraclass_correlation_is_that_which_was_planted():
 def test_labels_of_users_who_are_liked_are_said_to_be_theirs():
     """In the report of `label`; a table without users says so, and has no such numbers."""
     frame = liked_by_user(6000, 300)
-    report = labels.label(frame, Settings(as_of=AS_OF))[1]["users"]
+    report = labels.label(frame, Settings(as_of=AS_OF, keep_hidden_likes=True))[1]["users"]
     assert report["known"] and report["users"] > 250
     assert report["accuracy_by_others"] > 0.75 and report["intraclass_correlation"] > 0.35
-    without = labels.label(frame.drop("user"), Settings(as_of=AS_OF))[1]["users"]
+    without = labels.label(frame.drop("user"), Settings(as_of=AS_OF, keep_hidden_likes=True))[1]["users"]
     assert not without["known"] and without["accuracy_by_others"] is None
-    nobody = labels.label(frame.with_columns(user=pl.lit(None, pl.String)), Settings(as_of=AS_OF))[1]["users"]
+    nobody = labels.label(
+        frame.with_columns(user=pl.lit(None, pl.String)), Settings(as_of=AS_OF, keep_hidden_likes=True)
+    )[1]["users"]
     assert nobody == without
-    assert without["users"] == labels.label(frame, Settings(as_of=AS_OF))[1]["labelled"]
+    assert without["users"] == labels.label(frame, Settings(as_of=AS_OF, keep_hidden_likes=True))[1]["labelled"]
 
 
 def test_the_scatter_of_groups_is_set_beside_chance():
     """With single users as wide as Mann and Whitney say; with few users in a group wider, and chance knows it."""
-    single = labels.label(simulated(30_000), Settings(as_of=AS_OF))[1]["auc_inside_groups"]
+    single = labels.label(simulated(30_000), Settings(as_of=AS_OF, keep_hidden_likes=True))[1]["auc_inside_groups"]
     assert single["groups"] > 200 and single["mean"] == pytest.approx(0.5, abs=0.02)
     assert single["deviation_by_chance"] == pytest.approx(np.sqrt(101 / 12) / 50, rel=0.01)
     for name in ("deviation", "deviation_by_chance_of_users"):
         assert single[name] == pytest.approx(single["deviation_by_chance"], rel=0.15), name
-    report = labels.label(liked_by_user(30_000, 1500), Settings(as_of=AS_OF, tag_bonus=0))[1]
+    report = labels.label(liked_by_user(30_000, 1500), Settings(as_of=AS_OF, keep_hidden_likes=True, tag_bonus=0))[1]
     few = report["auc_inside_groups"]
     assert few["lowest"] < 0.3 and few["highest"] > 0.7
     assert few["deviation"] > 1.5 * few["deviation_by_chance"]
