@@ -197,6 +197,19 @@ def test_a_client_has_an_allowance(scorer, files):
         assert requests.get(address).ok, "the page costs nothing"
 
 
+def test_a_proxy_tells_who_its_clients_are(web, tiny_run):
+    """Only the one that was named; of others nobody believes it."""
+
+    def ask(address: str, client: str) -> int:
+        return post(address, b"nonsense", headers={"X-Forwarded-For": client}).status_code
+
+    options = ("--per-minute", 1, "--no-explain")
+    for proxy, statuses in ((("--proxy", "127.0.0.1"), [429, 422]), (("--proxy", "192.0.2.9"), [429, 429])):
+        with serving(tiny_run.folder, *options, *proxy) as running:
+            assert {ask(running.address, "192.0.2.1") for _ in range(20)} == {422}
+            assert [ask(running.address, client) for client in ("192.0.2.1", "192.0.2.2")] == statuses
+
+
 def test_a_full_queue_refuses_and_what_waits_is_answered(scorer, files):
     """503 with Retry-After while the net hangs; everybody else is answered when it goes on."""
     data, before = files[0].read_bytes(), scorer.restarts

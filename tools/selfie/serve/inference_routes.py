@@ -69,7 +69,7 @@ async def _infer(service: Service, model: str, request: Request) -> Response:
         query = inference.read(body, request.headers.get(inference.HEADER_LENGTH))
         if any(len(picture) > LARGEST_PICTURE for picture in query.pictures):
             raise Refused(413, f"a picture of more than {LARGEST_PICTURE / 1e6:.0f} MB: send a smaller one")
-        await service.allow(request, len(query.pictures))
+        service.allow(request, len(query.pictures))
         answer, headers = inference.write(query, model, await service.score(query.pictures))
         return Response(answer, headers=headers)
 

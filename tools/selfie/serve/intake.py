@@ -78,13 +78,6 @@ class Intake:
             return await self._fetched(_address(body))
         raise Refused(415, WANTED)
 
-    async def drain(self, request: Request) -> None:
-        """Read a body that nobody wants, so that its sender can read the answer; for a moment only."""
-        try:
-            await asyncio.wait_for(self._read(request, LARGEST_BODY), 5)
-        except (Refused, asyncio.TimeoutError):
-            return
-
     async def _read(self, request: Request, largest: int) -> bytes:
         if request.headers.get("content-encoding", "identity").lower() != "identity":
             raise Refused(415, "the body is compressed: send it as it is")

@@ -71,5 +71,5 @@ def run(service: Service, listening: socket.socket, proxy: str | None = None) ->
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
     listening.listen(BACKLOG)  # from now on nobody is turned away
-    log.info("%s: ready, Ctrl-C ends it", address(listening))
+    log.info("%s: ready, Ctrl-C ends it; before others see it, read docs/ethics.md", address(listening))
     uvicorn.Server(config).run(sockets=[listening])

@@ -49,7 +49,7 @@ class Service:
         """Start gathering batches, in the running event loop."""
         self.batcher = Batcher(self.scorer.score, self.metrics, self.batch, self.wait, self.room)
 
-    async def allow(self, request: Request, pictures: int = 1) -> None:
+    def allow(self, request: Request, pictures: int = 1) -> None:
         """Take pictures off the client's allowance. Refused if it has none left."""
         seconds = self.allowance.take(request.client.host if request.client else "", pictures)
         if seconds:

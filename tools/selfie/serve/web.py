@@ -81,7 +81,7 @@ def _add_scores(app: FastAPI, service: Service) -> None:
     async def scored(request: Request) -> tuple[Taken, Scored]:
         """Score the picture of a request."""
         async with service.intake.body(request) as body:
-            await service.allow(request)
+            service.allow(request)
             taken = await service.intake.picture(request, body)
             (answer,) = await service.score([taken.data])
             return taken, replace(answer, path=taken.path)

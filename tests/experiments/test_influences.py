@@ -1,0 +1,73 @@
+"""What moved one selfie's score: weights that many selfies agree on, and an honest share of what they explain."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+
+from selfie.experiments import influences
+from selfie.experiments.influences import MEASURED, WORDS
+
+
+def table(selfies: int, noise: float, faces: bool = True, seed: int = 0) -> pl.DataFrame:
+    """Selfies whose score rises with brightness, falls with noise, and owes the rest to luck."""
+    generator = np.random.default_rng(seed)
+    values = {name: generator.normal(size=selfies) for name in MEASURED}
+    values["tilt"] = [None] * selfies
+    if not faces:
+        values |= {name: [None] * selfies for name in influences.OF_FACE}
+    values["score"] = 0.5 + 0.1 * values["brightness"] - 0.05 * values["noise"] + noise * generator.normal(size=selfies)
+    return pl.DataFrame(values, schema=dict.fromkeys(values, pl.Float64))
+
+
+def test_planted_effects_are_found_in_percentage_points():
+    """Those of the planted rule, whatever else was measured; the words fit the side on which a selfie is."""
+    model = influences.fit(table(2000, noise=0.05))
+    selfie = {**dict.fromkeys(MEASURED, 0.0), "brightness": 2.0, "noise": 1.5, "tilt": None}
+    first, second, *rest = model.influences(selfie)
+    assert (first.property, second.property) == ("brightness", "noise")
+    assert first.points == pytest.approx(20, abs=1.5) and second.points == pytest.approx(-7.5, abs=1)
+    assert all(abs(one.points) < 1 for one in rest)
+    assert first.what == f"brighter than {first.more:.0f} % of selfies" and first.more == pytest.approx(97.7, abs=1.5)
+    assert model.influences({"brightness": -2.0})[0].what.startswith("darker than 9")
+    assert model.explained == pytest.approx(0.0125 / 0.015, abs=0.03)
+
+
+def test_what_is_explained_is_of_selfies_left_out():
+    """The closed form equals fits that leave out each selfie in turn."""
+    generator = np.random.default_rng(1)
+    values, target = generator.normal(size=(60, 5)), generator.normal(size=60)
+    values -= values.mean(0)
+    target += values[:, 0]
+    _, explained = influences._ridge(values, target)
+    best = np.inf
+    for penalty in influences.PENALTIES:
+        errors = []
+        for out in range(60):
+            # The intercept is not penalised.
+            some = np.delete(np.column_stack([np.ones(60), values]), out, axis=0)
+            weights = np.linalg.solve(
+                some.T @ some + penalty * np.diag([0, 1, 1, 1, 1, 1]), some.T @ np.delete(target, out)
+            )
+            errors.append((target[out] - weights @ [1, *values[out]]) ** 2)
+        best = min(best, np.mean(errors))
+    assert explained == pytest.approx(1 - best / target.var(), abs=1e-6)
+
+
+def test_luck_explains_nothing():
+    """Then nothing is claimed; nor from too few selfies."""
+    lucky = table(200, noise=0.05).with_columns(score=np.random.default_rng(5).random(200))
+    model = influences.fit(lucky)
+    assert model is None or model.explained < 0.05
+    assert influences.fit(table(49, noise=0)) is None
+
+
+def test_without_faces_they_are_not_spoken_of():
+    model = influences.fit(table(300, noise=0.05, faces=False))
+    assert "brightness" in model.names and not set(model.names) & set(influences.OF_FACE)
+
+
+def test_every_property_has_words():
+    """For more of it and for less."""
+    assert {*WORDS, "faces"} == set(MEASURED)
