@@ -514,7 +514,7 @@ KILLED = """if True:
 
     around(ledger.Ledger, "count")  # inside a step: its changes are not committed
     around(ledger.Ledger, "sweep")  # behind a step
-    around(pictures, "fetch")
+    around(pictures.fetcher, "fetch")
     around(os, "replace")
     around(os, "fsync")
 

@@ -54,7 +54,8 @@ def test_the_table_says_what_the_run_folder_says(own_run):
     assert doubled["time"].endswith(f"{4 * epochs:.1f} passes"), "two GPUs read a batch each, and iter_size batches"
     assert text["time"].endswith(f"{epochs:.1f} passes") and own_run.info["started"] in text["time"]
     paths.write_json(
-        own_run.folder / "test_evaluation.json", {"accuracy": 0.75, "accuracy_95": [0.5, 0.9], "selfies": 1234}
+        own_run.folder / "test_evaluation.json",
+        {"accuracy": 0.75, "accuracy_95": [0.5, 0.9], "auc": 0.8, "selfies": 1234},
     )
     text = {row.what: row.ours for row in protocol.table(own_run)}
     assert text["accuracy"] == "75.0% (50.0% to 90.0%) on 1,234 test selfies"

@@ -100,7 +100,7 @@ def test_a_picture_that_kills_is_found_and_the_others_are_scored(tiny_run, files
 def test_a_run_that_cannot_score_says_why(own_run):
     """At once, in the words of whatever is wrong; no process is left."""
     (own_run.folder / "deploy.prototxt").write_text("nonsense {")
-    with pytest.raises(SelfieError, match=r"deploy\.prototxt is not a net"):
+    with pytest.raises(SelfieError, match=r"deploy\.prototxt was changed since the training"):
         Scorer(own_run)
 
 

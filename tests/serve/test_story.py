@@ -62,7 +62,7 @@ def test_the_gathered_selfies_have_labels_and_a_net(story):
     """Half of each group is good; the net scores them in the order that the run was evaluated with."""
     labels = pl.read_csv(story / "labels.csv")
     assert labels.height > 150 and abs(labels["label"].mean() - 0.5) < 0.02
-    pictures = sorted((story / "gathered/images").rglob("*.jpg"))[:4]
+    pictures = sorted((story / "gathered/images").rglob("*.jpeg"))[:4]
     assert len(run("tools/score.py", "--run", story / "run", "--csv", *pictures).splitlines()) == 5
 
 
@@ -70,7 +70,7 @@ def test_the_bot_answers_a_mention_within_a_minute(story):
     """On another server, with the net that was trained."""
     accounts = [config.SeedAccount(username=name, access_token=f"{name}_token") for name in ("deepselfie", "alice")]
     (story / "token").write_text("deepselfie_token")
-    picture = sorted((story / "gathered/images").rglob("*.jpg"))[0].read_bytes()
+    picture = sorted((story / "gathered/images").rglob("*.jpeg"))[0].read_bytes()
     with mock.MockServer(seed=config.SeedConfig(accounts=accounts)) as server:
         arguments = ("--server", server.base_url, "--token-file", story / "token", "--ledger", story / "bot")
         arguments += ("--run", story / "run", *LOCAL)
@@ -88,7 +88,7 @@ def test_the_bot_answers_a_mention_within_a_minute(story):
 
 def test_the_page_scores_an_upload(story):
     """In a browser, as somebody with a phone does it: choose a picture, read its score."""
-    picture = sorted((story / "gathered/images").rglob("*.jpg"))[0]
+    picture = sorted((story / "gathered/images").rglob("*.jpeg"))[0]
     arguments = ("tools/serve.py", "--run", story / "run", "--port", 0)
     with testlib.started(*arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
         line = next(line for line in process.stderr if "ready" in line)

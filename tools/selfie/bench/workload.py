@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import polars as pl
 
-from selfie.common import parallel, paths
+from selfie.common import parallel, paths, times
 from selfie.common.errors import SelfieError
 from selfie.data import image
 from selfie.net import caffe_net, variants
@@ -138,14 +138,15 @@ def make_run(folder: Path, variant: str) -> Run:
     But it does on numbers below 1e-38, with which a saturated softmax would fill the gradients; so the first layer
     scales pictures, which reach from -123 to 151, to about 1, and all others keep that (He et al. 2015).
     """
+    database = {"count": 1, "content": "", "inputs": {"rows": "", "images": "", "preprocessing": image.PREPROCESSING}}
     run = Run(
         folder / "runs" / variant,
         {
-            "variant": variant,
-            "state": "finished",
-            "caffemodel": "random.caffemodel",
+            **{"variant": variant, "state": "finished", "started": times.now(), "ended": times.now(), "command": []},
+            **{"seed": 2015, "gpu": None, "parameters": 0, "max_iter": 1, "iterations": 1, "versions": {}},
+            **{"weights": None, "caffemodel": "random.caffemodel"},
             "preprocessing": asdict(variants.get(variant).preprocessing),
-            "lmdb": {"train": {"inputs": {"preprocessing": image.PREPROCESSING}}},
+            "lmdb": {"path": "none", "train": database, "val": database},
         },
     )
     if not (run.folder / "run.json").exists():

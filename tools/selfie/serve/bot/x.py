@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from selfie.common import paths
+from selfie.common import shapes
 from selfie.common.errors import SelfieError
 from selfie.serve.bot.network import Gone, Later, Mention, TokenError
 
@@ -41,9 +41,7 @@ class X:
     links = False
 
     def __init__(self, keys: Path) -> None:
-        found = paths.read_json(keys)
-        if not isinstance(found, dict) or not all(isinstance(found.get(name), str) for name in KEYS):
-            raise SelfieError(f"{keys}: a JSON object with {', '.join(KEYS)} is needed")
+        found = shapes.read(keys, dict.fromkeys(KEYS, str), f"a JSON object with {', '.join(KEYS)} is needed")
         self._client = tweepy.Client(**{name: found[name] for name in KEYS})
         self._client.session = Session()
         try:
