@@ -10,8 +10,8 @@ from selfie.serve.intake import JSON, LONGEST_ADDRESS, MULTIPART
 DESCRIPTION = (
     "Scores selfies by a run of the selfie experiment. The score is the net's probability that a picture is in the "
     "better half by likes among posts with a similar audience; the percentile is the share of the run's validation "
-    "selfies that it beats. Pictures are JPEG, PNG, WebP, GIF, BMP or TIFF of at most 10 MB and 50 megapixels. "
-    "Nothing is kept."
+    "selfies that it beats. Pictures are JPEG, PNG, WebP, HEIC, AVIF, GIF, BMP or TIFF of at most 10 MB and 50 "
+    "megapixels. Nothing is kept."
 )
 
 _NUMBER = {"type": ["number", "null"]}
