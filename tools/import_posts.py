@@ -2,10 +2,10 @@
 """Turn posts as other programs save them into a manifest.
 
 Reads what Instaloader, gallery-dl, Apify, Bright Data, Mastodon's API and img2dataset write. Looks at every file of a
-folder, or at one file, and recognises by its content whose it is: .json and .json.xz beside pictures, tables (CSV, JSON,
-Parquet, .xlsx), lists of statuses. The manifest has the columns id, path, user, followers, likes, tags, posted_at.
-Pictures are named, not copied: paths start from the folder, which later commands take as --images. Those of a table are
-found by the post's short code, its id, or the name in its address.
+folder, or at one file, and recognises by its content whose it is: .json and .json.xz beside pictures, tables (CSV,
+JSON, Parquet, .xlsx), lists of statuses. The manifest has the columns id, path, user, followers, likes, tags and
+posted_at. Pictures are named, not copied: paths start from the folder, which later commands take as --images. Those
+of a table are found by the post's short code, its id, or the name in its address.
 
 Hidden likes (-1, null) stay missing. Videos are left out, and of a carousel the first picture is taken. What was taken
 for each field is told, as is all that is not used: how much of it, why, and an example.

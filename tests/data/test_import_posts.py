@@ -346,3 +346,31 @@ def test_nothing_to_import_is_one_line(tmp_path, content):
     lines = result.stderr.strip().splitlines()
     assert result.returncode == 1 and lines[-1].startswith("error: no post with a picture") and len(lines) == 2
     assert not (tmp_path / "m.csv").exists()
+
+
+def test_apify_profiles_give_followers_and_their_newest_posts(tmp_path):
+    picture(tmp_path / "A.jpg")
+    profile = {"username": "ann", "id": "7", "followersCount": 70, "latestPosts": [apify("A"), apify("B"), 3]}
+    for value in ([profile], profile):
+        found = collect(write(tmp_path / "p.json", value))
+        assert found.frame.rows(named=True) == [full("A", "A.jpg")]
+        assert sorted(found.entries.counts.values()) == [1, 1, 1]
+
+
+def test_numbers_that_may_be_two_are_asked_for(tmp_path):
+    """12.000 in a table is twelve or twelve thousand."""
+    picture(tmp_path / "A.jpg")
+    file = write(tmp_path / "p.json", [apify("A", "12.000")])
+    with pytest.raises(SelfieError, match="--decimal"):
+        collect(file)
+    assert collect(file, decimal=",").frame["likes"].to_list() == [12000]
+
+
+def test_typed_tables(tmp_path):
+    """Parquet has dates and decimals of its own."""
+    picture(tmp_path / "A.jpg")
+    frame = pl.DataFrame([apify("A", 5)]).with_columns(
+        pl.col("timestamp").str.slice(0, 10).str.to_date(), pl.col("likesCount").cast(pl.Decimal(10, 2))
+    )
+    frame.write_parquet(tmp_path / "p.parquet")
+    assert collect(tmp_path / "p.parquet").frame.rows(named=True) == [full("A", "A.jpg", None)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,7 +24,7 @@ from selfie.data.posts import (
     records,
     scrapers,
 )
-from selfie.data.posts.source import Source, first
+from selfie.data.posts.source import PROFILE, Source, first
 from selfie.data.posts.tally import Tally
 
 SOURCES = (
@@ -73,6 +73,8 @@ def collect(
     SelfieError if there is no post with a picture.
     """
     path = paths.existing(path, "folder or file of posts")
+    if not (path.is_dir() or path.is_file()):
+        raise SelfieError(f"{path} is neither a folder nor a file")
     root = folder.existing(images) if images else path if path.is_dir() else path.parent
     known, told = profiles.read(profile_table, decimal) if profile_table else ({}, "")
     work = _Collector(root, known)
@@ -105,9 +107,12 @@ class _Collector:
         unknown = Tally()
         taken = False
         try:
-            for where, record in records.of_file(file, lambda record: _source(record) is not None):
+            for where, record in records.of_file(file, _is_known):
                 source = _source(record)
-                if source is None:
+                if source is None and isinstance(record, dict) and scrapers.is_profile(record):
+                    taken = True
+                    self._apify_profile(record, where, file)
+                elif source is None:
                     unknown.add(UNKNOWN if isinstance(record, dict) else "that is no JSON object", where)
                 else:
                     taken = True
@@ -123,7 +128,7 @@ class _Collector:
 
     def _record(self, source: Source, record: dict, where: str, file: Path) -> None:
         if source is instaloader.SOURCE:
-            self._profile(record)
+            self._profile(record, instaloader.PROFILE_FIELDS)
         if reason := source.left_out(record):
             self.entries.add(reason, where)
             return
@@ -164,8 +169,19 @@ class _Collector:
             self.pictures.further.update(found[1:])
             self.sources[source.name] += 1
 
-    def _profile(self, record: dict) -> None:
-        place = instaloader.PROFILE_FIELDS
+    def _apify_profile(self, record: dict, where: str, file: Path) -> None:
+        """Take a profile's followers, and the posts that it holds."""
+        self._profile(record, scrapers.PROFILE)
+        self.entries.add(PROFILE, where)
+        latest = record.get(scrapers.LATEST)
+        for number, post in enumerate(latest if isinstance(latest, list) else [], 1):
+            source = _source(post)
+            if source:
+                self._record(source, post, f"{where}, post {number}", file)
+            else:
+                self.entries.add(UNKNOWN, f"{where}, post {number}")
+
+    def _profile(self, record: dict, place: Mapping[str, tuple[str, ...]]) -> None:
         if count := first(record, *place["followers"]):
             for user in (first(record, *place["user"]), first(record, *place["other"])):
                 if user:
@@ -186,6 +202,10 @@ class _Collector:
                 carousel = path in self.pictures.further
                 tally.add("further pictures of carousels" if carousel else "that no post used here names", path)
         return tally
+
+
+def _is_known(record: dict) -> bool:
+    return _source(record) is not None or scrapers.is_profile(record)
 
 
 def _source(record: object) -> Source | None:

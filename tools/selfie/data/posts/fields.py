@@ -39,7 +39,7 @@ def row(source: Source, record: dict) -> dict[str, Value]:
 
 def merged(row: dict[str, Value], other: dict[str, Value]) -> dict[str, Value]:
     """Fill what a row lacks from another of the same post."""
-    return {field: value if value.text is not None else other[field] for field, value in row.items()}
+    return {field: value if value.text is not None or value is HIDDEN else other[field] for field, value in row.items()}
 
 
 def table(rows: Sequence[dict[str, Value]], decimal: str | None, where: object) -> tuple[pl.DataFrame, list[str]]:

@@ -59,7 +59,8 @@ class Pictures:
 
     def _named(self, name: str, near: str, only_beside: bool) -> list[str]:
         folder, base = os.path.split(name)
-        found = [path for path in self._by_name.get(base, ()) if os.path.splitext(path)[0] not in self._films]
+        found = self._by_name.get(base, [])
+        found = [path for path in found if path.endswith(base) or os.path.splitext(path)[0] not in self._films]
         if folder:
             ends = tuple({os.path.normpath(folder), os.path.normpath(os.path.join(near, folder))})
             found = [path for path in found if os.path.dirname(path) in ends]
@@ -109,8 +110,11 @@ def _is_picture(path: Path) -> bool:
     """Whether the listing of pictures has a file, which is then counted there."""
     if path.suffix.lower() in kinds.SUFFIXES:
         return True
-    with open(path, "rb") as file:
-        return kinds.of_file(path.name, file.read(kinds.FIRST)) in kinds.PICTURES
+    try:
+        with open(path, "rb") as file:
+            return kinds.of_file(path.name, file.read(kinds.FIRST)) in kinds.PICTURES
+    except OSError:
+        return False
 
 
 def existing(folder: str | os.PathLike) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from selfie.data.posts.source import PROFILE as A_PROFILE
 from selfie.data.posts.source import VIDEO, Hint, Source, at, first
 
 PROFILE = "Profile"
@@ -21,7 +22,7 @@ def recognises(record: dict) -> bool:
 def _left_out(record: dict) -> str:
     kind = first(record, "instaloader.node_type")
     if kind == PROFILE or ("edge_followed_by" in record["node"] and "shortcode" not in record["node"]):
-        return "a profile, whose followers are taken"
+        return A_PROFILE
     if kind and kind not in ("Post", "StoryItem"):
         return "no post but another of Instaloader's records"
     film = at(record, "node.is_video") is True or "Video" in first(record, "node.__typename")

@@ -31,10 +31,10 @@ def of_file(path: Path, known: Callable[[dict], bool]) -> Iterator[tuple[str, An
     except RecursionError as error:
         raise SelfieError(f"{path}: too deeply nested") from error
     except ValueError as error:
-        lines = [line for line in text.split("\n") if line.strip()]
-        if len(lines) < 2 or (plain.suffix.lower() == ".json" and not _is_json(lines[0])):
+        lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+        if len(lines) < 2 or (plain.suffix.lower() == ".json" and not _is_json(lines[0][1])):
             raise SelfieError(f"{path}: not JSON ({error})") from error
-        yield from ((f"{path}, line {number}", _loaded(line)) for number, line in enumerate(lines, 1))
+        yield from ((f"{path}, line {number}", _loaded(line)) for number, line in lines)
         return
     objects = value if isinstance(value, list) else [value]
     if isinstance(value, dict) and not known(value):

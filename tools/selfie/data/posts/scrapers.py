@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from selfie.data.posts.source import VIDEO, Hint, Source, at, first, names_of_urls
 
+PROFILE = {"user": ("username",), "other": ("id",), "followers": ("followersCount", "followers")}
+LATEST = "latestPosts"  # Apify's profiles hold their newest posts
 FILES = ("path", "file", "filename", "file_name", "local_path", "image_path")
+
+
+def is_profile(record: dict) -> bool:
+    """Whether it is a profile as Apify has it."""
+    return "username" in record and "followersCount" in record and "shortCode" not in record
 
 
 def _is_apify(record: dict) -> bool:

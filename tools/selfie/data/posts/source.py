@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import date
+from decimal import Decimal
 from typing import Any, Callable, NamedTuple
 
 FIELDS = ("id", "user", "followers", "likes", "tags", "caption", "posted_at")
 VIDEO = "a video"
+PROFILE = "a profile, whose followers are taken"
 NO_PICTURE = "without any picture"
 FURTHER = "a further picture of its post"
 _TAG = re.compile(r"(?<![\w&])#(\w+)")
@@ -68,7 +70,7 @@ def text(value: Any) -> str:
         return ""
     if isinstance(value, float):  # six decimals, so that 1.234 is never taken for a thousand
         return str(int(value)) if value.is_integer() and abs(value) < 2**63 else f"{value:.6f}"
-    return str(value) if isinstance(value, (int, datetime)) else ""
+    return str(value) if isinstance(value, (int, date, Decimal)) else ""
 
 
 def first(record: dict, *places: str) -> str:
