@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import lzma
+import os
 from pathlib import Path
 
 import cv2
@@ -374,3 +375,36 @@ def test_typed_tables(tmp_path):
     )
     frame.write_parquet(tmp_path / "p.parquet")
     assert collect(tmp_path / "p.parquet").frame.rows(named=True) == [full("A", "A.jpg", None)]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [{"username": "ann", "followers": [1]}, {"username": {"a": 1}, "followers": 1}],
+)
+def test_profiles_of_wrong_types_give_no_followers(tmp_path, row):
+    """What is no number is counted, what is no column of numbers refused; JSON and Parquet have both."""
+    picture(tmp_path / "A.jpg")
+    posts = write(tmp_path / "p.json", [apify("A")])
+    found = collect(posts, profile_table=write(tmp_path / "profiles.json", [row]))
+    assert found.frame["followers"].to_list() == [None]
+    pl.DataFrame([row]).write_parquet(tmp_path / "profiles.parquet")
+    with pytest.raises(SelfieError, match="holds no numbers"):
+        collect(posts, profile_table=tmp_path / "profiles.parquet")
+
+
+def test_where_pictures_were_looked_for_is_told(tmp_path):
+    """A table without its pictures is what many begin with."""
+    file = write(tmp_path / "p.json", [apify("A")])
+    with pytest.raises(SelfieError, match="--images"):
+        collect(file)
+    picture(tmp_path / "elsewhere" / "deep" / "A.webp")
+    assert collect(file, tmp_path / "elsewhere").frame["path"].to_list() == ["deep/A.webp"]
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.json")
+    with pytest.raises(SelfieError, match="neither a folder nor a file"):
+        collect(tmp_path / "pipe.json")
+    picture(tmp_path / "a.jpg")
+    write(tmp_path / "a.json", instaloader("A"))
+    assert collect(tmp_path).files.counts == {"not a file that can be read": 1}

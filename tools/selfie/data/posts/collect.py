@@ -36,6 +36,7 @@ SOURCES = (
     img2dataset.SOURCE,
 )
 UNKNOWN = "of no known shape"
+NOT_THERE = "whose picture is not there"
 
 
 class Collected(NamedTuple):
@@ -84,7 +85,13 @@ def collect(
         work.read(file)
     if not work.rows:
         reasons = "; ".join([*work.entries.lines(), *(f"files: {line}" for line in work.files.lines())])
-        raise SelfieError(f"no post with a picture in {names.shown(path)}: {reasons or 'it holds no file of posts'}")
+        searched = ""
+        if NOT_THERE in work.entries.counts:
+            searched = (
+                f" (--images says where else than in {names.shown(root)}: as <short code>.jpg, or beside the record)"
+            )
+        reasons = reasons or "it holds no file of posts"
+        raise SelfieError(f"no post with a picture in {names.shown(path)}: {reasons}{searched}")
     rows = work.finished()
     frame, notes = fields.table(rows, decimal, path)
     return Collected(
@@ -144,7 +151,7 @@ class _Collector:
             self.entries.add("whose picture's name several files have", where)
             return
         if not found:
-            self.entries.add("whose picture is not there", where)
+            self.entries.add(NOT_THERE, where)
             return
         self._take(source, row, found, where)
 

@@ -32,6 +32,9 @@ def read(path: str | os.PathLike, decimal: str | None = None) -> tuple[dict[str,
 
     table = tables.load(path, pick, "table of profiles", lambda name: True)
     *users, counts = [name for name in found if name in table.frame.columns]
+    users = [user for user in users if not table.frame[user].dtype.is_nested()]
+    if table.frame[counts].dtype.is_nested() or not users:
+        raise SelfieError(f"{path}: column '{counts}' holds no numbers, or no column the names of users")
     numbers = values.numbers(table.frame[counts], True, decimal, f"{path}: column '{counts}'")
     followers: dict[str, int] = {}
     other = 0
