@@ -408,3 +408,13 @@ def test_a_pipe_is_not_waited_for(tmp_path):
     picture(tmp_path / "a.jpg")
     write(tmp_path / "a.json", instaloader("A"))
     assert collect(tmp_path).files.counts == {"not a file that can be read": 1}
+
+
+def test_profiles_that_are_read_a_second_way(tmp_path):
+    """NaN is none of JSON's, so another reader takes over: as if it had been the first."""
+    (tmp_path / "profiles.jsonl").write_text(
+        '{"username": "ann", "followers": 70}\n{"username": "bob", "followers": NaN}\n'
+    )
+    picture(tmp_path / "A.jpg")
+    found = collect(write(tmp_path / "p.json", [apify("A")]), profile_table=tmp_path / "profiles.jsonl")
+    assert found.frame["followers"].to_list() == [70] and "by username, followers from" in found.notes[0]

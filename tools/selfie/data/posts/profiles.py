@@ -22,12 +22,11 @@ def read(path: str | os.PathLike, decimal: str | None = None) -> tuple[dict[str,
     found: list[str] = []
 
     def pick(names: list[str]) -> list[str]:
-        found.extend(_users(names))
-        counts = _followers(names)
-        if not found or not counts:
-            what = "of followers" if found else "of users"
+        users, counts = _users(names), _followers(names)
+        if not users or not counts:
+            what = "of followers" if users else "of users"
             raise SelfieError(f"{path}: no column {what} for --profiles (it has: {columns.listed(names)})")
-        found.append(counts)
+        found[:] = [*users, counts]  # a reader that gives up asks again
         return found
 
     table = tables.load(path, pick, "table of profiles", lambda name: True)

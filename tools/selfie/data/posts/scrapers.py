@@ -23,7 +23,7 @@ def _apify_left_out(record: dict) -> str:
 
 
 def _apify_hint(record: dict, stem: str) -> Hint:
-    urls = names_of_urls(record.get("displayUrl"), record.get("images"), record.get("images/0"))
+    urls = names_of_urls(record.get("displayUrl"), record.get("images"))
     names = [first(record, *FILES), first(record, "shortCode"), first(record, "id"), *urls]
     return Hint([name for name in names if name], several=True)
 
