@@ -398,3 +398,17 @@ def test_commands_take_map_and_decimal(tmp_path):
     assert pl.read_csv(tmp_path / "l.csv").filter(id="p91")["audience"].to_list() == [2191]
     notes = json.loads((tmp_path / "l.report.json").read_text())["manifest"]["notes"]
     assert "fields separated by semicolons" in notes
+
+
+@pytest.mark.parametrize(
+    "value", ["\ud800", ["\ud800"], {"a": "\ud800"}, {"a": [{"b": "\ud800"}]}, {"a": 10**400}, {"\ud800": 1}]
+)
+@pytest.mark.parametrize("suffix", [".json", ".jsonl"])
+def test_json_that_no_column_can_hold_is_text_or_replaced(tmp_path, value, suffix):
+    """Halves of characters and huge numbers, as deep as they may stand, cost no other value of the table."""
+    rows = [{"id": "a", "x": value}, {"id": "b", "x": None}]
+    path = tmp_path / f"t{suffix}"
+    path.write_text(json.dumps(rows) if suffix == ".json" else "\n".join(map(json.dumps, rows)))
+    frame = tables.load(path).frame
+    assert frame["id"].to_list() == ["a", "b"] and frame["x"][1] is None and frame["x"][0] is not None
+    frame.write_parquet(tmp_path / "again.parquet")

@@ -43,6 +43,13 @@ def test_whole_numbers(text, plain, comma):
         assert values.numbers(pl.Series("likes", [text, "7"]), True, decimal).values.to_list() == [meant, 7]
 
 
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_number_of_400_digits_is_none(whole):
+    """It is beyond what any column of numbers holds."""
+    read = values.numbers(pl.Series("likes", ["9" * 400, "9" * 400 + "k", "7"]), whole)
+    assert read.values.to_list() == [None, None, 7] and read.unreadable == 2
+
+
 @pytest.mark.parametrize(
     "others, meant",
     [

@@ -96,9 +96,12 @@ def _series(name: str, values: list[Any], text: bool) -> pl.Series:
     if not kinds:
         return pl.Series(name, values, dtype=pl.Null)
     if kinds == {list} and all(isinstance(each, str) for value in values for each in value or ()):
-        return pl.Series(name, values, dtype=pl.List(pl.String))
+        return pl.Series(name, _encodable(values), dtype=pl.List(pl.String))
     if kinds == {dict} and not text:
-        return pl.Series(name, values, strict=False)
+        try:
+            return pl.Series(name, _encodable(values), strict=False)
+        except (pl.exceptions.PolarsError, OverflowError, TypeError):  # as for 2 ** 70 in one of them
+            pass
     if not text:
         for types, dtype in (({bool}, pl.Boolean), ({int}, pl.Int64), ({int, float}, pl.Float64)):
             if kinds <= types:
@@ -109,10 +112,21 @@ def _series(name: str, values: list[Any], text: bool) -> pl.Series:
     return pl.Series(name, [_text(value) for value in values], dtype=pl.String)
 
 
+def _encodable(value: Any) -> Any:
+    """Replace lone surrogates, which JSON can hold, in all texts of a value: they are no text."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, list):
+        return [_encodable(each) for each in value]
+    if isinstance(value, dict):
+        return {_encodable(key): _encodable(each) for key, each in value.items()}
+    return value
+
+
 def _text(value: Any) -> str | None:
     if value is None or isinstance(value, str):
-        return value if value is None else value.encode("utf-8", "replace").decode()  # lone surrogates are no text
-    return json.dumps(value, ensure_ascii=False).encode("utf-8", "replace").decode()
+        return _encodable(value)
+    return _encodable(json.dumps(value, ensure_ascii=False))
 
 
 def _by_polars(path: Path, as_text: AsText, pick: nested.Pick | None) -> tuple[pl.DataFrame, list[str]] | None:

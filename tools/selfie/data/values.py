@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import NamedTuple
 
@@ -57,7 +58,8 @@ def numbers(column: pl.Series, whole: bool, decimal: str | None = None, where: s
             values = values.set(text.str.contains(".", literal=True).fill_null(False), None)
     rest = text.filter(values.is_null() & text.is_not_null()).unique()
     if len(rest):
-        known = {each: number for each in rest if (number := number_of(each, point, not whole)) is not None}
+        read = {each: number_of(each, point, not whole) for each in rest}
+        known = {each: number for each, number in read.items() if number is not None and math.isfinite(number)}
         if whole:
             known = {
                 each: int(number) for each, number in known.items() if number == int(number) and abs(number) < 2**63

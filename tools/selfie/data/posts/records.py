@@ -1,0 +1,90 @@
+"""Records of files: the objects in JSON and JSON Lines, the rows of tables."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Callable
+
+from selfie.common.errors import SelfieError
+from selfie.data import dialects, tables, unpack
+
+_ELEMENT = re.compile(r"(.+)/(\d{1,4})")
+
+
+def of_file(path: Path, known: Callable[[dict], bool]) -> Iterator[tuple[str, Any]]:
+    """Yield (where it stands, record) of each in a file, and (where, None) of lines that are not JSON.
+
+    `known` records are taken whole; any other object is opened, if lists of objects are in it. SelfieError if the file
+    cannot be read.
+    """
+    plain = path.with_suffix("") if path.suffix.lower() in unpack.SUFFIXES else path
+    if plain.suffix.lower() not in (".json", *tables.JSON_LINES):
+        yield from _rows(path)
+        return
+    text = _text(path)
+    try:
+        value = json.loads(text)
+    except RecursionError as error:
+        raise SelfieError(f"{path}: too deeply nested") from error
+    except ValueError as error:
+        lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+        if len(lines) < 2 or (plain.suffix.lower() == ".json" and not _is_json(lines[0][1])):
+            raise SelfieError(f"{path}: not JSON ({error})") from error
+        yield from ((f"{path}, line {number}", _loaded(line)) for number, line in lines)
+        return
+    objects = value if isinstance(value, list) else [value]
+    if isinstance(value, dict) and not known(value):
+        lists = [
+            each for each in value.values() if isinstance(each, list) and any(isinstance(one, dict) for one in each)
+        ]
+        objects = [one for each in lists for one in each] or objects
+    many = len(objects) > 1
+    yield from ((f"{path}, entry {number}" if many else str(path), one) for number, one in enumerate(objects, 1))
+
+
+def _text(path: Path) -> str:
+    try:
+        with unpack.unpacked(path) as plain:
+            encoding = dialects.recognise(plain).encoding
+            return plain.read_text("utf-8-sig" if encoding == "utf-8" else encoding)
+    except (UnicodeError, LookupError) as error:
+        raise SelfieError(f"{path}: not UTF-8 text") from error
+    except OSError as error:
+        raise SelfieError(f"{path}: {error.strerror or error}") from error
+
+
+def _loaded(line: str) -> Any:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _is_json(line: str) -> bool:
+    return isinstance(_loaded(line), dict)
+
+
+def _rows(path: Path) -> Iterator[tuple[str, Any]]:
+    """Yield a table's rows, without what is empty in them."""
+    table = tables.load(path)
+    tables.tell(path, table.notes)
+    for number, row in enumerate(table.frame.iter_rows(named=True), 1):
+        yield f"{path}, row {number}", _gathered(row)
+
+
+def _gathered(row: dict[str, Any]) -> dict[str, Any]:
+    """Make hashtags/0, hashtags/1 ..., as flat tables have them, the list hashtags; owner/name becomes owner.name."""
+    flat, lists = {}, defaultdict[str, dict[int, Any]](dict)
+    for name, value in row.items():
+        if element := _ELEMENT.fullmatch(name):
+            lists[element[1]][int(element[2])] = value
+        else:
+            flat[name.strip().replace("/", ".")] = value
+    for name, values in lists.items():
+        if flat.get(name) is None:
+            flat[name] = [values[place] for place in sorted(values) if values[place] not in (None, "")]
+    return flat
