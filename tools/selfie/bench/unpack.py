@@ -93,6 +93,7 @@ def extract(parts: Sequence[Path], folder: Path) -> None:
     """Unpack the archive that the parts make up into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     with tarfile.open(fileobj=cast("IO[bytes]", Joined(parts)), mode="r|xz") as archive:
+        archive.extraction_filter = lambda member, _: member  # what comes has gone through `safe`
         for member in archive:
             try:
                 archive.extract(safe(member, folder), folder)
