@@ -8,6 +8,7 @@ from selfie.common.errors import SelfieError
 
 # Whole numbers are times by their size: years 1973 to 5138 in seconds, milliseconds, micro- and nanoseconds.
 _EPOCHS = ((10**8, 10**11, 1_000_000), (10**11, 10**14, 1_000), (10**14, 10**17, 1))
+_PLAIN = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$"  # what most tables have is read ten times as fast as the rest
 _FORMS = (
     "%a %b %d %H:%M:%S %z %Y",  # Twitter's: Wed Oct 10 20:19:24 +0000 2018
     "%a, %d %b %Y %H:%M:%S %z",  # RFC 2822
@@ -40,18 +41,21 @@ def timestamp(dtype: pl.DataType, name: str = "posted_at") -> pl.Expr:
 
 def timestamps(column: pl.Series) -> pl.Series:
     """`timestamp` of a column, and where that finds none, what the other forms say."""
-    frame = column.to_frame()
-    found = frame.select(timestamp(column.dtype, column.name)).to_series()
+    frame, name = column.to_frame(), column.name
     if column.dtype != pl.String:
-        return found
+        return frame.select(timestamp(column.dtype, name)).to_series()
+    plain = pl.Series(column.str.contains(_PLAIN).fill_null(False))
+    quick = pl.when(plain).then(pl.col(name)).str.to_datetime("%Y-%m-%dT%H:%M:%SZ", time_unit="us", strict=False)
+    slow = frame.select(pl.when(~plain).then(pl.col(name)).alias(name)).select(timestamp(column.dtype, name))
+    found = frame.select(quick.alias(name)).to_series().fill_null(slow.to_series())
     missing = found.is_null() & column.is_not_null()
     if not missing.any():
         return found
     rest = frame.filter(missing).unique()
-    known = rest.with_columns(other=_others(pl.col(column.name).str.strip_chars())).drop_nulls()
+    known = rest.with_columns(other=_others(pl.col(name).str.strip_chars())).drop_nulls()
     if known.is_empty():
         return found
-    other = column.replace_strict(known[column.name], known["other"], default=None, return_dtype=pl.Datetime("us"))
+    other = column.replace_strict(known[name], known["other"], default=None, return_dtype=pl.Datetime("us"))
     return found.fill_null(other)
 
 
