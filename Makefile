@@ -186,7 +186,8 @@ serve: | ready ## show a page that scores pictures with RUN, for this machine (H
 	$(PY) tools/serve.py $(run) $(one_gpu) $(call listen,HOST) $(call listen,PORT) $(SERVE_FLAGS)
 
 bot: | ready ## answer who mentions an account on SERVER (TOKEN_FILE: its access token) with a selfie, by RUN
-	$(PY) tools/bot.py --server '$(SERVER)' --token-file '$(TOKEN_FILE)' $(run) $(one_gpu) $(BOT_FLAGS)
+	$(PY) tools/bot.py $(if $(SERVER),--server '$(SERVER)') $(if $(TOKEN_FILE),--token-file '$(TOKEN_FILE)') $(run) \
+	      $(one_gpu) $(BOT_FLAGS)
 
 # --- whole runs -----------------------------------------------------------------------------------------------------
 

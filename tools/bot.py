@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from selfie.common import cli
+from selfie.common.errors import SelfieError
 
 if TYPE_CHECKING:
     from selfie.serve.bot.mastodon import Mastodon
@@ -30,12 +31,11 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = cli.parser(__doc__)
-    network = parser.add_mutually_exclusive_group(required=True)
+    network = parser.add_mutually_exclusive_group()
     network.add_argument("--server", metavar="URL", help="the account's server, one with Mastodon's API: https://...")
     network.add_argument("--x", action="store_true", help="the account is on X")
     parser.add_argument(
         "--token-file",
-        required=True,
         type=Path,
         metavar="FILE",
         help="a file with the account's access token; X: a JSON object with the four keys of docs/bot.md",
@@ -64,6 +64,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--once", action="store_true", help="answer what has come, and end")
     args = parser.parse_args(argv)
+    if not args.x and not (args.server or "").startswith(("https://", "http://")):
+        raise SelfieError("which server: name its address, https://..., with --server (or say --x)")
+    if args.token_file is None:
+        raise SelfieError("as whom: name the file of the account's access token with --token-file")
 
     from selfie.gather.limits import DEFAULTS, Limits
     from selfie.runs import run_folder
@@ -102,7 +106,10 @@ def opened(server: str | None, token_file: Path) -> X | Mastodon:
         return X(token_file)
     from selfie.serve.bot.mastodon import Mastodon
 
-    return Mastodon(server, token_file.read_text().strip())
+    token = token_file.read_text().strip()
+    if not token:
+        raise SelfieError(f"{token_file} is empty: it should hold the account's access token")
+    return Mastodon(server, token)
 
 
 if __name__ == "__main__":

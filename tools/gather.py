@@ -126,7 +126,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NET",
         help="addresses that may be asked although they are not public, like 127.0.0.1/32: for a server of your own",
     )
-    cli.add_jobs(parser, "hosts asked for pictures at a time (default: 4)")
+    cli.add_jobs(parser, "hosts asked for pictures at a time", "4")
     return parser
 
 

@@ -31,6 +31,14 @@ def test_an_unknown_flag_is_a_usage_error(path):
     assert result.returncode == 2 and "Traceback" not in result.stderr
 
 
+def test_a_column_is_mapped_once():
+    """Two columns for one name: which one would be meant?"""
+    result = testlib.command(
+        "tools/label.py", "--manifest", "m", "--out", "l.csv", "--map", "likes=a", "--map", "likes=b"
+    )
+    assert result.returncode == 2 and "--map likes is given twice: as a and as b" in result.stderr
+
+
 def test_without_the_packages_a_command_says_make_setup(tmp_path):
     """A checkout without .venv tells what to do."""
     shutil.copytree(paths.ROOT / "tools", tmp_path / "tools")

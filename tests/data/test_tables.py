@@ -10,6 +10,7 @@ import json
 import lzma
 import os
 import random
+import shlex
 import zipfile
 from pathlib import Path
 
@@ -358,7 +359,7 @@ def test_a_missing_column_is_guessed(tmp_path, theirs):
     with pytest.raises(SelfieError) as error:
         manifest.require(table.frame, ["id", "likes"], "m.csv", table.names)
     assert f"(it has: id, path, weather, {theirs})" in str(error.value)
-    assert str(error.value).endswith(f"say --map likes={theirs}")
+    assert str(error.value).endswith(f"say --map {shlex.quote(f'likes={theirs}')}"), "as a shell takes it"
     assert manifest.read(tmp_path / "m.csv", None, manifest.Reading({"likes": theirs}))["likes"].to_list() == [12]
 
 

@@ -71,9 +71,9 @@ def add_gpu(to: argparse.ArgumentParser) -> None:
     to.add_argument("--gpu", type=int, metavar="N", help="GPU to use (default: CPU)")
 
 
-def add_jobs(to: argparse.ArgumentParser, what: str = "worker processes") -> None:
+def add_jobs(to: argparse.ArgumentParser, what: str = "worker processes", default: str = "one per core") -> None:
     """Add --jobs: how many of `what` work at a time."""
-    to.add_argument("--jobs", type=positive, metavar="N", help=f"{what} (default: one per core)")
+    to.add_argument("--jobs", type=positive, metavar="N", help=f"{what} (default: {default})")
 
 
 def add_split(to: argparse.ArgumentParser, what: str = "selfies to use") -> None:
@@ -93,7 +93,7 @@ def add_table(to: argparse.ArgumentParser) -> None:
     to.add_argument(
         "--map",
         type=_mapped,
-        action="append",
+        action=_Once,
         default=[],
         metavar="NAME=COLUMN",
         help="the manifest's COLUMN is what this program calls NAME, as in likes=likesCount; may be given again",
@@ -103,6 +103,18 @@ def add_table(to: argparse.ArgumentParser) -> None:
         choices=(".", ","),
         help="what stands before the decimals in the manifest's numbers: with ',' 12.000 is twelve thousand",
     )
+
+
+class _Once(argparse.Action):
+    """Collects NAME=COLUMN; a usage error for a NAME that is given twice."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, value: Any, flag: str | None = None
+    ) -> None:
+        pairs = getattr(namespace, self.dest)
+        if value[0] in dict(pairs):
+            parser.error(f"{flag} {value[0]} is given twice: as {dict(pairs)[value[0]]} and as {value[1]}")
+        setattr(namespace, self.dest, [*pairs, value])
 
 
 def _mapped(text: str) -> tuple[str, str]:

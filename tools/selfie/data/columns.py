@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import shlex
 from collections.abc import Collection, Iterable, Mapping
 
 from selfie.common.errors import SelfieError
@@ -78,7 +79,7 @@ def missing(ours: str, names: Collection[str], path: object) -> str:
     """Say that a file has no column called `ours`, which it has, and which of them may be meant."""
     message = f"{path} has no column '{ours}' (it has: {listed(names)})"
     likely = guess(ours, names)
-    return f"{message}: if '{likely}' is it, say --map {ours}={likely}" if likely else message
+    return f"{message}: if '{likely}' is it, say --map {shlex.quote(f'{ours}={likely}')}" if likely else message
 
 
 def listed(names: Collection[str]) -> str:

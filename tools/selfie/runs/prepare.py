@@ -205,6 +205,7 @@ def _check_folder(job: Job) -> None:
     if content is Content.FOREIGN:
         raise SelfieError(f"{job.run} exists and is not a run folder: give another --run")
     if content is Content.RUN and not job.replace:
+        locks.check_free(job.run)
         raise SelfieError(f"{job.run} exists: go on with --resume, start over with --replace, or give another --run")
     if content is Content.REMAINS and not job.replace:
         raise SelfieError(f"{job.run} is what is left of a run: start over with --replace, or give another --run")
