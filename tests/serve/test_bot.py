@@ -223,8 +223,6 @@ def test_nothing_personal_stays(bot):
     """After the answer neither name nor text nor address of the picture is in the ledger's files."""
     ask(bot.friends.alice, picture=selfie())
     bot.once()
-    bot.ledger.database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    bot.ledger.database.execute("VACUUM")
     files = b"".join(path.read_bytes() for path in bot.ledger.folder.iterdir() if path.name.startswith("bot.sqlite"))
     assert b"alice" not in files and b"looking" not in files and b"http" not in files
     assert (bot.ledger.folder / "author.key").stat().st_mode & 0o777 == 0o600
@@ -319,8 +317,12 @@ def test_what_the_user_has_wrong_is_one_line(server, tmp_path):
         pass
     with pytest.raises(SelfieError, match="another account"), Ledger(tmp_path, "2"):
         pass
+    (tmp_path / "author.key").rename(tmp_path / "elsewhere")
+    with pytest.raises(SelfieError, match="put it back"), Ledger(tmp_path, "1"):
+        pass  # with a new key, everybody who has said stop would be answered again
+    (tmp_path / "elsewhere").rename(tmp_path / "author.key")
     (tmp_path / "bot.sqlite").write_bytes(b"no database" * 100)
-    with pytest.raises(SelfieError, match="not a ledger"), Ledger(tmp_path, "1"):
+    with pytest.raises(SelfieError, match="cannot be used as a ledger"), Ledger(tmp_path, "1"):
         pass
 
 

@@ -14,17 +14,11 @@ is needed to ask for it and to honour its deletion, often has its author's name 
 
 from __future__ import annotations
 
-import hashlib
-import os
-import secrets
-import sqlite3
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from selfie.common import locks, paths
-from selfie.common.errors import SelfieError
+from selfie.common.ledger_file import LedgerFile
 from selfie.gather.source import Post
 
 VERSION = 1
@@ -87,40 +81,12 @@ class Kept(NamedTuple):
     perceptual: int
 
 
-class Ledger:
+class Ledger(LedgerFile):
     """The ledger in a folder, made if need be; only one process at a time. `with Ledger(folder) as ledger:`"""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.images = folder, folder / "images"
-
-    def __enter__(self) -> Ledger:
-        with ExitStack() as stack:
-            stack.enter_context(locks.folder(self.folder))
-            self._key = _key(self.folder / "author.key")
-            self.database = stack.enter_context(closing(_opened(self.folder / "ledger.sqlite")))
-            self._open = stack.pop_all()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._open.close()
-
-    @contextmanager
-    def step(self) -> Iterator[sqlite3.Connection]:
-        """One transaction: all of the block's changes, or none. SelfieError where the disk does not take them."""
-        try:
-            self.database.execute("BEGIN IMMEDIATE")
-            yield self.database
-            self.database.execute("COMMIT")
-        except BaseException as error:
-            if self.database.in_transaction:
-                self.database.execute("ROLLBACK")
-            if isinstance(error, sqlite3.OperationalError):
-                raise SelfieError(f"cannot write {self.folder / 'ledger.sqlite'}: {error}") from error
-            raise
-
-    def hashed(self, name: str) -> str:
-        """The keyed hash of an author or a uri: BLAKE2b, 128 bits, hex."""
-        return hashlib.blake2b(name.strip().lower().encode(errors="replace"), key=self._key, digest_size=16).hexdigest()
+        super().__init__(folder, "ledger.sqlite", SCHEMA, VERSION)
+        self.images = folder / "images"
 
     # --- noting ------------------------------------------------------------------------------------------------------
 
@@ -298,7 +264,7 @@ class Ledger:
             for key in keys:
                 self.delete(key)
             database.execute("INSERT OR IGNORE INTO forgotten VALUES (?)", (hashed,))
-        self.database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self.overwrite()
         return len(keys)
 
     def terms_read(self, host: str, now: float) -> None:
@@ -316,40 +282,3 @@ def quarters(perceptual: int) -> tuple[int, int, int, int]:
     """Split a hash of 64 bits into four of 16."""
     first, second, third, fourth = ((perceptual >> shift) & 0xFFFF for shift in (48, 32, 16, 0))
     return first, second, third, fourth
-
-
-def _key(path: Path) -> bytes:
-    """Read the key of the authors' hashes, made at first use."""
-    if not path.exists():
-        if path.with_name("ledger.sqlite").exists():
-            raise SelfieError(f"{path} is missing: without it the ledger's authors cannot be known again; put it back")
-        temporary = path.with_name(".author.key")
-        temporary.unlink(missing_ok=True)
-        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(secrets.token_bytes(32))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        paths.sync_folder(path.parent)
-    key = path.read_bytes()
-    if len(key) != 32:
-        raise SelfieError(f"{path} is not a key of 32 bytes: put the right one back")
-    return key
-
-
-def _opened(path: Path) -> sqlite3.Connection:
-    """Open the database, made if need be; SelfieError if it is of another version."""
-    try:
-        database = sqlite3.connect(path, isolation_level=None)
-        database.execute("PRAGMA journal_mode = WAL")
-        database.execute("PRAGMA synchronous = FULL")
-        database.execute("PRAGMA secure_delete = ON")
-        version = database.execute("PRAGMA user_version").fetchone()[0]
-        if version == 0:
-            database.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
-    except sqlite3.DatabaseError as error:
-        raise SelfieError(f"{path} cannot be used as a ledger: {error}") from error
-    if version not in (0, VERSION):
-        database.close()
-        raise SelfieError(f"{path} is a ledger of version {version}, this is version {VERSION}: use the newer checkout")
-    return database

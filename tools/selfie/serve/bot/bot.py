@@ -71,10 +71,11 @@ class Bot:
             self.network.wait(pause)
 
     def once(self) -> None:
-        """Note the mentions that have come, and finish all that are open."""
+        """Note the mentions that have come, finish all that are open, and keep nothing of those that are finished."""
         self.note()
         for entry in self.ledger.open():
             self.finish(entry)
+        self.ledger.overwrite()
 
     def note(self) -> None:
         """Note new mentions. The first time only where they begin: what was said before the bot came is no question."""

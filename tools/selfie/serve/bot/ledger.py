@@ -7,36 +7,31 @@
     left     not to be answered, with the reason
 
 So nothing is answered twice, and nothing that was noted is forgotten. Names, addresses of pictures and the text of an
-answer stay only as long as they are needed; authors are known by a keyed hash whose key lies beside the ledger.
+answer stay only as long as they are needed, and are overwritten then; authors are known by a keyed hash.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import secrets
-import sqlite3
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from selfie.common import locks
 from selfie.common.errors import SelfieError
+from selfie.common.ledger_file import LedgerFile
 from selfie.serve.bot.network import Mention
 
+VERSION = 1
 SCHEMA = """
-CREATE TABLE IF NOT EXISTS mentions (
+CREATE TABLE mentions (
     number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, post TEXT NOT NULL, author TEXT NOT NULL,
     state TEXT NOT NULL, reason TEXT, at REAL NOT NULL, name TEXT, visibility TEXT, question INTEGER, pictures TEXT,
     text TEXT, answer TEXT);
-CREATE INDEX IF NOT EXISTS mentions_open ON mentions (state, number);
-CREATE INDEX IF NOT EXISTS mentions_author ON mentions (author, at);
-CREATE INDEX IF NOT EXISTS mentions_at ON mentions (at);
-CREATE TABLE IF NOT EXISTS stopped (author TEXT PRIMARY KEY);
-CREATE TABLE IF NOT EXISTS settings (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE INDEX mentions_open ON mentions (state, number);
+CREATE INDEX mentions_author ON mentions (author, at);
+CREATE INDEX mentions_at ON mentions (at);
+CREATE TABLE stopped (author TEXT PRIMARY KEY);
+CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 """
 OPEN = ("noted", "scored", "sending")
 
@@ -55,42 +50,28 @@ class Entry(NamedTuple):
     text: str | None
 
 
-class Ledger:
+class Ledger(LedgerFile):
     """The ledger in a folder, made if need be; only one process at a time. `with Ledger(folder, account) as ledger:`
 
     account: whose mentions these are; SelfieError where the ledger is another account's.
     """
 
     def __init__(self, folder: Path, account: str) -> None:
-        self.folder, self.account = folder, account
+        super().__init__(folder, "bot.sqlite", SCHEMA, VERSION)
+        self.account = account
 
     def __enter__(self) -> Ledger:
-        with ExitStack() as stack:
-            stack.enter_context(locks.folder(self.folder))
-            self._key = _key(self.folder / "author.key")
-            self.database = _opened(self.folder / "bot.sqlite")
-            stack.callback(self.database.close)
+        super().__enter__()
+        try:
             owner = self.setting("account") or self.account
             if owner != self.account:
                 raise SelfieError(f"{self.folder} is the ledger of another account ({owner}): choose another --ledger")
             with self.step():
                 self.set("account", self.account)
-            self._opened = stack.pop_all()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._opened.close()
-
-    @contextmanager
-    def step(self) -> Iterator[None]:
-        """One transaction: all of the block's changes, or none."""
-        self.database.execute("BEGIN IMMEDIATE")
-        try:
-            yield
         except BaseException:
-            self.database.execute("ROLLBACK")
+            self.__exit__()
             raise
-        self.database.execute("COMMIT")
+        return self
 
     def setting(self, name: str) -> str | None:
         """Return what was set under a name, None for nothing."""
@@ -102,10 +83,6 @@ class Ledger:
         self.database.execute("INSERT OR REPLACE INTO settings VALUES (?, ?)", (name, value))
 
     # --- accounts ----------------------------------------------------------------------------------------------------
-
-    def hashed(self, author: str) -> str:
-        """The keyed hash of an account: BLAKE2b, 128 bits, hex."""
-        return hashlib.blake2b(author.encode(), key=self._key, digest_size=16).hexdigest()
 
     def has_stopped(self, author: str) -> bool:
         """Tell whether an account wants no answers any more."""
@@ -172,32 +149,3 @@ class Ledger:
 
     def _change(self, identity: str, changes: str, *values: str) -> None:
         self.database.execute(f"UPDATE mentions SET {changes} WHERE id = ?", (*values, identity))
-
-
-def _opened(path: Path) -> sqlite3.Connection:
-    """Open the database, with changes on the disk when a step ends."""
-    database = sqlite3.connect(path, isolation_level=None)
-    try:
-        database.execute("PRAGMA journal_mode = WAL")
-        database.execute("PRAGMA synchronous = FULL")
-        database.executescript(SCHEMA)
-    except sqlite3.DatabaseError as error:
-        database.close()
-        raise SelfieError(f"{path} is not a ledger of the bot ({error})") from error
-    return database
-
-
-def _key(path: Path) -> bytes:
-    """Return the key of authors' hashes, made at the first use; for its owner only."""
-    if not path.exists():
-        part = path.with_name(path.name + ".tmp")
-        part.unlink(missing_ok=True)
-        with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(secrets.token_bytes(32))
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    key = path.read_bytes()
-    if len(key) != 32:
-        raise SelfieError(f"{path} is damaged: without it nobody's 'stop' can be honoured; restore it from a backup")
-    return key
