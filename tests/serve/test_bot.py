@@ -8,12 +8,12 @@ import subprocess
 import sys
 import time
 from contextlib import closing
+from importlib.util import find_spec
 from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
-import requests
 
 import testlib
 from selfie.common import paths
@@ -25,9 +25,14 @@ from selfie.serve.bot.ledger import Ledger
 from selfie.serve.bot.network import Later, TokenError
 from selfie.serve.scorer import Scorer
 
-mastodon = pytest.importorskip("selfie.serve.bot.mastodon")
-mock = pytest.importorskip("mastodon_mock.testing")
-config = pytest.importorskip("mastodon_mock.config")
+if find_spec("mastodon") is None or find_spec("mastodon_mock") is None:
+    testlib.skip("serve", "pip install -r requirements-dev.txt", whole_module=True)
+
+import requests
+from mastodon_mock import config
+from mastodon_mock import testing as mock
+
+from selfie.serve.bot import mastodon
 
 ACCOUNTS = [
     config.SeedAccount(username="deepselfie", bot=True, access_token="bot_token"),

@@ -6,18 +6,24 @@ import json
 import threading
 from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.util import find_spec
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-import requests
 
+import testlib
 from selfie.common.errors import SelfieError
 from selfie.serve.bot import words
 from selfie.serve.bot.bot import Bot, Settings
 from selfie.serve.bot.ledger import Ledger
 from selfie.serve.bot.network import Later, TokenError
 
-x = pytest.importorskip("selfie.serve.bot.x")
+if find_spec("tweepy") is None:
+    testlib.skip("serve", "pip install -r requirements-dev.txt", whole_module=True)
+
+import requests
+
+from selfie.serve.bot import x
 
 OWN, ALICE = "1", "2"
 

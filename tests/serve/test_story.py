@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import polars as pl
@@ -14,9 +15,11 @@ import testlib
 from browser import Browser
 from selfie.data.demo_corpus import corpus
 
-mock = pytest.importorskip("mastodon_mock.testing")
-config = pytest.importorskip("mastodon_mock.config")
-pytest.importorskip("fastapi")
+if None in map(find_spec, ("fastapi", "mastodon", "mastodon_mock", "protego")):
+    testlib.skip("serve", "pip install -r requirements-dev.txt", whole_module=True)
+
+from mastodon_mock import config
+from mastodon_mock import testing as mock
 
 MINUTE = 60
 LOCAL = ("--allow-network", "127.0.0.0/8")
