@@ -57,6 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--about", default="", metavar="URL", help='where more is said; told to who asks "?"')
     parser.add_argument(
         "--allow-network",
+        type=cli.network,
         action="append",
         default=[],
         metavar="NET",

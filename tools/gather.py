@@ -121,6 +121,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--allow-network",
+        type=cli.network,
         action="append",
         default=[],
         metavar="NET",

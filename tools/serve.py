@@ -36,7 +36,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--patience", type=cli.positive, default=30, metavar="S", help="seconds until a batch has hung (%(default)s)"
     )
-    parser.add_argument("--proxy", metavar="IP", help="of the proxy in front, which says who its clients are")
+    parser.add_argument(
+        "--proxy", type=cli.address, metavar="IP", help="of the proxy in front, which says who its clients are"
+    )
     parser.add_argument("--no-explain", action="store_true", help="scores only: no best crop, no properties")
     args = parser.parse_args(argv)
 

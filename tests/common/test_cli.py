@@ -39,6 +39,20 @@ def test_a_column_is_mapped_once():
     assert result.returncode == 2 and "--map likes is given twice: as a and as b" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("command", "option", "what"),
+    [
+        ("serve", ("--proxy", "*"), "'*' is not an IP address"),  # it would be everybody's word on who they are
+        ("bot", ("--allow-network", "here"), "'here' is not an IP network"),
+        ("gather", ("--allow-network", "10.0.0.1/8"), "'10.0.0.1/8' is not an IP network"),
+    ],
+)
+def test_addresses_are_checked_at_once(command, option, what):
+    """A usage error, before anything is started or asked."""
+    result = testlib.command(f"tools/{command}.py", *option)
+    assert result.returncode == 2 and what in result.stderr
+
+
 def test_without_the_packages_a_command_says_make_setup(tmp_path):
     """A checkout without .venv tells what to do."""
     shutil.copytree(paths.ROOT / "tools", tmp_path / "tools")

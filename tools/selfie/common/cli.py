@@ -132,6 +132,26 @@ def add_outside(to: argparse.ArgumentParser) -> None:
     )
 
 
+def address(text: str) -> str:
+    """Read the IP address of a machine."""
+    return _ip(text, "ip_address", "an IP address, such as 192.168.1.5")
+
+
+def network(text: str) -> str:
+    """Read an IP network."""
+    return _ip(text, "ip_network", "an IP network, such as 192.168.1.0/24")
+
+
+def _ip(text: str, kind: str, what: str) -> str:
+    import ipaddress
+
+    try:
+        getattr(ipaddress, kind)(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"'{text}' is not {what}") from error
+    return text
+
+
 def positive(text: str) -> int:
     """Read a whole number from 1 on."""
     return _at_least(1, text)
