@@ -11,6 +11,7 @@ import random
 import re
 import socket
 import sys
+import tempfile
 import time
 import zlib
 from collections import Counter
@@ -171,12 +172,17 @@ def attacks(server: Server, count: int, seed: int = 0) -> Counter[int]:
         return Counter(pool.map(lambda number: attack(server, seed + number, good), range(count)))
 
 
-def from_schema(server: Server, count: int) -> int:
-    """Let schemathesis make some `count` requests from /openapi.json, and hold the answers against it."""
+def from_schema(server: Server, count: int, cache: Path) -> int:
+    """Let schemathesis make some `count` requests from /openapi.json, and hold the answers against it.
+
+    cache: a folder for what Hypothesis keeps, which would else lie where one stands.
+    """
     import hypothesis
     import schemathesis
+    from hypothesis import configuration
     from schemathesis import checks
 
+    configuration.set_hypothesis_home_dir(cache)
     names = ("not_a_server_error", "status_code_conformance", "content_type_conformance", "response_schema_conformance")
     schema = schemathesis.openapi.from_url(server.address + "openapi.json")
     held = [checks.CHECKS.get_one(name) for name in names]  # those of OpenAPI are there with the first schema
@@ -214,7 +220,8 @@ def main(run: str, count: str = "10000") -> None:
         attacks(server, 300, seed=-1000)  # what is loaded on first use is there now
         before, start = state(server), time.monotonic()
         print(before)
-        sent = from_schema(server, int(count) // 8)
+        with tempfile.TemporaryDirectory() as cache:
+            sent = from_schema(server, int(count) // 8, Path(cache))
         print(f"{sent} requests made from the schema, {time.monotonic() - start:.0f} s")
         statuses = attacks(server, int(count) - sent)
         print(f"statuses: {dict(sorted(statuses.items()))}, {time.monotonic() - start:.0f} s")

@@ -71,13 +71,6 @@ def photo(tmp_path_factory) -> Path:
     return file
 
 
-def choose(browser: Browser, file: Path) -> None:
-    """Choose a file, as in the browser's own dialogue."""
-    root = browser.call("DOM.getDocument")["root"]["nodeId"]
-    node = browser.call("DOM.querySelector", nodeId=root, selector="#file")["nodeId"]
-    browser.call("DOM.setFileInputFiles", files=[str(file)], nodeId=node)
-
-
 def key(browser: Browser, name: str, code: int, text: str = "") -> None:
     browser.call("Input.dispatchKeyEvent", type="keyDown", key=name, code=name, windowsVirtualKeyCode=code, text=text)
     browser.call("Input.dispatchKeyEvent", type="keyUp", key=name, code=name, windowsVirtualKeyCode=code)
@@ -98,7 +91,7 @@ def width_of_everything(browser: Browser) -> int:
 def test_an_upload_shows_score_percentile_crop_and_properties(opened, photo, measured_run, explaining):
     """The numbers of the command; the crop lies where the server's stands; nothing is asked of another host."""
     (wanted,) = score.score(measured_run, [str(photo)])
-    choose(opened, photo)
+    opened.choose("#file", photo)
     opened.wait(f"{RESULT} && {EXPLAINED}")
     assert shown(opened, "number").replace("\n", "") == f"{100 * wanted.score:.1f} %"
     assert f"beats {wanted.percentile:.0f} of 100" in shown(opened, "sentence")
@@ -120,7 +113,7 @@ def test_an_upload_shows_score_percentile_crop_and_properties(opened, photo, mea
 
 def test_another_picture_starts_again(opened, photo):
     """The result goes, the ways in come back, with the keyboard where one goes on."""
-    choose(opened, photo)
+    opened.choose("#file", photo)
     opened.wait(RESULT)
     assert opened.run("element('entry').hidden") and focused(opened) == "result"
     opened.run("element('again').click()")
@@ -176,13 +169,13 @@ def test_a_picture_can_be_dropped_and_pasted(opened, photo, way):
 def test_what_is_no_picture_says_so(opened, tmp_path):
     """In words; too large is told without sending it."""
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff nonsense")
-    choose(opened, tmp_path / "broken.jpg")
+    opened.choose("#file", tmp_path / "broken.jpg")
     opened.wait("!element('error').hidden")
     assert shown(opened, "error") == "This picture cannot be scored: broken or truncated."
     with open(tmp_path / "large.jpg", "wb") as file:
         file.truncate(11_000_000)
     before = len(opened.requests())
-    choose(opened, tmp_path / "large.jpg")
+    opened.choose("#file", tmp_path / "large.jpg")
     opened.wait("element('error').innerText.includes('10 MB')")
     assert len(opened.requests()) == before
 
@@ -190,7 +183,7 @@ def test_what_is_no_picture_says_so(opened, tmp_path):
 def test_a_picture_that_the_browser_cannot_show_comes_from_the_server(opened, tmp_path, photo):
     """A TIFF: scored, and shown as a small copy."""
     cv2.imwrite(str(tmp_path / "scan.tiff"), image.read(photo))
-    choose(opened, tmp_path / "scan.tiff")
+    opened.choose("#file", tmp_path / "scan.tiff")
     opened.wait(f"{RESULT} && {EXPLAINED} && !element('photo').hidden")
     assert opened.run("element('picture').src").startswith("data:image/jpeg")
 
@@ -233,7 +226,7 @@ def test_it_fits_a_phone_in_both_lights(browser, explaining, photo):
             assert width_of_everything(browser) <= 390
             heights = browser.run("[...document.querySelectorAll('.button, button')].map(one => one.offsetHeight)")
             assert min(filter(None, heights)) >= 44
-            choose(browser, photo)
+            browser.choose("#file", photo)
             browser.wait(f"{RESULT} && {EXPLAINED}")
             assert width_of_everything(browser) <= 390
             for name in ("sentence", "why-note", "caption", "number"):

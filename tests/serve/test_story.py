@@ -97,10 +97,8 @@ def test_the_page_scores_an_upload(story):
         line = next(line for line in process.stderr if "ready" in line)
         with Browser(390, 844) as browser:
             browser.open(line.split(": ")[0])
-            browser.wait("document.getElementById('file')")
-            root = browser.call("DOM.getDocument")["root"]["nodeId"]
-            field = browser.call("DOM.querySelector", nodeId=root, selector="#file")["nodeId"]
-            browser.call("DOM.setFileInputFiles", nodeId=field, files=[str(picture)])
+            browser.wait("document.body.dataset.ready")
+            browser.choose("#file", picture)
             browser.wait("!document.getElementById('result').hidden")
             shown = browser.run("document.getElementById('number').textContent")
     score = run("tools/score.py", "--run", story / "run", "--csv", picture).splitlines()[1].split(",")[1]
