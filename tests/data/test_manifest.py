@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import polars as pl
 import pytest
 
@@ -84,6 +86,18 @@ def test_json_lines_may_mix_numbers_and_text(tmp_path):
     """One line's likes are 3, another's "n/a": the column is still a column of integers."""
     (tmp_path / "m.jsonl").write_text('{"id": "a", "likes": 3}\n{"id": "b", "likes": "n/a"}\n{"likes": 5.0}\n')
     assert manifest.read(tmp_path / "m.jsonl")["likes"].to_list() == [3, None, 5]
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".json"])
+@pytest.mark.parametrize("second", ['{"name": "b"}', '{"name": 7, "n": "x"}', "null"])
+def test_a_field_inside_of_a_column_that_has_our_name(tmp_path, suffix, second):
+    """Without --map the message has the fields and how to choose one; mixed types need Python's reader."""
+    file, rows = tmp_path / f"m{suffix}", [f'{{"id": "a", "user": {user}}}' for user in ('{"name": "a"}', second)]
+    file.write_text(f"[{','.join(rows)}]" if suffix == ".json" else "\n".join(rows))
+    with pytest.raises(SelfieError, match=r"'user' holds several fields \(user\.name.*--map user=user\.name"):
+        manifest.read(file)
+    users = manifest.read(file, reading=manifest.Reading({"user": "user.name"}))["user"]
+    assert users[0] == "a" and users[1] == (None if second == "null" else str(json.loads(second)["name"]))
 
 
 @pytest.mark.parametrize(

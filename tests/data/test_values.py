@@ -71,7 +71,10 @@ def test_a_point_before_three_digits_is_told_by_the_other_values(others, meant):
         assert values.numbers(column, True, ",").values[0] == 12000
         assert values.numbers(column, True, ".").values[0] == 12
     else:
-        assert values.numbers(column, True).values[0] == meant
+        read = values.numbers(column, True)
+        assert read.values[0] == meant
+        assert read.guessed.startswith(f"'12.000' is read as {'12,000' if meant > 12 else '12'}, as '")
+        assert values.numbers(column, True, ".").guessed is None  # who says so need not be told
 
 
 def test_real_numbers():

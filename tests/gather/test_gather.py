@@ -356,7 +356,7 @@ def test_a_robots_txt_that_cannot_be_read_allows_nothing(server, tmp_path, quick
     """RFC 9309: as long as it answers with a fault. Nothing is lost by then."""
     server.post(1, picture())
     server.faults = [("/robots.txt", 500, {}, b"")]
-    with pytest.raises(SelfieError, match=r"robots\.txt cannot be read.*goes on"):
+    with pytest.raises(SelfieError, match=r"robots\.txt cannot be read: the host answers 500.*goes on"):
         gather.run(order(server), tmp_path)
     assert server.seen == ["/robots.txt"]
     assert gather.run(order(server), tmp_path).rows == 1

@@ -101,7 +101,8 @@ def add_table(to: argparse.ArgumentParser) -> None:
     to.add_argument(
         "--decimal",
         choices=(".", ","),
-        help="what stands before the decimals in the manifest's numbers: with ',' 12.000 is twelve thousand",
+        metavar="MARK",
+        help="the mark, . or , before the decimals in the manifest's numbers: with ',' 12.000 is twelve thousand",
     )
 
 

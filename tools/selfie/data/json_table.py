@@ -97,7 +97,7 @@ def _series(name: str, values: list[Any], text: bool) -> pl.Series:
         return pl.Series(name, values, dtype=pl.Null)
     if kinds == {list} and all(isinstance(each, str) for value in values for each in value or ()):
         return pl.Series(name, _encodable(values), dtype=pl.List(pl.String))
-    if kinds == {dict} and not text:
+    if kinds == {dict}:  # its fields are columns of their own
         try:
             return pl.Series(name, _encodable(values), strict=False)
         except (pl.exceptions.PolarsError, OverflowError, TypeError):  # as for 2 ** 70 in one of them

@@ -58,7 +58,10 @@ def _read_labels(labels_csv: str | os.PathLike) -> pl.DataFrame:
     tables.tell(file, table.notes)
     found = column_names.find(table.names, wanted)
     if missing := ", ".join(column for column in columns if column not in found):
-        raise SelfieError(f"{labels_csv} has no column {missing}: labels need id, path, label, split")
+        raise SelfieError(
+            f"{labels_csv} has no column {missing}: labels need id, path, label, split; tools/label.py makes them of a "
+            "table of selfies"
+        )
     rows = table.frame.select(pl.col(theirs).cast(pl.String).alias(ours) for ours, theirs in found.items())
     for column in columns:
         if empty := rows.filter(pl.col(column).fill_null("") == "").height:

@@ -21,6 +21,7 @@ says how that is held.
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -95,9 +96,9 @@ def load(
     frame, notes = _renamed(table.frame, found, mapping)
     typed = []
     for name in frame.columns:
-        column, note = _typed(frame[name], path, reading.decimal)
+        column, of_column = _typed(frame[name], path, reading.decimal)
         typed.append(column)
-        notes += [note] if note else []
+        notes += of_column
     return tables.Table(pl.DataFrame(typed), table.names, table.notes + notes)
 
 
@@ -170,12 +171,19 @@ def _renamed(
     return frame.rename(names), notes
 
 
-def _typed(column: pl.Series, path: str | os.PathLike, decimal: str | None) -> tuple[pl.Series, str | None]:
-    """Cast a column to the type this module promises; returns it, and a note on values that could not be read.
+def _typed(column: pl.Series, path: str | os.PathLike, decimal: str | None) -> tuple[pl.Series, list[str]]:
+    """Cast a column to the type this module promises; returns it, and notes on how its values were read.
 
     SelfieError if it cannot hold such values.
     """
     name, dtype = column.name, column.dtype
+    if name in KNOWN and isinstance(dtype, pl.Struct):
+        fields = [f"{name}.{field.name}" for field in dtype.fields]
+        likely = column_names.guess(name, [field.name for field in dtype.fields])
+        raise SelfieError(
+            f"{path}: column '{name}' holds several fields ({column_names.listed(fields)}): say which one it is, as in "
+            f"--map {shlex.quote(f'{name}={name}.{likely}' if likely else f'{name}={fields[0]}')}"
+        )
     if name == "tags" and (dtype == pl.String or isinstance(dtype, pl.List)):
         column = column.to_frame().select(values.tags(pl.col(name), dtype).alias(name)).to_series()
         dtype = column.dtype
@@ -183,15 +191,19 @@ def _typed(column: pl.Series, path: str | os.PathLike, decimal: str | None) -> t
         if not (dtype in (pl.String, pl.Null) or dtype.is_numeric() or isinstance(dtype, (pl.Categorical, pl.Enum))):
             raise SelfieError(f"{path}: column '{name}' holds {dtype}, not text")
         text = column.cast(pl.String)
-        return text.set(~text.str.contains(r"\S"), None), None  # blank is missing
+        return text.set(~text.str.contains(r"\S"), None), []  # blank is missing
     if name in INTEGER + REAL:
         if not (dtype in (pl.String, pl.Null) or dtype.is_numeric()):
             raise SelfieError(f"{path}: column '{name}' holds {dtype}, not numbers")
         number = values.numbers(column, name in INTEGER, decimal, f"{path}: column '{name}'")
         kind = "whole numbers" if name in INTEGER else "numbers"
-        note = f"{name}: {number.unreadable} of {len(column)} values are no {kind}, such as '{number.example}'"
-        return number.values, note if number.unreadable else None
-    return column, None
+        notes = [f"{name}: {number.guessed}"] if number.guessed else []
+        if number.unreadable:
+            notes.append(
+                f"{name}: {number.unreadable} of {len(column)} values are no {kind}, such as '{number.example}'"
+            )
+        return number.values, notes
+    return column, []
 
 
 def _unknown_suffix(path: Path) -> SelfieError:

@@ -27,11 +27,13 @@ class Numbers(NamedTuple):
     values      Int64 or Float64, null where there is none
     unreadable  how many values are neither numbers nor missing
     example     one of them
+    guessed     how a value was read that may be two numbers, and by which other value of the column; None without one
     """
 
     values: pl.Series
     unreadable: int
     example: str | None
+    guessed: str | None = None
 
 
 def numbers(column: pl.Series, whole: bool, decimal: str | None = None, where: str = "") -> Numbers:
@@ -47,12 +49,12 @@ def numbers(column: pl.Series, whole: bool, decimal: str | None = None, where: s
         values = column.cast(pl.Int64, strict=False) if column.dtype.is_integer() else real
         return _finished(column, _whole(values) if whole else _finite(real), column.cast(pl.String))
     if whole:
-        point = _point(text, decimal, where)
+        point, guessed = _point(text, decimal, where)
         values = text.cast(pl.Int64, strict=False)
         if point == ".":
             values = values.fill_null(_whole(text.cast(pl.Float64, strict=False)))
     else:
-        point = decimal or "."
+        point, guessed = decimal or ".", None
         values = _finite(text.cast(pl.Float64, strict=False))
         if point != ".":  # 1.234 is no decimal number then; whole ones are the same
             values = values.set(text.str.contains(".", literal=True).fill_null(False), None)
@@ -67,7 +69,7 @@ def numbers(column: pl.Series, whole: bool, decimal: str | None = None, where: s
         if known:
             found = text.replace_strict(known, default=None, return_dtype=values.dtype)
             values = values.fill_null(found)
-    return _finished(column, values, text)
+    return _finished(column, values, text)._replace(guessed=guessed)
 
 
 def number_of(text: str, decimal: str = ".", strict: bool = False) -> float | None:
@@ -103,22 +105,21 @@ def _real(digits: str, decimals: str | None, scale: int | None) -> float:
     return round(number, 3) if scale else number
 
 
-def _point(text: pl.Series, decimal: str | None, where: str) -> str:
-    """Tell what stands before the decimals in a column of whole numbers; see `numbers`."""
+def _point(text: pl.Series, decimal: str | None, where: str) -> tuple[str, str | None]:
+    """Tell what stands before the decimals in a column of whole numbers, and what to say of it; see `numbers`."""
     if decimal:
-        return decimal
+        return decimal, None
     doubtful = text.str.contains(_AMBIGUOUS)
     if not doubtful.any():
-        return "."
-    other = text.filter(~doubtful)
-    if other.str.contains(_COMMA).any():
-        return ","
-    if other.str.contains(_POINT).any():
-        return "."
-    example = text.filter(doubtful)[0]
-    number = example.split(".")
+        return ".", None
+    example, other = text.filter(doubtful)[0], text.filter(~doubtful)
+    whole, thousandths = example.split(".")
+    for point, form, number in ((",", _COMMA, f"{whole},{thousandths}"), (".", _POINT, whole)):
+        telling = other.filter(other.str.contains(form))
+        if len(telling):
+            return point, f"'{example}' is read as {number}, as '{telling[0]}' tells; --decimal says otherwise"
     raise SelfieError(
-        f"{where}: '{example}' may be {number[0]} or {number[0]},{number[1]}: say --decimal . if a point stands before "
+        f"{where}: '{example}' may be {whole} or {whole},{thousandths}: say --decimal . if a point stands before "
         "decimals, or --decimal , if points stand between thousands"
     )
 

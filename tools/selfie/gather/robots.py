@@ -40,15 +40,15 @@ class Robots:
         origin = f"{parts.scheme}://{parts.netloc}"
         if time.monotonic() >= self._expires.get(origin, 0):
             self._files[origin] = self._read(f"{origin}/robots.txt")
-            self._expires[origin] = time.monotonic() + (AGAIN if self._files[origin] is None else FRESH)
+            self._expires[origin] = time.monotonic() + (AGAIN if isinstance(self._files[origin], FetchError) else FRESH)
         file = self._files[origin]
-        if file is None:
-            raise FetchError("unreachable", "the host's robots.txt cannot be read")
+        if isinstance(file, FetchError):
+            raise FetchError("unreachable", f"the host's robots.txt cannot be read: {file}")
         if not file.can_fetch(url, AGENT):
             raise FetchError("robots", "the host's robots.txt does not allow it")
 
     def _read(self, url: str) -> Any:
-        """Read a robots.txt; one that allows all where there is none, None where the host does not answer."""
+        """Read a robots.txt; one that allows all where there is none, and why where it cannot be known."""
         import protego
 
         try:
@@ -56,7 +56,7 @@ class Robots:
         except FetchError as error:
             refused = error.reason == "redirects" if error.status is None else 400 <= error.status < 500
             if not refused or error.status == 429:
-                return None
+                return error
             text = ""
         return protego.Protego.parse(text)
 
