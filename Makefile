@@ -229,9 +229,10 @@ reach: | ready ## order the published continuum by nets that saw only its best a
 prototxt: | ready-python ## regenerate the files of prototxt/
 	$(PY) tools/make_prototxt.py
 
-# The tests call the commands by themselves, and expect their own words.
-test: setup ## set up, then run the tests
-	env --unset=SELFIE_MAKE $(PY) -m pytest
+# The tests call the commands by themselves, and expect their own words. Much of their time is that of single processes
+# that start: two workers take little more than half of it. Each has a module of tests at a time, and 2 GB of memory.
+test: setup ## set up, then run the tests, two modules at a time (JOBS=1: one)
+	env --unset=SELFIE_MAKE $(PY) -m pytest -n $(JOBS) --maxprocesses 2 --dist loadfile
 
 lint: | ready-python ## ruff, mypy, cpplint, the prototxts against their generator, the library's layers (without Caffe)
 	$(PY) -m ruff check

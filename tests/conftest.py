@@ -10,6 +10,7 @@ import pytest
 
 import rules
 import testlib
+import workers
 from selfie.common import paths
 from selfie.net import pycaffe
 from selfie.runs import train
@@ -19,7 +20,8 @@ pytest_plugins = ["pytester"]
 
 
 def pytest_configure(config) -> None:
-    config.pluginmanager.register(rules)
+    for plugin in (rules, workers):
+        config.pluginmanager.register(plugin)
 
 
 def pytest_terminal_summary(terminalreporter) -> None:

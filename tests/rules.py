@@ -1,16 +1,20 @@
 """What holds for every test: skips have a kind, what tests share stays as it is, the checkout too; timing is retried.
 
-A plugin of pytest that conftest.py registers. Its own tests are in test_rules.py.
+A plugin of pytest that conftest.py registers, with workers.py. Their own tests are in test_rules.py.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+
+import workers
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -34,6 +38,7 @@ KINDS = {
     "shellcheck": "the linter of shell scripts",
     "torch": "PyTorch (requirements-bench.txt)",
     "weights": "small pretrained weights, in SELFIE_MIRROR",
+    "xdist": "pytest-xdist, which runs tests in several processes (requirements-dev.txt)",
 }
 REQUIRE = "SELFIE_REQUIRE"  # kinds, separated by spaces: a skip for want of one is a failure
 TRIES = 3  # of a test marked timing: a busy machine delays one, not three
@@ -45,7 +50,8 @@ LIBRARY_WITHOUT_CAFFE = {"common", "data", "gather"}  # folders of tests: these 
 MARKERS = (
     "caffe: needs a built Caffe. All tests have it but those of packages that cannot import it, tests/common, "
     "tests/data and tests/gather; there a test is marked if it asks Caffe all the same",
-    f"timing: compares times, so it may fail on a busy machine; it is tried {TRIES} times",
+    f"timing: compares times, so it may fail on a busy machine; no other test runs beside it, and it is tried {TRIES} "
+    "times",
 )
 
 
@@ -152,8 +158,9 @@ def fingerprint(folder: Path) -> Fingerprint:
         ]
         for name in set(names) - LOCKS:
             path = os.path.join(place, name)
-            status = os.lstat(path)
-            files[os.path.relpath(path, folder)] = (status.st_size, status.st_mtime_ns)
+            with contextlib.suppress(FileNotFoundError):  # it is gone since
+                status = os.lstat(path)
+                files[os.path.relpath(path, folder)] = (status.st_size, status.st_mtime_ns)
     return files
 
 
@@ -180,11 +187,16 @@ def shared_folders_stay(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture(autouse=True, scope="module")
 def checkout_stays(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Fail the tests of a module that write into the checkout. Only where CI is set: elsewhere somebody may edit."""
+    """Fail the tests of a module that write into the checkout. Only where CI is set: elsewhere somebody may edit.
+
+    Where other workers run tests meanwhile, their modules fail, too, and each names those that ran beside it.
+    """
     if not os.environ.get("CI"):
         yield
         return
-    before = fingerprint(ROOT)
+    workers.note(request.config, request.node.nodeid)
+    start, before = time.monotonic_ns(), fingerprint(ROOT)
     yield
     if changed := changes(before, fingerprint(ROOT)):
-        pytest.fail(f"{request.node.nodeid} wrote into the checkout: {changed}")
+        who = ", or beside it ".join([request.node.nodeid, *workers.beside(request.config, start)])
+        pytest.fail(f"{who} wrote into the checkout: {changed}")

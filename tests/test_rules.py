@@ -6,20 +6,30 @@ import re
 import signal
 import subprocess
 import sys
+import threading
+import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 import rules
 import testlib
+import workers
 from selfie.common import paths
+
+CONFTEST = """
+import rules, workers
+def pytest_configure(config):
+    for plugin in (rules, workers): config.pluginmanager.register(plugin)
+"""
 
 
 @pytest.fixture
 def broken(pytester, monkeypatch):
     """broken(text): run pytest with the rules on a module; returns its result."""
     monkeypatch.delenv(rules.REQUIRE, raising=False)
-    pytester.makeconftest("import rules\ndef pytest_configure(config): config.pluginmanager.register(rules)")
+    pytester.makeconftest(CONFTEST)
 
     def run(text: str, *arguments: str, folder: str = ".") -> pytest.RunResult:
         (pytester.path / folder).mkdir(parents=True, exist_ok=True)
@@ -133,6 +143,82 @@ def test_usual():
 def test_after(): assert len(calls) == 5
 """
     broken(text).assert_outcomes(passed=2, failed=3)
+
+
+# --- several worker processes ----------------------------------------------------------------------------------------
+
+
+def test_who_wants_to_be_alone_is_let_in_and_is_alone(tmp_path):
+    """Though others come all the time, and are together where nobody wants to be alone."""
+    inside, most, alone, done = [], [], [], threading.Event()
+
+    def others() -> None:
+        while not done.is_set():
+            with workers.turn(tmp_path, alone=False):
+                inside.append(1)
+                time.sleep(0.005)
+                most.append(len(inside))
+                inside.pop()
+
+    threads = [threading.Thread(target=others) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(10):
+            with workers.turn(tmp_path, alone=True):
+                alone.append(len(inside))
+                time.sleep(0.01)
+                alone.append(len(inside))
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join(20)
+    assert alone == [0] * 20 and max(most) > 1
+
+
+HERE = "import pathlib, time, pytest\nhere = pathlib.Path(__file__).parent\n"
+WRITES_AND_TIMES = """
+def test_writes():
+    while not (here / "others").exists(): time.sleep(0.01)
+    (here / "checkout" / "runs").touch()
+@pytest.mark.timing
+def test_times():
+    start = time.monotonic()
+    time.sleep(0.4)
+    (here / "alone").write_text(f"{start} {time.monotonic()}")
+"""
+OTHERS = """
+@pytest.mark.parametrize("number", range(60))
+def test_other(number):
+    if number > 20 and (here / "alone").exists(): return
+    start = time.monotonic()
+    time.sleep(0.02)
+    with open(here / "others", "a") as file: print(start, time.monotonic(), file=file)
+"""
+
+
+def test_in_two_workers_timing_is_alone_and_who_may_have_written_is_told(pytester, monkeypatch):
+    """Both modules whose tests ran when the checkout changed fail, and each names the other."""
+    if find_spec("xdist") is None:
+        testlib.skip("xdist", "pip install -r requirements-dev.txt")
+    monkeypatch.setenv("CI", "true")
+    monkeypatch.delenv(rules.REQUIRE, raising=False)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    pytester.mkdir("checkout")
+    pytester.makeconftest(f"{CONFTEST}rules.ROOT = rules.Path(__file__).parent / 'checkout'")
+    pytester.makepyfile(test_a=HERE + WRITES_AND_TIMES, test_b=HERE + OTHERS)
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-n", "2", "--dist", "loadfile")
+    result.assert_outcomes(passed=62, errors=2)
+    result.stdout.fnmatch_lines_random(
+        f"*test_{one}.py, or beside it test_{other}.py wrote into the checkout: runs" for one, other in ("ab", "ba")
+    )
+    start, end = map(float, (pytester.path / "alone").read_text().split())
+    others = [tuple(map(float, line.split())) for line in (pytester.path / "others").read_text().splitlines()]
+    assert any(last < start for _, last in others), "they were there before"
+    assert not [first for first, last in others if first < end and last > start]
+
+
+# --- Caffe, continuous integration, what tests start -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("folder, runs", [("tests", 1), ("tests/data", 1), ("tests/net", 0), ("tests/docker", 0)])

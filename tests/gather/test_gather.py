@@ -501,6 +501,7 @@ KILLED = """if True:
             os.kill(os.getpid(), signal.SIGKILL)
 
     import gather
+    import selfie.gather.gather  # here once: the command imports it when it is called, which is in each child
     from selfie.gather import ledger, pictures
 
     def around(module, name):

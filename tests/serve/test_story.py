@@ -36,7 +36,7 @@ def run(*arguments: object) -> str:
 def story(tmp_path_factory) -> Path:
     """A folder with a run that was trained on selfies gathered from a server full of generated ones."""
     folder = tmp_path_factory.mktemp("story")
-    corpus.make(folder / "corpus", users=100, seed=1)
+    corpus.make(folder / "corpus", users=45, seed=1)
     with Strict() as server:
         for number, row in enumerate(pl.read_csv(folder / "corpus/manifest.csv").iter_rows(named=True), 1):
             path = folder / "corpus/images" / row["path"]
@@ -53,7 +53,7 @@ def story(tmp_path_factory) -> Path:
     faces, labels, lmdb = folder / "faces.csv", folder / "labels.csv", folder / "lmdb"
     manifest = folder / "gathered/manifest.csv"
     run("tools/filter_faces.py", "--manifest", manifest, "--images", images, "--out", faces, "--detector", "lbp")
-    split = ("--split", "0.6,0.2,0.2", "--group-size", 50, "--min-age-days", 0)
+    split = ("--split", "0.6,0.2,0.2", "--group-size", 20, "--min-age-days", 0)
     run("tools/label.py", "--manifest", faces, "--images", images, "--out", labels, *split)
     run("tools/make_lmdb.py", "--labels", labels, "--images", images, "--out", lmdb)
     start = ("--weights", "none", "--epochs", 2)
