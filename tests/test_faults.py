@@ -19,6 +19,7 @@ from selfie.common.errors import SelfieError
 SETTING = jobs.Setting(Path("nowhere"))
 
 
+@pytest.mark.timing
 def test_a_short_campaign_prints_its_table(tmp_path):
     """Servers that misbehave, for no longer than one outcome each; every one is in the log."""
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
