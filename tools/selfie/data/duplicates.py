@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from selfie.common import parallel, paths
 from selfie.common.errors import SelfieError
+from selfie.data import frequent
 
 BATCH = 256  # files per message to a worker process
 
@@ -47,7 +48,7 @@ def unique(
 
 def _first(table: pl.DataFrame, key: str, order: list[str], descending: list[bool]) -> tuple[pl.DataFrame, int]:
     """Keep the first row of each `key` in the given order; returns the table and the number of rows removed."""
-    repeated = table[key].is_duplicated()  # the others need not be sorted
+    repeated = _repeated(table[key])  # the others need not be sorted
     if not repeated.any():
         return table, 0
     kept = (
@@ -57,6 +58,14 @@ def _first(table: pl.DataFrame, key: str, order: list[str], descending: list[boo
     )
     result = pl.concat([table.filter(~repeated), kept])
     return result, table.height - result.height
+
+
+def _repeated(keys: pl.Series) -> pl.Series:
+    """Mark the keys that occur more than once. Only the few whose hash repeats are compared themselves."""
+    suspects = frequent.marked(keys.hash().to_numpy(), 2)
+    repeated = suspects.copy()
+    repeated[suspects] = keys.filter(pl.Series(suspects)).is_duplicated().to_numpy()
+    return pl.Series(repeated)
 
 
 def contents(names: pl.Series, images: str | os.PathLike, jobs: int | None = None) -> pl.Series:
