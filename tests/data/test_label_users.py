@@ -114,3 +114,15 @@ def test_numbers_are_equal_where_users_are():
     users = [f"u{n}" for n in np.random.default_rng(2).integers(0, 20, 100)]
     numbers = label_users.numbers(table(users, [0] * 100))
     assert len(set(zip(users, numbers))) == len(set(users)) == len(set(numbers))
+
+
+def test_users_numbered_before_are_numbered_the_same():
+    """From 0 on in the order of the rows, with the numbers of a larger table in another order as with the names."""
+    users = [f"u{n}" for n in np.random.default_rng(3).integers(0, 30, 200)]
+    whole = table(users, [0] * 200)
+    whole = whole.with_columns(person=pl.Series(label_users.numbers(whole)))
+    part = whole.sample(80, seed=1, shuffle=True)
+    numbers = label_users.numbers(part)
+    assert numbers.tolist() == label_users.numbers(part.drop("person")).tolist()
+    assert list(dict.fromkeys(numbers.tolist())) == list(range(part["user"].n_unique()))
+    assert len(label_users.numbers(part.clear())) == 0

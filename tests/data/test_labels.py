@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from datetime import datetime, timedelta, timezone
@@ -415,13 +416,56 @@ def test_identical_files_are_found(tmp_path):
     assert "not checked" in labels.label(rows, OPEN)[1]["pictures_compared_by"]
 
 
-def test_hashes_do_not_depend_on_the_number_of_processes(tmp_path):
+def test_keys_of_files_do_not_depend_on_the_number_of_processes(tmp_path):
     """Several batches, one process or two: the same column, in the same order."""
     names = pl.Series([f"{n}.jpg" for n in range(600)])
     for number, name in enumerate(names):
         (tmp_path / name).write_bytes(b"%d" % (number // 2))
     one, two = duplicates.contents(names, tmp_path, jobs=1), duplicates.contents(names, tmp_path, jobs=2)
     assert one.equals(two) and one.n_unique() == 300
+
+
+def test_files_are_equal_where_all_their_bytes_are(tmp_path):
+    """Of equal size, equal in the middle, different in the first byte or the last: other keys; copies: the same."""
+    middle = bytes(range(256)) * 64
+    files = {
+        "a": b"1" + middle + b"1",
+        "first": b"2" + middle + b"1",
+        "last": b"1" + middle + b"2",
+        "copy of a": b"1" + middle + b"1",
+        "other middle": b"1" + middle[::-1] + b"1",
+        "shorter": middle,
+        "empty": b"",
+        "also empty": b"",
+        "one byte": b"1",
+    }
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")  # to open one would wait for ever
+    names = [*files, "folder", "pipe", "missing", "NUL\0", "a"]
+    keys = duplicates.contents(pl.Series(names), tmp_path).to_list()
+    assert keys[len(files) : -1] == [None] * 4
+    for name, key in zip(names, keys):
+        if name in files:
+            assert {n for n, k in zip(names, keys) if k == key} == {n for n in files if files[n] == files[name]}
+
+
+def test_only_files_that_may_be_equal_are_read(tmp_path, monkeypatch):
+    """Of 20 sizes, 2 occur twice, and once the middle is equal as well."""
+    for number in range(20):
+        (tmp_path / f"{number}").write_bytes(b"x" * (9000 + number))
+    (tmp_path / "twin").write_bytes(b"x" * 9003)
+    (tmp_path / "other").write_bytes(b"y" * 9007)
+    opened, digest, middle = [], duplicates._digest, duplicates._middle
+    monkeypatch.setattr(duplicates, "_digest", lambda path: opened.append(("whole", path)) or digest(path))
+    monkeypatch.setattr(duplicates, "_middle", lambda path: opened.append(("middle", path)) or middle(path))
+    names = [f"{n}" for n in range(20)] + ["twin", "other"]
+    keys = duplicates.contents(pl.Series(names), tmp_path, jobs=1)
+    assert keys.n_unique() == 21 and keys[3] == keys[20]
+    assert sorted((how, path.rsplit("/", 1)[1]) for how, path in opened) == sorted(
+        [("middle", name) for name in ("3", "7", "twin", "other")] + [("whole", name) for name in ("3", "twin")]
+    )
 
 
 # --- errors and the command ------------------------------------------------------------------------------------------

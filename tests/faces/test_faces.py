@@ -22,7 +22,7 @@ from selfie.common import parallel, paths
 from selfie.common.boxes import iou
 from selfie.common.errors import SelfieError
 from selfie.data import image
-from selfie.faces import annotate, detectors
+from selfie.faces import annotate, detectors, mtcnn
 from selfie.faces.face import Face
 from selfie.net import mtcnn_nets
 from selfie.original import figures
@@ -75,6 +75,37 @@ def test_the_one_face_of_the_portrait_is_found_at_any_size(detect, size):
     faces = detect(portrait)
     assert len(faces) == 1
     assert overlap(faces[0], FACE * size / 512) > 0.6
+
+
+def test_many_pictures_have_the_faces_that_each_has_alone(mtcnn_detector):
+    """Of any size, more than are looked at together, with none and with many faces; to a rounding error."""
+    pictures = list(bundled().values()) * 2
+    portrait = bundled()["astronaut.png"]
+    pictures += [np.vstack([np.hstack([portrait] * 3)] * 2), cv2.resize(portrait, (300, 400)), portrait[:3, :3]]
+    many = mtcnn_detector.many(iter(pictures))
+    assert len(many) == len(pictures) > mtcnn.PICTURES and max(map(len, many)) == 6
+    for bgr, faces in zip(pictures, many):
+        alone = mtcnn_detector(bgr)
+        assert len(alone) == len(faces)
+        for one, other in zip(alone, faces):
+            np.testing.assert_allclose(
+                [one.x, one.y, one.w, one.h, one.score], [other.x, other.y, other.w, other.h, other.score], atol=1e-3
+            )
+
+
+@pytest.mark.parametrize("part", [0.16, 0.12, 0.09])
+def test_small_faces_are_looked_for_where_they_are_asked_for(mtcnn_detector, part):
+    """With the default of the filter a face of 0.09 of the picture is still found; one of 0.05 only without it."""
+    portrait = bundled()["astronaut.png"]
+    edge = int(512 * (112 / 512 / part - 1) / 2)  # the face is 112 high
+    large = cv2.copyMakeBorder(portrait, edge, edge, edge, edge, cv2.BORDER_CONSTANT, value=(90, 120, 150))
+    detector = mtcnn.Detector(annotate.MIN_FACE)
+    (face,), (same,) = detector(large), mtcnn_detector(large)
+    assert (
+        overlap(face, FACE + np.array([edge, edge, 0, 0])) > 0.5
+        and overlap(face, np.array([same.x, same.y, same.w, same.h])) > 0.7
+    )
+    assert mtcnn.Detector(0.5)(large) == []
 
 
 def test_landmarks_are_where_they_belong(mtcnn_detector):
@@ -216,8 +247,8 @@ def test_a_run_goes_on_where_it_was_killed(album, tmp_path, monkeypatch):
     known = {path: row for path, row in json.loads(line).items() if path == "face.jpg"}
     partial.write_bytes(header + json.dumps(known).encode() + b"\n" + line[:30])
     seen = []
-    row = annotate._row
-    monkeypatch.setattr(annotate, "_row", lambda path, detect: seen.append(path.name) or row(path, detect))
+    read = image.read
+    monkeypatch.setattr(annotate.image, "read", lambda path: seen.append(path.name) or read(path))
     assert annotate.annotate(manifest, folder, "lbp", jobs=1, partial=partial).equals(whole)
     assert "face.jpg" not in seen and len(seen) == 4
 
@@ -316,7 +347,7 @@ def test_filter_faces_refuses_what_it_cannot_use(album, tmp_path):
 def test_two_processes_run_mtcnn_alike(mtcnn_detector, album):
     """Caffe in spawned workers gives what Caffe in one process gives."""
     manifest, folder = album
-    two = list(parallel.imap(annotate._look_at, [("mtcnn", str(folder), ["face.jpg"]), ("mtcnn", str(folder), [])], 2))
+    two = list(parallel.imap(annotate._look_at, [("mtcnn", 0, str(folder), names) for names in (["face.jpg"], [])], 2))
     (row,) = two[0].values()
     alone = annotate.annotate(manifest, folder, "mtcnn", jobs=1).select(annotate.COLUMNS).row(0)
     assert row[0] == alone[0] == 1

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+import stat
+from pathlib import Path
+from typing import Callable
 
 import polars as pl
 from tqdm import tqdm
 
 from selfie.common import parallel, paths
 from selfie.common.errors import SelfieError
+from selfie.data import frequent
 
 BATCH = 256  # files per message to a worker process
+MIDDLE = 4096  # bytes from the middle of a file, where pictures of equal size differ (their beginnings are alike)
 
 
 def unique(
@@ -21,8 +25,8 @@ def unique(
     """Keep one row per id and per picture; returns those, {reason: rows removed}, and how pictures were compared.
 
     Of an id the row with the most likes is kept, of a picture the earliest post. With `images` (the folder that paths
-    are relative to) pictures are compared by their files' content, hashed by `jobs` processes; else by the column
-    `content` if there is one; else by path.
+    are relative to) pictures are compared by their files' content (`contents`); else by the column `content` if there
+    is one; else by path.
     """
     removed = {}
     by_age = [name for name in ("posted_at",) if name in table.columns]
@@ -47,7 +51,7 @@ def unique(
 
 def _first(table: pl.DataFrame, key: str, order: list[str], descending: list[bool]) -> tuple[pl.DataFrame, int]:
     """Keep the first row of each `key` in the given order; returns the table and the number of rows removed."""
-    repeated = table[key].is_duplicated()  # the others need not be sorted
+    repeated = _repeated(table[key])  # the others need not be sorted
     if not repeated.any():
         return table, 0
     kept = (
@@ -59,34 +63,91 @@ def _first(table: pl.DataFrame, key: str, order: list[str], descending: list[boo
     return result, table.height - result.height
 
 
-def contents(names: pl.Series, images: str | os.PathLike, jobs: int | None = None) -> pl.Series:
-    """Hash (blake2b, 128 bits, hex) of the bytes of each file, null where it cannot be read.
+def _repeated(keys: pl.Series) -> pl.Series:
+    """Mark the keys that occur more than once. Only the few whose hash repeats are compared themselves."""
+    suspects = frequent.marked(keys.hash().to_numpy(), 2)
+    repeated = suspects.copy()
+    repeated[suspects] = keys.filter(pl.Series(suspects)).is_duplicated().to_numpy()
+    return pl.Series(repeated)
 
-    names: relative to the folder `images`; SelfieError if there is no such folder.
+
+def contents(names: pl.Series, images: str | os.PathLike, jobs: int | None = None) -> pl.Series:
+    """Give each file a key: equal keys, equal bytes; null where there is no file that can be read.
+
+    Files of equal size are compared by MIDDLE bytes from their middle, and only those that agree in both are read and
+    hashed (blake2b, 128 bits) whole. So nearly all are left to who needs their pixels, and are read once altogether.
+    names: relative to the folder `images`; SelfieError if there is no such folder. `jobs`: processes that hash.
     """
     folder = paths.existing(images, "folder of images")
     if not folder.is_dir():
         raise SelfieError(f"{folder} is not a folder of images")
+    table = names.to_frame("name").with_row_index("row")
+    keys = _keys(_sizes, table, folder, 1, "sizes of pictures")
+    for stage, workers, title in ((_middles, 1, "comparing pictures"), (_digests, jobs, "hashing pictures")):
+        alike = keys.filter(_repeated(keys["key"]) & keys["key"].is_not_null()).select("row")
+        found = _keys(stage, table.join(alike, on="row", maintain_order="left"), folder, workers, title)
+        keys = keys.update(found, on="row", include_nulls=True)
+    return keys["key"].alias("content")
+
+
+def _keys(
+    function: Callable[[tuple[str, list[str]]], list[str | None]],
+    table: pl.DataFrame,
+    folder: Path,
+    jobs: int | None,
+    title: str,
+) -> pl.DataFrame:
+    """Columns row and key: what the function gives for the files of a table (row, name), asked batch by batch."""
+    names = table["name"]
     batches = ((str(folder), names[start : start + BATCH].to_list()) for start in range(0, len(names), BATCH))
-    digests: list[str | None] = []
+    keys: list[str | None] = []
     if len(names) <= BATCH:
         jobs = 1  # starting processes would take longer
-    with tqdm(total=len(names), desc="hashing pictures", unit="file", leave=False, disable=None) as bar:
-        for batch in parallel.imap(_digests, batches, jobs):
-            digests += batch
+    with tqdm(total=len(names), desc=title, unit="file", leave=False, disable=None) as bar:
+        for batch in parallel.imap(function, batches, jobs):
+            keys += batch
             bar.update(len(batch))
-    return pl.Series("content", digests, dtype=pl.String)
+    return table.select("row", key=pl.Series(keys, dtype=pl.String))
+
+
+def _sizes(task: tuple[str, list[str]]) -> list[str | None]:
+    return _each(task, _size)
+
+
+def _middles(task: tuple[str, list[str]]) -> list[str | None]:
+    return _each(task, _middle)
 
 
 def _digests(task: tuple[str, list[str]]) -> list[str | None]:
-    """In a worker: hashes of the files of one batch (folder, names)."""
-    return list(_each_digest(*task))
+    return _each(task, _digest)
 
 
-def _each_digest(folder: str, names: list[str]) -> Iterator[str | None]:
+def _each(task: tuple[str, list[str]], key: Callable[[str], str | None]) -> list[str | None]:
+    """Keys of the files of one batch (folder, names); None where a file cannot be read."""
+    folder, names = task
+    keys: list[str | None] = []
     for name in names:
         try:
-            with open(os.path.join(folder, name), "rb") as file:
-                yield hashlib.blake2b(file.read(), digest_size=16).hexdigest()
+            keys.append(key(os.path.join(folder, name)))
         except (OSError, ValueError):  # ValueError: a name with a NUL byte
-            yield None
+            keys.append(None)
+    return keys
+
+
+def _size(path: str) -> str | None:
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode) or not os.access(path, os.R_OK):
+        return None
+    return f"{status.st_size} bytes"
+
+
+def _middle(path: str) -> str:
+    with open(path, "rb", buffering=0) as file:
+        size = os.fstat(file.fileno()).st_size
+        file.seek(max(0, (size - MIDDLE) // 2))
+        return f"{size} bytes, {hashlib.blake2b(file.read(MIDDLE), digest_size=16).hexdigest()} in the middle"
+
+
+def _digest(path: str) -> str:
+    with open(path, "rb") as file:
+        return hashlib.blake2b(file.read(), digest_size=16).hexdigest()

@@ -22,6 +22,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from selfie.data import frequent, label_users
+
 FACTOR = 5  # times as often as its neighbours
 LEAST = 20  # selfies with a value, below which it never stands out
 STRATA, STRATUM = 8, 200  # parts by followers, and the fewest selfies of each
@@ -37,7 +39,8 @@ def find(table: pl.DataFrame) -> tuple[pl.Series, dict[str, Any]]:
     Returns a Boolean for each row, and for the report: selfies, users, and the commonest values with their number of
     selfies and users.
     """
-    rows = table.select(pl.col("user").hash(), "likes", stratum=_strata(table["followers"]))  # numbers are faster
+    user = pl.Series(label_users.numbers(table))  # numbers are faster
+    rows = table.select("likes", user=user, stratum=_strata(table["followers"]))
     hidden = _standing_out(rows)
     hidden |= _of_users(rows.with_columns(hidden=hidden))
     found = rows.filter(hidden)
@@ -94,30 +97,39 @@ def _standing_out(rows: pl.DataFrame) -> pl.Series:
 
 def _of_users(rows: pl.DataFrame) -> pl.Series:
     """Mark the rows of users who have hardly any other likes (2 above); columns user, likes, stratum, hidden."""
-    from scipy import stats
+    from scipy import special  # scipy.stats, which has these distributions by name, takes a second to import
 
-    posts = rows.group_by("user").len("posts").filter(pl.col("posts") >= MIN_POSTS)
-    same = pl.col("likes") == pl.col("likes").median()
-    of_them = rows.lazy().join(posts.lazy(), on="user").group_by("user")
-    users = of_them.agg(pl.first("posts"), value=pl.col("likes").median(), same=same.sum()).collect()
-    many = users.height
-    users = users.filter((pl.col("same") >= MIN_POSTS) & (pl.col("same") >= SHARE * pl.col("posts")))
+    users = _one_valued(rows)
     if users.is_empty():
         return pl.repeat(False, rows.height, eager=True)
-    users = users.with_columns(pl.col("value").cast(pl.Int64))
-    suspects = rows.join(users, on="user", how="left")
-    others = suspects.filter(pl.col("value").is_null() & ~pl.col("hidden"))
-    shares = others.group_by("stratum", "likes").len().join(others.group_by("stratum").len("all"), on="stratum")
+    user, likes = rows["user"].to_numpy(), rows["likes"].to_numpy()
+    posts = np.bincount(user)
+    of_them = pl.Series(np.isin(np.arange(len(posts)), users["user"].to_numpy())[user])
+    others = rows.filter(~of_them & ~rows["hidden"])
+    everyone = others.group_by("stratum").agg(all=pl.len())
+    shares = others.filter(pl.col("likes").is_in(users["value"].unique().to_list())).group_by("stratum", "likes").len()
+    shares = shares.join(everyone, on="stratum")
     shares = shares.select("stratum", pl.col("likes").alias("value"), share=pl.col("len") / pl.col("all"))
-    homes = suspects.drop_nulls("value").group_by("user").agg(pl.first("posts", "value", "same"), pl.first("stratum"))
+    homes = rows.filter(of_them).group_by("user").agg(pl.first("stratum")).join(users, on="user")
     homes = homes.join(shares, on=["stratum", "value"], how="left").with_columns(pl.col("share").fill_null(0))
     value, share = homes["value"].to_numpy(), homes["share"].to_numpy()
-    chance = np.maximum(
-        np.maximum(P_LEAST, share), np.where(value > 0, stats.poisson.pmf(value, np.maximum(value, 1)), 0)
-    )
-    tail = stats.binom.sf(homes["same"].to_numpy() - 1, homes["posts"].to_numpy(), chance)
-    flagged = homes.filter(pl.Series((tail * many < CHANCE) & (share <= COMMON))).select("user", flagged="value")
-    if flagged.is_empty():
-        return pl.repeat(False, rows.height, eager=True)
-    marked = rows.select("user", "likes").join(flagged, on="user", how="left", maintain_order="left")
-    return (marked["likes"] == marked["flagged"]).fill_null(False)
+    likeliest = np.where(value > 0, np.exp(special.xlogy(value, value) - value - special.gammaln(value + 1.0)), 0)
+    chance = np.maximum(np.maximum(P_LEAST, share), likeliest)
+    tail = special.bdtrc(homes["same"].to_numpy() - 1, homes["posts"].to_numpy(), chance)
+    flagged = (tail * int((posts >= MIN_POSTS).sum()) < CHANCE) & (share <= COMMON)
+    only = np.full(len(posts), -1)  # of each user the likes that are none
+    only[homes["user"].to_numpy()[flagged]] = value[flagged]
+    return pl.Series(only[user] == likes)
+
+
+def _one_valued(rows: pl.DataFrame) -> pl.DataFrame:
+    """Find the users of whom at least MIN_POSTS selfies, and a share of SHARE, have the same likes.
+
+    Returns user, value (these likes), same (selfies that have them) and posts (all of the user's selfies).
+    """
+    posts = np.bincount(rows["user"].to_numpy())
+    hashes = rows["user"].to_numpy() << 32 ^ rows["likes"].to_numpy()
+    several = rows.filter(pl.Series(frequent.marked(hashes, MIN_POSTS)))  # only their names are compared
+    users = several.group_by("user", pl.col("likes").alias("value")).agg(same=pl.len())
+    users = users.with_columns(posts=pl.Series(posts[users["user"].to_numpy()]))
+    return users.filter((pl.col("same") >= MIN_POSTS) & (pl.col("same") >= SHARE * pl.col("posts")))

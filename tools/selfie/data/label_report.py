@@ -28,7 +28,7 @@ WIDE = 1.5  # a group is wide when its largest audience is this many times its s
 
 
 def leaks(table: pl.DataFrame, seed: int = 0) -> dict[str, Any]:
-    """AUC of what must not predict the label (0.5 is chance), and how far that can be told from luck.
+    """Measure the AUC of what must not predict the label (0.5 is chance), and how far that can be told from luck.
 
     auc               over all selfies, and as the mean of the groups' AUCs. Over all selfies the audience's is nearly
                       0.5 by construction, as every group is balanced; inside groups it shows whether the groups are
@@ -36,10 +36,11 @@ def leaks(table: pl.DataFrame, seed: int = 0) -> dict[str, Any]:
     auc_95            95 % intervals of two of them: users vary, not selfies (variance of Obuchowski 1997,
                       common/clusters)
     auc_inside_groups see `scatter`
+    spread            of the groups' audiences, see `spread`
     """
     everything = table.with_columns(group=pl.lit(0))
     inside = {name: group_auc(table, name) for name in ("audience", "tags")}
-    auc = {name: group_auc(everything, name).item() for name in ("audience", "followers", "tags")}
+    auc: dict[str, Any] = {name: overall_auc(table, name) for name in ("audience", "followers", "tags")}
     auc |= {f"{name} inside groups": aucs.mean() for name, aucs in inside.items()}
     clusters = Clusters(label_users.numbers(table))
     half_widths = {
@@ -52,6 +53,7 @@ def leaks(table: pl.DataFrame, seed: int = 0) -> dict[str, Any]:
             name: [max(0.0, auc[name] - half), min(1.0, auc[name] + half)] for name, half in half_widths.items()
         },
         "auc_inside_groups": scatter(table, "audience", inside["audience"], seed),
+        "spread": spread(table, inside["audience"]),
     }
 
 
@@ -65,6 +67,15 @@ def group_auc(table: pl.DataFrame, column: str) -> pl.Series:
     u = (pl.col("rank") * good).sum() - good.sum() * (good.sum() + 1) / 2
     groups = ranked.group_by("group").agg(auc=u / (good.sum() * (pl.len() - good.sum()))).sort("group")
     return groups.collect()["auc"]
+
+
+def overall_auc(table: pl.DataFrame, column: str) -> float:
+    """AUC of a column over all rows, as of group_auc; by counting each of its values, of which there are fewer."""
+    counts = table.group_by(column).agg(all=pl.len(), good=pl.col("label").sum()).sort(column)
+    every, good = (counts[name].to_numpy().astype(float) for name in ("all", "good"))
+    ranks = np.cumsum(every) - every / 2 + 0.5
+    u = (ranks * good).sum() - good.sum() * (good.sum() + 1) / 2
+    return float(u / (good.sum() * (every.sum() - good.sum())))
 
 
 def _half_width(table: pl.DataFrame, column: str, clusters: Clusters) -> float:
@@ -116,15 +127,17 @@ def _drawn(table: pl.DataFrame, seed: int) -> Iterator[pl.Series]:
         yield stable_hash(table["user"], seed, f"chance {draw}").alias("drawn")
 
 
-def spread(table: pl.DataFrame) -> dict[str, Any]:
+def spread(table: pl.DataFrame, aucs: pl.Series) -> dict[str, Any]:
     """Largest over smallest audience of the groups, and the audience above which every group is wide.
+
+    aucs: of the audience, as of group_auc.
 
     median, largest   of the groups' factors;   wide_groups   number of groups whose factor exceeds wide_factor
     audience_auc_inside_wide_groups   mean AUC of the audience inside them; None if there are none
     all_wide_above    smallest audience above the last narrow group; None if the topmost group is narrow
     """
     groups = table.group_by("group").agg(low=pl.col("audience").min(), high=pl.col("audience").max()).sort("group")
-    groups = groups.with_columns(factor=pl.col("high") / pl.col("low").clip(1), auc=group_auc(table, "audience"))
+    groups = groups.with_columns(factor=pl.col("high") / pl.col("low").clip(1), auc=aucs)
     wide = groups.filter(pl.col("factor") > WIDE)
     narrow = groups.filter(pl.col("factor") <= WIDE)["group"].max()
     top = groups.filter(pl.col("group") > (-1 if narrow is None else narrow))
@@ -154,7 +167,7 @@ def split_counts(table: pl.DataFrame) -> dict[str, dict[str, Any]]:
     """
     empty = {"rows": 0, "good": 0, "users": 0, "good_95": None}
     counts: dict[str, dict[str, Any]] = {name: empty for name in SPLITS}
-    for (name,), part in table.select("split", "label", "user").group_by("split"):
+    for (name,), part in table.select(pl.col("^(split|label|user|person)$")).group_by("split"):
         clusters = Clusters(label_users.numbers(part))
         counts[str(name)] = {
             "rows": part.height,

@@ -104,6 +104,7 @@ def label(
     used, removed = label_filters.usable(frame, settings, as_of)
     used, repeated, compared = duplicates.unique(used, images, jobs)
     removed |= repeated
+    used = used.with_columns(person=pl.Series(label_users.numbers(used)))
     used, hidden = _without_hidden(used, settings, removed)
     used, size, dropped, fit = _grouped(used, settings)
     removed |= dropped
@@ -127,7 +128,7 @@ def label(
         "users": label_users.report(used, "user" in frame.columns and frame["user"].null_count() < rows),
     }
     if settings.rule == "audience":
-        report |= {**label_report.leaks(used, settings.seed), "spread": label_report.spread(used)}
+        report |= label_report.leaks(used, settings.seed)
         report |= {"hidden_likes": hidden, "tags": tag_effect.measure(used)}
         return used.select(COLUMNS), report
     if fit:

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from selfie.data import label_users
+
 ROWS = 1_000_000  # of larger tables, evenly spread rows serve
 
 
@@ -32,7 +34,7 @@ def measure(table: pl.DataFrame) -> dict[str, Any] | None:
     scores = design * (likes - design @ slopes)[:, None]
     of_users = (
         pl.DataFrame(scores, schema=list("abcd"))
-        .with_columns(user=table["user"])
+        .with_columns(user=pl.Series(label_users.numbers(table)))
         .group_by("user", maintain_order=True)
         .sum()
     )

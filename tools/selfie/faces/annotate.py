@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterator
 from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 from tqdm import tqdm
 
 from selfie.common import parallel, paths
+from selfie.common.errors import SelfieError
 from selfie.common.journal import Journal
 from selfie.data import image
 from selfie.data.image import BadImage
 from selfie.faces import detectors
-from selfie.faces.face import Detector
+from selfie.faces.face import Face, ManyDetector
 
 log = logging.getLogger(__name__)
 BOX = ("face_x", "face_y", "face_w", "face_h")
 COLUMNS = ("face_count", *BOX, "face_error")
-BATCH = 32  # pictures per message to a worker process, and per record of the journal
+BATCH = 32  # pictures per message to a worker process, per record of the journal, and that MTCNN looks at together
+MIN_FACE = (
+    1 / 13
+)  # of the picture's longer side: at arm's length a head measures a fifth, on a stick or in a mirror less
 
 Row = list  # the values of COLUMNS for one picture
 
@@ -32,6 +38,7 @@ def annotate(
     detector_name: str = "auto",
     jobs: int | None = None,
     partial: str | os.PathLike | None = None,
+    min_face: float = MIN_FACE,
 ) -> pl.DataFrame:
     """Add the columns face_count, face_x, face_y, face_w, face_h and face_error to a manifest (columns id, path).
 
@@ -39,15 +46,21 @@ def annotate(
     is none. A picture that cannot be read has a null face_count and the reason in face_error. All rows stay, in their
     order; a picture named twice is looked at once. Paths are relative to `images`.
 
+    min_face: of the picture's longer side, the smallest face that MTCNN looks for.
     `partial` names the journal of finished pictures, from which a run after SIGKILL resumes; it is used only if it was
     made by the same detector on the same folder, with pictures read the same way; the caller removes it at the end. The
-    result does not depend on `jobs`. SelfieError if there is no such folder, or the detector cannot run here.
+    result does not depend on `jobs`. SelfieError if there is no such folder, the detector cannot run here, or min_face
+    is out of range.
     """
     images = paths.existing(images, "folder of images")
+    if not 0 <= min_face <= 1:
+        raise SelfieError(f"--min-face is {min_face:g}: it must be a share of the picture, from 0 to 1")
     name = detectors.choose(detector_name)
     wanted = list(dict.fromkeys(path for path in manifest["path"] if path is not None))
     rows: dict[str, Row] = {}
     header = {"detector": name, "images": str(images.resolve()), "preprocessing": image.PREPROCESSING}
+    if name == "mtcnn":
+        header["min_face"] = min_face
     with Journal(partial, header) if partial else nullcontext() as journal:
         if journal is not None:
             known = {path: row for record in journal for path, row in record.items()}
@@ -55,7 +68,8 @@ def annotate(
         if rows:
             log.info("%d pictures are known from an interrupted run", len(rows))
         batches = [
-            (name, str(images), batch) for batch in parallel.batches((p for p in wanted if p not in rows), BATCH)
+            (name, min_face, str(images), batch)
+            for batch in parallel.batches((p for p in wanted if p not in rows), BATCH)
         ]
         with tqdm(total=len(wanted), initial=len(rows), desc="faces", unit="picture", disable=None) as bar:
             for done in parallel.imap(_look_at, batches, min(jobs or parallel.cores(), max(1, len(batches)))):
@@ -71,28 +85,37 @@ def annotate(
     return manifest.drop(COLUMNS, strict=False).hstack(table)
 
 
-def _look_at(batch: tuple[str, str, list[str]]) -> dict[str, Row]:
-    """In a worker: path -> row, for one batch (detector, folder, paths)."""
-    name, folder, names = batch
-    detect = _worker_detector(name)
-    return {path: _row(Path(folder) / path, detect) for path in names}
+def _look_at(batch: tuple[str, float, str, list[str]]) -> dict[str, Row]:
+    """In a worker: path -> row, for one batch (detector, smallest face, folder, paths)."""
+    name, min_face, folder, names = batch
+    rows: dict[str, Row] = {}
+    shapes: dict[str, tuple[int, ...]] = {}
+
+    def pictures() -> Iterator[np.ndarray]:
+        for path in names:
+            try:
+                bgr = image.read(Path(folder) / path)
+            except BadImage as error:
+                rows[path] = _unreadable(str(error))
+                continue
+            shapes[path] = bgr.shape
+            yield bgr
+
+    found = _worker_detector(name, min_face)(pictures())
+    rows.update((path, _row(faces, shape)) for (path, shape), faces in zip(shapes.items(), found))
+    return {path: rows[path] for path in names}
 
 
 @cache
-def _worker_detector(name: str) -> Detector:
+def _worker_detector(name: str, min_face: float) -> ManyDetector:
     """The detector, loaded once per process."""
-    return detectors.load(name)
+    return detectors.load_many(name, min_face)
 
 
-def _row(path: Path, detect: Detector) -> Row:
-    try:
-        bgr = image.read(path)
-    except BadImage as error:
-        return _unreadable(str(error))
-    faces = detect(bgr)
+def _row(faces: list[Face], shape: tuple[int, ...]) -> Row:
     if not faces:
         return [0, None, None, None, None, None]
-    height, width = bgr.shape[:2]
+    height, width = shape[:2]
     largest = max(faces, key=lambda face: face.w * face.h)  # of equals the surer one, which comes first
     box = (largest.x / width, largest.y / height, largest.w / width, largest.h / height)
     return [len(faces), *(round(min(max(value, 0.0), 1.0), 5) for value in box), None]

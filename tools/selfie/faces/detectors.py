@@ -11,7 +11,7 @@ import logging
 
 from selfie.common.errors import SelfieError
 from selfie.faces import lbp, mtcnn
-from selfie.faces.face import Detector
+from selfie.faces.face import Detector, ManyDetector
 
 log = logging.getLogger(__name__)
 
@@ -44,3 +44,13 @@ def load(name: str) -> Detector:
     if choose(name) == "lbp":
         return lbp.detect
     return mtcnn.Detector()
+
+
+def load_many(name: str, min_share: float = 0) -> ManyDetector:
+    """Load a detector, as `load` does, of the faces of many pictures, which it may look at together.
+
+    min_share: of a picture's longer side, the smallest face that mtcnn looks for (lbp has its own limit).
+    """
+    if choose(name) == "lbp":
+        return lambda pictures: [lbp.detect(bgr) for bgr in pictures]
+    return mtcnn.Detector(min_share).many

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Callable
 
@@ -27,3 +28,5 @@ class Face:
 
 # From an H x W x 3 uint8 BGR picture to its faces, surest first.
 Detector = Callable[[np.ndarray], list[Face]]
+# The same of many pictures, each of which is asked for, and may be forgotten, one after the other.
+ManyDetector = Callable[[Iterable[np.ndarray]], list[list[Face]]]

@@ -37,18 +37,19 @@ def filter_file(
     keep_all: bool = False,
     jobs: int | None = None,
     reading: manifest.Reading = manifest.AS_IT_IS,
+    min_face: float = annotate.MIN_FACE,
 ) -> Filtered:
     """Write to `out` the rows of the manifest `source` whose picture shows a face, with the columns of `annotate`.
 
     Rows without a face, or with a picture that cannot be read, are removed and listed with the reason in
     <out without its suffix>.removed.csv; with `keep_all` they stay, and an older list is deleted. A run that was killed
-    resumes. Paths lead out of `images` only if reading.outside is set. SelfieError if they do, if there is no such
-    folder of images, or if not one picture can be read.
+    resumes. Paths lead out of `images` only if reading.outside is set. min_face: see `annotate`. SelfieError if they
+    do, if there is no such folder of images, or if not one picture can be read.
     """
     if not Path(images).is_dir():
         raise SelfieError(f"no such folder of images: {images}")
     with locks.file(out):  # also tells at once that it cannot be written
-        return _filter(source, images, out, detector, keep_all, jobs, reading)
+        return _filter(source, images, out, detector, keep_all, jobs, reading, min_face)
 
 
 def _filter(
@@ -59,12 +60,13 @@ def _filter(
     keep_all: bool,
     jobs: int | None,
     reading: manifest.Reading,
+    min_face: float,
 ) -> Filtered:
     """Filter a manifest into `out`, whose lock is held."""
     partial, removed_list = out.with_name(f".{out.name}.partial"), out.with_name(f"{out.stem}.removed.csv")
     table = manifest.read(source, None, reading, ("id", "path"))
     paths.check_inside(table["path"], source, reading.outside)
-    table = annotate.annotate(table, images, detector, jobs, partial)
+    table = annotate.annotate(table, images, detector, jobs, partial, min_face)
     if len(table) and table["face_count"].null_count() == len(table):
         partial.unlink()
         raise SelfieError(

@@ -311,6 +311,36 @@ TEST_F(OneDnnLayersTest, ReLUAndPoolingKeepTheOrder) {
   }
 }
 
+TEST_F(OneDnnLayersTest, PReLUKeepsTheOrder) {
+  const char* slopes[] = {"", "channel_shared: true"};
+  const char* shapes[] = {"num_output: 21 kernel_size: 3",
+      "num_output: 16 kernel_size: 1", "num_output: 3 kernel_size: 2"};
+  for (int i = 0; i < 3 * 2 * 2; ++i) {
+    const string top = i % 2 ? "conv" : "prelu";
+    SCOPED_TRACE(top + " " + slopes[i / 2 % 2] + " " + shapes[i / 4]);
+    Make("dim: 2 dim: 3 dim: 11 dim: 14",
+        Convolution("conv", "data", shapes[i / 4]) +
+        "layer { name: 'prelu' type: 'PReLU' bottom: 'conv' top: '" + top +
+        "' prelu_param { filler { type: 'gaussian' } " + slopes[i / 2 % 2] +
+        " } } layer { name: 'pool' type: 'Pooling' bottom: '" + top +
+        "' top: 'pool' pooling_param { kernel_size: 2 stride: 2 } }");
+    Run();
+    EXPECT_TRUE(IsPacked("pool"));
+    ExpectEqual(1e-5);
+    Again();
+    ExpectEqual(1e-5);
+  }
+}
+
+TEST_F(OneDnnLayersTest, PReLUOfWhatIsNotPackedIsCaffes) {
+  Make("dim: 2 dim: 3 dim: 11 dim: 14",
+      "layer { name: 'prelu' type: 'PReLU' bottom: 'data' top: 'prelu' "
+      "prelu_param { filler { type: 'gaussian' } } }");
+  Run();
+  EXPECT_FALSE(IsPacked("prelu"));
+  ExpectEqual(1e-5);
+}
+
 TEST_F(OneDnnLayersTest, PoolingThatOneDnnIsNotUsedForIsCaffes) {
   const char* pools[] = {"pool: AVE kernel_size: 3 stride: 2 pad: 1",
       "pool: AVE kernel_size: 2 stride: 2", "kernel_size: 1 stride: 5"};
