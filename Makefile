@@ -210,19 +210,25 @@ demo: setup ## set up, then the whole job on generated pictures, from faces and 
 	$(PY) tools/demo_corpus.py --out $(DEMO)/corpus --best $(DEMO)/labels.csv
 	@echo "Now open runs/demo/report/index.html"
 
-figures-run: | ready ## SqueezeNet on the post's own published tiles, from SELFIE_MIRROR or downloaded (3 minutes)
-	$(PY) tools/fetch_weights.py squeezenet
-	$(PY) tools/cut_figures.py --out data/figures
-	$(PY) tools/make_lmdb.py --labels data/figures/labels.csv --images data/figures/tiles --out data/figures/lmdb --raw \
-	      --force
-	$(PY) tools/train.py --variant squeezenet --lmdb data/figures/lmdb --run runs/figures --solver solver/figures.prototxt \
-	      --replace $(one_gpu)
-	$(PY) tools/compare_paper.py --run runs/figures $(one_gpu)
-	$(MAKE) --no-print-directory report RUN=runs/figures MANIFEST= GRID_FLAGS="--rows 4 --columns 5" \
+figures_net := $(if $(call given,VARIANT),$(VARIANT),squeezenet)
+figures_run := runs/figures$(addprefix -,$(filter-out squeezenet,$(figures_net)))
+
+define figures_tiles
+$(PY) tools/fetch_weights.py $(figures_net)
+$(PY) tools/cut_figures.py --out data/figures --whole-continuum
+$(PY) tools/make_lmdb.py --labels data/figures/labels.csv --images data/figures/tiles --out data/figures/lmdb --raw --force
+endef
+
+figures-run: | ready ## heads on ImageNet features (VARIANT=vgg16: VGG16's), trained on the post's own published tiles
+	$(figures_tiles)
+	$(PY) tools/reach.py --net $(figures_net) --run $(figures_run)
+	$(PY) tools/compare_paper.py --run $(figures_run) $(one_gpu)
+	$(MAKE) --no-print-directory report RUN=$(figures_run) MANIFEST= GRID_FLAGS="--rows 4 --columns 5" \
 	      MAP_FLAGS="--perplexity 15" CROPS="$$(ls $(VENV)/lib/python3*/site-packages/skimage/data/astronaut.png)"
 
-reach: | ready ## order the published continuum by nets that saw only its best and worst: half an hour
-	$(PY) tools/reach.py
+reach: | ready ## order the published continuum by every recipe of figures-run, the chosen one first
+	$(figures_tiles)
+	$(PY) tools/reach.py --net $(figures_net)
 
 # --- for developers ------------------------------------------------------------------------------------------------
 
