@@ -85,7 +85,7 @@ start_flags  = --lmdb $(LMDB) $(if $(REPLACE),--replace) $(if $(EPOCHS),--epochs
 variant      = $(if $(and $(RESUME),$(call given,RUN)),,--variant $(VARIANT))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup system caffe caffe-test ready ready-python weights gather faces label lmdb train eval report compare \
+.PHONY: help setup system caffe caffe-test ready ready-python weights gather faces label lmdb train eval calibrate report compare \
         ablation score serve bot demo figures-run reach prototxt test lint faults fuzz bench bench-gpu gpu-bundle \
         clean distclean
 
@@ -159,6 +159,9 @@ train: | ready ## finetune VARIANT on LMDB in RUN; RESUME=1 goes on where it sto
 
 eval: | ready ## accuracy, AUC and plots of RUN on its test selfies
 	$(PY) tools/evaluate.py $(run) $(one_gpu)
+
+calibrate: | ready ## make RUN as confident as its validation selfies say that it may be, by a temperature in its weights
+	$(PY) tools/calibrate.py $(run) $(one_gpu)
 
 report: | ready ## evaluate RUN and show what the post shows, as one page: grids, findings, crops (CROPS), map, filters
 	$(PY) tools/evaluate.py $(run) $(one_gpu)
