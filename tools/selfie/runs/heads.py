@@ -217,6 +217,21 @@ class Calibration:
         }
 
 
+def interval(run: Run, members: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the lower and upper ends (N floats each) of 95 % intervals of scores, from the net's `members` (N x heads).
+
+    What varies is the training selfies. Heads that lack a fold each tell the variance of what all of them learned, by
+    the delete-a-group jackknife (Kott 2001): (folds - 1) / folds times the sum of squares around their mean; those of
+    the partitions are averaged. It says nothing of what all heads have in common, such as the frozen net.
+    """
+    readout, bound = run.readout, run.info["calibration"]["bound"]
+    parts = np.asarray(members, np.float64).reshape(len(members), readout.seeds, readout.folds)
+    variance = (readout.folds - 1) * parts.var(axis=2).mean(axis=1)
+    centre, half = parts.mean(axis=(1, 2)), 1.96 * np.sqrt(variance)
+    low, high = (bound + (1 - 2 * bound) * calibration.probability(centre + side * half) for side in (-1, 1))
+    return low, high
+
+
 def _write_net(run: Run, statistics: list[np.ndarray], weights: np.ndarray, bias: np.ndarray, bound: float) -> None:
     """Write the caffemodel that scores: the frozen net's weights, and the heads with their calibration in them."""
     net = caffe_net.load(run.folder / "deploy.prototxt")
