@@ -85,7 +85,7 @@ start_flags  = --lmdb $(LMDB) $(if $(REPLACE),--replace) $(if $(EPOCHS),--epochs
 variant      = $(if $(and $(RESUME),$(call given,RUN)),,--variant $(VARIANT))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup system caffe caffe-test ready ready-python weights gather faces label lmdb train eval report compare \
+.PHONY: help setup system caffe caffe-test ready ready-python weights gather faces label lmdb train eval calibrate report compare \
         ablation score serve bot demo figures-run reach prototxt test lint faults fuzz bench bench-gpu gpu-bundle \
         clean distclean
 
@@ -160,6 +160,9 @@ train: | ready ## finetune VARIANT on LMDB in RUN; RESUME=1 goes on where it sto
 eval: | ready ## accuracy, AUC and plots of RUN on its test selfies
 	$(PY) tools/evaluate.py $(run) $(one_gpu)
 
+calibrate: | ready ## make RUN as confident as its validation selfies say that it may be, by a temperature in its weights
+	$(PY) tools/calibrate.py $(run) $(one_gpu)
+
 report: | ready ## evaluate RUN and show what the post shows, as one page: grids, findings, crops (CROPS), map, filters
 	$(PY) tools/evaluate.py $(run) $(one_gpu)
 	$(PY) tools/grids.py continuum $(run) $(GRID_FLAGS)
@@ -210,19 +213,25 @@ demo: setup ## set up, then the whole job on generated pictures, from faces and 
 	$(PY) tools/demo_corpus.py --out $(DEMO)/corpus --best $(DEMO)/labels.csv
 	@echo "Now open runs/demo/report/index.html"
 
-figures-run: | ready ## SqueezeNet on the post's own published tiles, from SELFIE_MIRROR or downloaded (3 minutes)
-	$(PY) tools/fetch_weights.py squeezenet
-	$(PY) tools/cut_figures.py --out data/figures
-	$(PY) tools/make_lmdb.py --labels data/figures/labels.csv --images data/figures/tiles --out data/figures/lmdb --raw \
-	      --force
-	$(PY) tools/train.py --variant squeezenet --lmdb data/figures/lmdb --run runs/figures --solver solver/figures.prototxt \
-	      --replace $(one_gpu)
-	$(PY) tools/compare_paper.py --run runs/figures $(one_gpu)
-	$(MAKE) --no-print-directory report RUN=runs/figures MANIFEST= GRID_FLAGS="--rows 4 --columns 5" \
+figures_net := $(if $(call given,VARIANT),$(VARIANT),squeezenet)
+figures_run := runs/figures$(addprefix -,$(filter-out squeezenet,$(figures_net)))
+
+define figures_tiles
+$(PY) tools/fetch_weights.py $(figures_net)
+$(PY) tools/cut_figures.py --out data/figures --whole-continuum
+$(PY) tools/make_lmdb.py --labels data/figures/labels.csv --images data/figures/tiles --out data/figures/lmdb --raw --force
+endef
+
+figures-run: | ready ## heads on ImageNet features (VARIANT=vgg16: VGG16's), trained on the post's own published tiles
+	$(figures_tiles)
+	$(PY) tools/reach.py --net $(figures_net) --run $(figures_run)
+	$(PY) tools/compare_paper.py --run $(figures_run) $(one_gpu)
+	$(MAKE) --no-print-directory report RUN=$(figures_run) MANIFEST= GRID_FLAGS="--rows 4 --columns 5" \
 	      MAP_FLAGS="--perplexity 15" CROPS="$$(ls $(VENV)/lib/python3*/site-packages/skimage/data/astronaut.png)"
 
-reach: | ready ## order the published continuum by nets that saw only its best and worst: half an hour
-	$(PY) tools/reach.py
+reach: | ready ## order the published continuum by every recipe of figures-run, the chosen one first
+	$(figures_tiles)
+	$(PY) tools/reach.py --net $(figures_net)
 
 # --- for developers ------------------------------------------------------------------------------------------------
 

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Evaluate a run on its held-out test selfies: accuracy and AUC with 95 % intervals, confusion matrix.
+"""Evaluate a run on its held-out test selfies: accuracy and AUC with 95 % intervals, confusion matrix, calibration.
 
 Intervals take users as independent, not selfies: most of those of one user are good, or most are bad. The accuracy is
-given by margin, too: of the outer thirds and deciles of what the labels were cut from, where the label is clear. Writes
-<split>_evaluation.json, <split>_evaluation.png and <split>_scores.csv into the run folder.
+given by margin, too: of the outer thirds and deciles of what the labels were cut from, where the label is clear. ECE is
+the expected calibration error: how far scores are from the shares of good selfies among those that have them.
+Writes <split>_evaluation.json, <split>_evaluation.png and <split>_scores.csv into the run folder.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def print_summary(result: dict) -> None:
     from selfie.common.clusters import of_users
+    from selfie.runs.evaluate import calibration_sentence
 
     low, high = result["accuracy_95"]
     confusion = result["confusion"]
@@ -44,6 +46,7 @@ def print_summary(result: dict) -> None:
     )
     between = "   ({:.3f} to {:.3f})".format(*result["auc_95"]) if result["auc_95"] else ""
     print(f"AUC       {result['auc']:.3f}{between}")
+    print(f"ECE       {calibration_sentence(result['calibration'])}")
     print("             called good   called bad")
     for name in ("good", "bad"):
         print(f"{name:>9}  {confusion[f'{name}_called_good']:>13}{confusion[f'{name}_called_bad']:>13}")

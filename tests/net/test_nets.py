@@ -10,6 +10,7 @@ import pytest
 from selfie.common import paths
 from selfie.net import caffe_net, generate, pycaffe, solver, variants
 from selfie.net.prototxt import Token, dump
+from selfie.runs import heads
 
 
 def test_checked_in_prototxts_are_what_the_generator_writes():
@@ -49,7 +50,11 @@ def test_every_file_instantiates_in_caffe(path, tiny_lmdb, tmp_path):
     if path.stem != "train_val":
         assert caffe_net.load(path).params
         return
-    file = with_database(path, tiny_lmdb, tmp_path)
+    readout = variants.get(path.parent.name).readout
+    file = with_database(path, tmp_path if readout else tiny_lmdb, tmp_path)
+    if readout:  # it reads targets and features
+        for split in ("train", "val"):
+            heads._write_records(tmp_path / split, np.zeros((3, readout.members)), np.ones((3, 7)), np.arange(3))
     for phase in (pycaffe.caffe().TRAIN, pycaffe.caffe().TEST):
         assert "loss" in pycaffe.caffe().Net(str(file), phase).blobs
 

@@ -18,7 +18,7 @@ from selfie.common.errors import SelfieError
 from selfie.data import image, lmdb_writer
 from selfie.experiments import crops
 from selfie.net import variants
-from selfie.original import agreement, baselines, compare, page, protocol, reach, recipes, tile_labels
+from selfie.original import agreement, baselines, compare, page, protocol, tile_labels
 from selfie.original.tiles import Tiles
 from selfie.runs import run_folder
 from selfie.runs.run_folder import Run
@@ -116,18 +116,6 @@ def test_a_run_whose_tiles_were_split_anew_is_not_compared(drawn, tmp_path):
     lmdb_writer.build(labels, tmp_path / "tiles", lmdb, raw=True, jobs=1, force=True)
     with pytest.raises(SelfieError, match="built from other labels"):
         compare.Comparison(run)
-
-
-def test_varied_copies_of_a_tile_are_that_tile(drawn, tmp_path):
-    """The databases of reach hold best_00_00_3: a run on it was trained on best_00_00."""
-    drawn("best", "worst", "continuum")
-    recipe = recipes.Recipe("light", recipes.HEAD, light=True)
-    lmdb = reach.build_database(recipe, 0, reach.Place(tmp_path / "data", tmp_path / "runs"))
-    train = (lmdb / "train" / "list.txt").read_text()
-    assert "best_00_00_3" in train or "best_00_01_3" in train
-    assert compare.trained_on(trained_as(lmdb, tmp_path / "run"), Tiles()) == {
-        tile.id for tile in Tiles().all if tile.figure != "continuum"
-    }
 
 
 def test_without_any_figure_one_line_says_how_to_get_them(own_run, monkeypatch, tmp_path):

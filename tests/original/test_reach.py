@@ -1,27 +1,24 @@
-"""The continuum ordered by nets that saw only best and worst: folds, the rule, varied tiles, a real training."""
+"""Recipes: their readouts, the rule, and a real training on best and worst tiles that no test sees."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
+import pytest
 
-from selfie.common import paths
-from selfie.net import caffe_net, weights
-from selfie.original import baselines, reach, recipes
+from selfie.common import calibration
+from selfie.common.errors import SelfieError
+from selfie.data import lmdb_writer
+from selfie.net import variants
+from selfie.original import baselines, compare, reach, recipes, tile_labels
 from selfie.original.figures import Tile
-from selfie.original.recipes import Recipe
+from selfie.original.tiles import Tiles
 from selfie.runs import train
-
-
-def test_folds_are_stratified_and_know_no_order():
-    """Each fold has a third of each label; reversing the table reverses the folds."""
-    labels = pl.DataFrame({"id": [f"t{number}" for number in range(90)], "label": [int(n < 30) for n in range(90)]})
-    fold_of = reach.folds(labels)
-    for fold in range(reach.FOLDS):
-        assert (labels["label"].to_numpy()[fold_of == fold].sum(), (fold_of == fold).sum()) == (10, 30)
-    assert (reach.folds(labels.reverse()) == fold_of[::-1]).all()
+from selfie.runs.readings import VIEWS
+from selfie.runs.run_folder import HELD_OUT
 
 
 def test_the_most_constrained_recipe_within_one_standard_error_is_taken():
@@ -33,68 +30,84 @@ def test_the_most_constrained_recipe_within_one_standard_error_is_taken():
     assert reach.choose(results)["recipe"] == "b"
 
 
-def test_variation_keeps_size_and_is_repeatable():
-    """Crops and light change a tile, the same way for the same seed."""
-    tile = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
-    for recipe in (Recipe("c", "", crops=True), Recipe("l", "", light=True)):
-        first, again, other = (recipes.vary(tile, recipe, seed) for seed in ("a", "a", "b"))
-        assert first.shape == tile.shape and (first == again).all() and (first != other).any()
+@pytest.mark.parametrize("net", recipes.RECIPES)
+def test_recipes_are_in_the_order_that_the_rule_needs(net):
+    """By decay, then by what the net sees of a tile; names, and readouts with their settings, are there once."""
+    listed = recipes.of(net)
+    order = [
+        (-recipe.weight_decay, recipe.smooth == 0 or (recipe.shrink == 1 and net == "squeezenet")) for recipe in listed
+    ]
+    assert order == sorted(order)
+    assert (
+        len({recipe.name for recipe in listed}) == len({replace(recipe, name="") for recipe in listed}) == len(listed)
+    )
+    for recipe in listed:
+        widest = recipes.widest(listed, recipe.readings)
+        assert set(recipe.blobs) <= set(widest.blobs) and set(recipe.views) <= set(widest.views) <= set(VIEWS)
+        assert variants.get(recipe.variant).readout and recipe.about
+    with pytest.raises(SelfieError, match=net):
+        recipes.of("demo")
+
+
+def test_a_fold_is_judged_by_a_calibration_that_does_not_know_it():
+    """Log-odds stretched ninefold are judged as they were before; a fold of noise counts with all its loss."""
+    generator = np.random.default_rng(0)
+    z, fold = generator.normal(0, 2, 900), np.arange(900) % 3
+    labels = (generator.random(900) < calibration.probability(z)).astype(int)
+    table = pl.DataFrame({"log_odds": z, "label": labels, "fold": fold})
+    plain, stretched = (reach.judge(table.with_columns(pl.col("log_odds") * by)) for by in (1, 9))
+    assert stretched["log_loss"] == pytest.approx(plain["log_loss"], abs=1e-3)
+    assert plain["log_loss"] == pytest.approx(calibration.log_loss(z, labels).mean(), abs=0.01)
+    noisy = table.with_columns(
+        log_odds=pl.when(pl.col("fold") == 0).then(-20 * pl.col("log_odds")).otherwise("log_odds")
+    )
+    assert reach.judge(noisy)["log_loss"] > 2 * plain["log_loss"]
 
 
 def test_a_recipe_is_trained_on_tiles_of_no_test(published, tmp_path, monkeypatch):
-    """Two iterations of the head: held-out scores of all 376 tiles, none of the continuum; frozen layers stay."""
-    recipe = Recipe("tiny", recipes.HEAD, iterations=2)
-    where = reach.Place(tmp_path / "data", tmp_path / "runs")
-    scored = reach.held_out(recipe, 1, where)
-    assert len(scored) == 376 and scored["id"].n_unique() == 376
-    assert not scored["id"].str.starts_with("continuum").any()
-    assert 0 < reach.judge(scored)["log_loss"] < 5
-    run = reach.trained(recipe, 0, 1, where)
+    """SqueezeNet on the published tiles: held-out scores, none of a test tile or of the continuum; a whole order."""
+    tile_labels.write(tmp_path, labelled := tile_labels.labelled(whole_continuum=True))
+    few = labelled.labels.filter(pl.int_range(pl.len()) % 4 == 0)  # a quarter of the tiles, so that it is quick
+    few.write_csv(tmp_path / "labels.csv")
+    lmdb_writer.build(tmp_path / "labels.csv", tmp_path / "tiles", tmp_path / "lmdb", raw=True, jobs=1)
+    where = replace(reach.place("squeezenet", tmp_path / "lmdb"), runs=tmp_path / "runs")
+    listed = recipes.of("squeezenet")
+    chosen_from = [replace(listed[0], views=("centre",)), replace(listed[1], views=("centre",))]
+    results = list(reach.cross_validate(chosen_from, where))
+    assert all(result["auc"] > 0.9 and 0 < result["log_loss"] < 0.7 for result in results)
+    scored = pl.read_csv(tmp_path / "runs" / chosen_from[0].name / HELD_OUT)
+    ids = scored["key"].str.slice(9)
+    assert sorted(ids) == sorted(few.filter(pl.col("split") != "test")["id"])
     monkeypatch.setattr(train, "train", None)  # what is trained already is not trained again
-    assert reach.trained(recipe, 0, 1, where).info == run.info
-    original = caffe_net.load(paths.PROTOTXT / "squeezenet" / "imagenet.prototxt", weights.caffemodel("squeezenet"))
-    loaded = run.net().net
-    kept = {name for name, (kernel, _) in loaded.params.items() if name in original.params}
-    assert set(loaded.params) - kept == {"conv10_selfie"}
-    assert all((loaded.params[name][0].data == original.params[name][0].data).all() for name in kept)
-    tiles, values = reach.order(recipe, [1], where)
-    assert len(tiles) == len(values) == 240
-
-
-def test_a_recipe_that_changed_is_trained_again(published, tmp_path):
-    """Same name, another length: the old run does not stand for it."""
-    where = reach.Place(tmp_path / "data", tmp_path / "runs")
-    runs = [reach.trained(Recipe("tiny", recipes.HEAD, iterations=count), 0, 1, where) for count in (1, 2)]
-    assert [run.info["iterations"] for run in runs] == [1, 2]
+    run = reach.trained(chosen_from[0], where, tmp_path / "runs" / chosen_from[0].name, chosen_from)
+    assert compare.trained_on(run, Tiles()) == set(ids) and run.readout.blobs == ("fire9/concat",)
+    tiles, values = reach.order(run)
+    assert len(tiles) == len(values) == 240 and 0 < values.min() < values.max() < 1
+    stronger = replace(chosen_from[0], weight_decay=20)
+    with pytest.raises(TypeError, match="not callable"):  # the same name with another decay is trained again
+        reach.trained(stronger, where, tmp_path / "runs" / chosen_from[0].name, [stronger])
 
 
 def test_the_choice_is_written_before_the_continuum_is_looked_at(monkeypatch, tmp_path):
-    """The chosen recipe is ordered first, with all seeds, and beside the baselines; the others with one seed each."""
-    constrained, lowest = Recipe("constrained", recipes.HEAD), Recipe("lowest", recipes.ALL)
-    where, asked = reach.Place(tmp_path / "data", tmp_path / "runs"), []
+    """The chosen recipe is ordered first, and beside the baselines."""
+    listed = recipes.of("squeezenet")[:2]
+    where, asked = reach.Place(tmp_path, tmp_path, tmp_path / "runs"), []
     tiles = [Tile("continuum", row, 0, np.zeros((8, 8, 3), np.uint8)) for row in range(20)]
 
-    def held_out(recipe, seed, place):
-        labels = np.tile([0, 1], 50)
-        sure = {"constrained": 0.6, "lowest": 0.605}[recipe.name]  # of the right answer, but for one in ten
-        right = np.where(np.arange(100) % 10 < 9, sure, 0.1)
-        return pl.DataFrame({"label": labels, "score": np.where(labels == 1, right, 1 - right)})
-
-    def order(recipe, seeds, place):
-        asked.append((recipe.name, seeds, json.loads((place.runs / "choice.json").read_text())["chosen"]))
+    def order(run):
+        asked.append((run, json.loads((where.runs / "choice.json").read_text())["chosen"]))
         return tiles, -np.arange(20.0)
 
-    monkeypatch.setattr(reach, "RECIPES", (constrained, lowest))
-    monkeypatch.setattr(reach, "held_out", held_out)
+    monkeypatch.setattr(reach, "trained", lambda recipe, *_: recipe.name)
     monkeypatch.setattr(reach, "order", order)
     monkeypatch.setattr(baselines, "of_tiles", lambda tiles: {"brightness": np.arange(20.0)})
-    results = list(reach.cross_validate(where))
-    assert results[1]["log_loss"] < results[0]["log_loss"]
+    results = [
+        {"recipe": recipe.name, "log_loss": loss, "standard_error": 0.1} for recipe, loss in zip(listed, (0.3, 0.1))
+    ]
     chosen = reach.write_choice(results, where)
-    ordered = list(reach.order_continuum(results, chosen, where))
-    assert asked == [("constrained", reach.SEEDS, "constrained"), ("lowest", reach.SEEDS[:1], "constrained")]
-    assert [(result["nets"], result["continuum"]["value"]) for result, _ in ordered] == [(9, 1), (3, 1)]
+    ordered = list(reach.order_continuum(results, chosen, listed, where))
+    assert asked == [(listed[1].name, chosen), (listed[0].name, chosen)] and chosen == listed[1].name
     assert ordered[0][1]["score_minus_brightness"]["value"] == 2 and ordered[1][1] is None
     report = json.loads((where.runs / "reach.json").read_text())
-    assert report["chosen"] == "constrained" and [row["nets"] for row in report["recipes"]] == [9, 3]
+    assert report["chosen"] == chosen and [row["continuum"]["value"] for row in report["recipes"]] == [1, 1]
     assert set(report["beside"]) == {"score", "brightness", "score_minus_brightness"}

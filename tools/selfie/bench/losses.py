@@ -10,7 +10,6 @@ from pathlib import Path
 from selfie.bench.gpu_setting import PRECISIONS, Setting
 from selfie.bench.record import Row
 from selfie.bench.workload import command
-from selfie.common import paths
 from selfie.common.errors import SelfieError
 from selfie.data import tables
 
@@ -73,7 +72,7 @@ def losses(
     changes = {"max_iter": count, "display": 1, "average_loss": 1, "snapshot": count, "test_initialization": "false"}
     command(
         "tools/train.py",
-        *("--variant", "squeezenet", "--lmdb", lmdb, "--solver", paths.SOLVER / "figures.prototxt"),
+        *("--variant", "squeezenet", "--lmdb", lmdb),
         *("--run", run, "--replace"),
         *([] if gpu is None else ["--gpu", gpu]),
         *(["--batch", 8] if setting.quick else []),

@@ -20,6 +20,7 @@ import numpy as np
 MAX_LABEL = 2**31 - 1
 
 _CHANNELS, _HEIGHT, _WIDTH, _DATA, _LABEL, _ENCODED = 0x08, 0x10, 0x18, 0x22, 0x28, 0x38  # number << 3 | wire type
+_FLOAT = 0x35
 
 
 def encode_raw(bgr: np.ndarray, label: int) -> bytes:
@@ -53,6 +54,14 @@ def encode_jpeg(bgr: np.ndarray, label: int, quality: int = 95) -> bytes:
         raise ValueError(f"OpenCV cannot encode a picture of shape {bgr.shape} as JPEG")
     data = jpeg.tobytes()
     return b"".join([_number(_DATA, len(data)), data, _number(_LABEL, label), _number(_ENCODED, 1)])
+
+
+def encode_floats(values: np.ndarray) -> bytes:
+    """Encode N numbers as a Datum of N channels of one float32 each, with label 0."""
+    floats = np.empty(len(values), [("tag", "u1"), ("value", "<f4")])
+    floats["tag"], floats["value"] = _FLOAT, values
+    shape = _number(_CHANNELS, len(values)) + _number(_HEIGHT, 1) + _number(_WIDTH, 1)
+    return shape + _number(_LABEL, 0) + floats.tobytes()
 
 
 def decode(datum: bytes | memoryview) -> tuple[np.ndarray, int]:

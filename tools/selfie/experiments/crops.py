@@ -5,7 +5,10 @@ scores pixels, not people, so a best crop may well cut the person out; the post 
 
     random   as in the post: uniform scale, then uniform position
     grid     all combinations of equally spaced x, y and scale
-    dense    an image pyramid, then exact scores of the best few and of their neighbours
+    dense    an image pyramid, then scores of the best few and of their neighbours, each the mean of several views
+
+One window can be lucky: moved by a few pixels, or mirrored, it scores as its neighbours do. So dense takes the crop
+whose mean over VIEWS is highest, and returns with it the score of its own pixels, as do the others.
 
 Dense, in detail. For crops of w pixels the picture is resized by 256 / w; each 256-pixel window of that level is a crop
 as it comes out of `image.square`. The net sees only the centre of those 256 pixels (224 or 227 of them), so the level
@@ -29,17 +32,19 @@ from tqdm import tqdm
 
 from selfie.common import parallel
 from selfie.common.errors import SelfieError
+from selfie.data import image
 from selfie.experiments.crop_space import Pass, Space, Window, distinct, grid, level, level_size, passes, random
 from selfie.net import surgery
 from selfie.net.pycaffe import Net
-from selfie.runs import evaluate
+from selfie.runs import evaluate, readings
 from selfie.runs.run_folder import Run
 
 METHODS = ("dense", "grid", "random")
 LEVELS_PER_OCTAVE = 3  # sizes of the pyramid between a crop and one of half its side
 SAME = 0.7  # crops that overlap by more (intersection over union) count as one among the best
-SEEDS, PARENTS, CHILDREN = 12, 4, 8  # of the refinement: see refine
-SPREADS = (0.06, 0.04, 0.02, 0.01, 0.005)  # standard deviation of its moves, round by round
+VIEWS = ("centre", "mirror", "top_left", "bottom_right_mirror")  # of a crop, see runs.readings; the first is itself
+SEEDS, PARENTS, CHILDREN = 8, 4, 4  # of the refinement: see refine
+SPREADS = (0.08, 0.06, 0.04, 0.02)  # standard deviation of its moves, round by round
 
 
 @dataclass(frozen=True)
@@ -47,9 +52,9 @@ class Result:
     """The result of a search.
 
     original          score of the whole picture, squashed to a square where it is none
-    best              (crop, exact score), best first
+    best              (crop, exact score), best first; dense: by the mean over VIEWS
     windows, scores   all crops that were looked at, evenly spread over the space; dense: scores read off the map
-    forwards          exact scores that were computed
+    forwards          pictures that went through the net, one by one
     seconds           of the search, without loading nets
     """
 
@@ -94,19 +99,19 @@ class Searcher:
         start = time.perf_counter()
         if method == "dense":
             windows, scores = self.survey(bgr, allowed)
-            tried, exact = self.refine(bgr, allowed, windows, scores, seed)
+            tried, exact, mean = self.refine(bgr, allowed, windows, scores, seed)
         else:
             windows = random(allowed, count, seed) if method == "random" else grid(allowed, steps)
             scores = self.exact(bgr, windows)
-            tried, exact = windows, scores
-        best = distinct(tried, exact, top, SAME)
+            tried, exact, mean = windows, scores, scores
+        best = distinct(tried, mean, top, SAME)
         return Result(
             allowed,
             original,
             [(tried[index], float(exact[index])) for index in best],
             windows,
             scores,
-            len(tried),
+            len(tried) * (len(VIEWS) if method == "dense" else 1),
             time.perf_counter() - start,
         )
 
@@ -118,6 +123,16 @@ class Searcher:
                 scores.append(self.net.squared_scores([window.cut(bgr) for window in batch]))
                 bar.update(len(batch))
         return np.concatenate(scores)
+
+    def steady(self, bgr: np.ndarray, windows: list[Window]) -> tuple[np.ndarray, np.ndarray]:
+        """Score each window, and the views of it: (exact scores, their means over VIEWS), N floats in [0, 1] each."""
+        size, crop = self.preprocessing.size, self.preprocessing.crop
+        scores = []
+        for batch in parallel.batches(windows, evaluate.BATCH):
+            squares = np.stack([image.square(window.cut(bgr), size) for window in batch])
+            scores.append([self.net.scores(readings.VIEWS[name].of(squares, crop)) for name in VIEWS])
+        joined = np.concatenate(scores, axis=1)
+        return joined[0], joined.mean(0)
 
     def convolutional(self) -> tuple[Net, int]:
         """Return the convolutional net and how many of its strides make a picture's side; loaded when first needed."""
@@ -162,22 +177,23 @@ class Searcher:
 
     def refine(
         self, bgr: np.ndarray, allowed: Space, windows: list[Window], scores: np.ndarray, seed: int
-    ) -> tuple[list[Window], np.ndarray]:
-        """Score the best windows exactly, then random neighbours of the best so far, closer in each round.
+    ) -> tuple[list[Window], np.ndarray, np.ndarray]:
+        """Score the best windows in several views, then random neighbours of the best so far, closer in each round.
 
-        Returns all windows scored on the way, and their scores.
+        Returns all windows scored on the way, their exact scores, and the means over VIEWS.
         """
         generator = np.random.default_rng(seed)
         # The map's windows are multiples of a step; a move by nothing gives them the exact aspect.
         tried = [allowed.near(windows[index], 0, 0, 1) for index in distinct(windows, scores, SEEDS, SAME)]
-        exact = self.exact(bgr, tried)
+        exact, mean = self.steady(bgr, tried)
         for spread in SPREADS:
-            parents = [tried[index] for index in np.argsort(-exact, kind="stable")[:PARENTS]]
+            parents = [tried[index] for index in np.argsort(-mean, kind="stable")[:PARENTS]]
             moves = generator.normal(0, spread, (CHILDREN, 3))
             children = [
                 allowed.near(parents[number % len(parents)], x, y, np.exp(growth))
                 for number, (x, y, growth) in enumerate(moves)
             ]
             tried += children
-            exact = np.concatenate([exact, self.exact(bgr, children)])
-        return tried, exact
+            more, means = self.steady(bgr, children)
+            exact, mean = np.concatenate([exact, more]), np.concatenate([mean, means])
+        return tried, exact, mean

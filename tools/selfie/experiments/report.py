@@ -75,7 +75,14 @@ SECTIONS = (
     Section(
         EVALUATION,
         "make eval",
-        (Picture("test_evaluation.png", "Scores of good and bad test selfies, and the ROC curve.", least=960),),
+        (
+            Picture(
+                "test_evaluation.png",
+                "Scores of good and bad test selfies; the ROC curve; the reliability diagram, in bins of equally many "
+                "selfies: on the dotted line scores can be taken at their word.",
+                least=1200,
+            ),
+        ),
     ),
     Section(
         "From best to worst",
@@ -211,6 +218,11 @@ def _cards(run: Run) -> Iterator[tuple[str, str, str]]:
         between = "95 % interval {:.3f} to {:.3f}; ".format(*result["auc_95"]) if result.get("auc_95") else ""
         selfies = f"{result['selfies']:,} test selfies{clusters.of_users(result)}"
         yield f"{result['auc']:.3f}", "AUC", f"{between}on {selfies}; guessing has 0.5"
+    if measured := result.get("calibration"):
+        between = measured["ece_95"]
+        interval = f"95 % interval {percent(between[0])} to {percent(between[1])}; " if between else ""
+        chance = percent(measured["ece_calibrated"][0])
+        yield percent(measured["ece"]), "calibration error", f"{interval}a calibrated net has {chance} by chance"
     if spearman := _json(run, "compare.json").get("continuum", {}).get("spearman", {}).get("score"):
         yield (
             f"{spearman['value']:.2f}",

@@ -6,6 +6,7 @@ Layer names of the pretrained layers are a contract: Caffe copies weights by nam
 from __future__ import annotations
 
 from selfie.common.errors import SelfieError
+from selfie.net import heads
 from selfie.net.builder import NetBuilder
 from selfie.net.prototxt import Token
 from selfie.net.variants import Variant
@@ -13,6 +14,7 @@ from selfie.net.variants import Variant
 VGG16_STAGES = [(2, 64), (2, 128), (3, 256), (3, 512), (3, 512)]  # (convolutions, channels), a max pool after each
 IMAGENET = "squeezenet_imagenet"
 DEMO_STAGES = [(1, 16), (2, 32), (2, 64)]
+MAP_SIDES = {"vgg16": 7, "squeezenet": 13, "demo": 28}  # of the last map of a crop, were `shrink` 1
 SQUEEZES = (16, 16, 32, 32, 48, 48, 64, 64)  # channels that fire2 to fire9 squeeze to; each expands to eight times that
 
 
@@ -25,6 +27,8 @@ def build(variant: Variant, kind: str, data: str | None = None) -> dict:
     net = NetBuilder(
         IMAGENET if kind == "imagenet" else variant.name, trained=kind == "train_val", learns_from=variant.learns_from
     )
+    if variant.readout and kind == "train_val":
+        return heads.training(net, variant, data or variant.data)
     if kind == "train_val":
         _data(net, variant, "TRAIN", f"{data or variant.data}/train", variant.batch)
         _data(net, variant, "TEST", f"{data or variant.data}/val", variant.test_batch)
@@ -44,6 +48,8 @@ def build(variant: Variant, kind: str, data: str | None = None) -> dict:
         scores = [net.top, "label"]
         net.layer("accuracy", "Accuracy", bottom=scores, include={"phase": Token("TEST")})
         net.layer("loss", "SoftmaxWithLoss", bottom=scores)
+    elif variant.readout:
+        heads.scoring(net, variant.readout, MAP_SIDES[variant.architecture] // variant.shrink, kind == "deploy_conv")
     else:
         net.layer("prob", "Softmax")
     return net.message
@@ -131,11 +137,15 @@ def _classifier(net: NetBuilder, variant: Variant, width: int, as_convolution: b
         net.relu(name.replace("fc", "relu"))
         if variant.dropout:
             net.layer(name.replace("fc", "drop"), "Dropout", top=net.top, dropout_param={"dropout_ratio": 0.5})
+    if variant.readout:
+        return
     net.fully_connected(variant.head, variant.classes, 1, as_convolution, head=True)
 
 
 def _vgg16(net: NetBuilder, variant: Variant, as_convolution: bool) -> None:
     """Append configuration D of Simonyan and Zisserman 2014 (arXiv:1409.1556)."""
+    if variant.smooth:
+        net.pool("pool0", variant.smooth, 1, "AVE")
     _vgg_stages(net, VGG16_STAGES)
     _classifier(net, variant, 4096, as_convolution)
 
@@ -158,21 +168,22 @@ def _squeezenet(net: NetBuilder, variant: Variant, as_convolution: bool) -> None
     Its dropout is removed, as in the post's net. The head keeps the original's form, a 1 x 1 convolution whose map is
     averaged, but not its ReLU, which would cut off half of a two-way head's gradient, nor its padding.
     """
-    if variant.shrink > 1:
-        net.pool("pool0", variant.shrink, variant.shrink, "AVE")
+    if variant.shrink > 1 or variant.smooth:
+        net.pool("pool0", variant.smooth or variant.shrink, variant.shrink, "AVE")
     net.conv_relu("conv1", 96, 7, "relu_conv1", stride=2)
     net.pool("pool1", 3, 2)
     for number, squeeze in enumerate(SQUEEZES, 2):
         _fire(net, f"fire{number}", squeeze)
         if number in (4, 8):
             net.pool(f"pool{number}", 3, 2)
+    if variant.readout:
+        return
     if net.message["name"] == IMAGENET:
         net.conv_relu("conv10", 1000, 1, "relu_conv10", pad=1)
     else:
         net.conv(variant.head, variant.classes, 1, head=True)
     if as_convolution:
-        side = {1: 13, 2: 6}[variant.shrink]  # of the whole map of a 227 x 227 window
-        net.pool("pool10", side, 1, "AVE")
+        net.pool("pool10", MAP_SIDES["squeezenet"] // variant.shrink, 1, "AVE")
     else:
         net.layer("pool10", "Pooling", pooling_param={"pool": Token("AVE"), "global_pooling": True})
 

@@ -6,6 +6,7 @@ import math
 import os
 import tempfile
 from collections.abc import Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -128,6 +129,17 @@ def caffemodel_shapes(path: str | os.PathLike) -> Shapes:
     if not shapes:
         raise SelfieError(f"{path} is not a caffemodel: it holds no weights")
     return shapes
+
+
+def caffemodel_blobs(path: str | os.PathLike) -> dict[str, list[np.ndarray]]:
+    """Read the weights in a caffemodel of ours by layer, float64. SelfieError if it is not one."""
+    shapes = caffemodel_shapes(path)
+    message = pycaffe.parse_binary(pycaffe.caffe_pb2().NetParameter(), Path(path))
+    return {
+        layer.name: [np.array(blob.data).reshape(shape) for blob, shape in zip(layer.blobs, shapes[layer.name])]
+        for layer in message.layer
+        if layer.blobs
+    }
 
 
 def check_weights(wanted: Shapes, caffemodel: str | os.PathLike, fresh: tuple[str, ...] = ()) -> None:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from selfie.common.errors import SelfieError
 from selfie.net.pycaffe import Message
 
-POINTWISE = ("ReLU", "Power", "Dropout", "Softmax", "Concat")  # a unit sees only its own place
+POINTWISE = ("ReLU", "Power", "Dropout", "Softmax", "Concat", "BatchNorm")  # a unit sees only its own place
 
 
 class Box(NamedTuple):

@@ -11,6 +11,30 @@ IMAGENET_MEAN = (103.939, 116.779, 123.68)  # of the VGG16 release
 FACE_MEAN = (93.5940, 104.7624, 129.1863)  # of the VGG-Face release
 SQUEEZENET_MEAN = (104.0, 117.0, 123.0)
 IMAGENET = Preprocessing(IMAGENET_MEAN, 224)
+READOUT_LAYERS = ("standardised", "members", "ensemble", "bounded")  # those with weights, see architectures._readout
+
+
+@dataclass(frozen=True)
+class Readout:
+    """What linear heads read of a frozen net, and how many of them there are (see selfie.runs.heads).
+
+    blobs    of the net, whose numbers are read
+    pools    how each is pooled over its map, AVE or MAX or both; () for blobs that have no extent in space
+    folds    into how many parts the selfies are cut, by user: each head learns without one of them
+    seeds    how many times they are cut: there is a head for each fold of each
+    views    the ways in which each training selfie is shown, of selfie.runs.readings.VIEWS
+    """
+
+    blobs: tuple[str, ...]
+    pools: tuple[str, ...] = ("AVE", "MAX")
+    folds: int = 5
+    seeds: int = 3
+    views: tuple[str, ...] = ("centre", "mirror")
+
+    @property
+    def members(self) -> int:
+        """Return the number of heads."""
+        return self.folds * self.seeds
 
 
 @dataclass(frozen=True)
@@ -26,6 +50,8 @@ class Variant:
     weights       key into selfie.net.weights.PRETRAINED, "" where training starts from another run or from scratch
     deploy        variant whose deploy prototxt scores this one's caffemodel
     shrink        the net first averages shrink x shrink pixels: what follows runs on a picture of crop / shrink
+    smooth        it averages as many pixels, more than `shrink`: it does not see what is finer (0: as `shrink` says)
+    readout       only linear heads on features of a frozen net learn (None: the net itself does)
     learns_from   first layer that learns; those before it keep their pretrained weights ("": all learn)
     files         what stands in prototxt/<name>/
     """
@@ -40,6 +66,8 @@ class Variant:
     classes: int = 2
     dropout: bool = False
     shrink: int = 1
+    smooth: int = 0
+    readout: Readout | None = None
     learns_from: str = ""
     weights: str = ""
     deploy: str = ""
@@ -56,6 +84,11 @@ class Variant:
     def crop(self) -> int:
         """Return the crop of its preprocessing."""
         return self.preprocessing.crop
+
+    @property
+    def fresh(self) -> tuple[str, ...]:
+        """Return the layers that are not pretrained."""
+        return READOUT_LAYERS if self.readout else (self.head,)
 
 
 SQUEEZENET = Variant(
@@ -132,6 +165,31 @@ VARIANTS = {
             learns_from="conv10",
             files=("train_val",),
             about="squeezenet_half of which only the head learns: a linear classifier on ImageNet features.",
+        ),
+        replace(
+            HALF,
+            name="squeezenet_frozen",
+            smooth=8,
+            features="standardised",
+            readout=Readout(("pool8", "fire9/concat")),
+            data="runs/squeezenet_frozen/heads",
+            batch=1024,
+            test_batch=1024,
+            deploy="squeezenet_frozen",
+            about="SqueezeNet as ImageNet left it, read by an ensemble of linear heads: for a few hundred selfies.",
+        ),
+        Variant(
+            "vgg16_frozen",
+            "vgg16",
+            smooth=8,
+            features="standardised",
+            readout=Readout(("pool5",)),
+            weights="vgg16",
+            data="runs/vgg16_frozen/heads",
+            batch=1024,
+            test_batch=1024,
+            deploy="vgg16_frozen",
+            about="VGG16 as ImageNet left it, read by an ensemble of linear heads.",
         ),
         DEMO,
         replace(

@@ -39,7 +39,7 @@ TESTS = {  # test -> the figures it needs
     "posneg": ("posneg_good", "posneg_bad"),
     "celebs": ("celebs",),
 }
-TILE_ID = re.compile(r"[a-z_]+_\d\d_\d\d")  # at the start of a record's id; reach adds the number of a varied copy
+TILE_ID = re.compile(r"[a-z_]+_\d\d_\d\d")  # at the start of a record's id: reach of version 0.2 varied copies
 
 
 def trained_on(run: Run, tiles: Tiles) -> set[str]:

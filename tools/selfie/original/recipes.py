@@ -1,83 +1,114 @@
-"""The recipes of the reach experiment: which layers learn, at which rate, how long, and how the tiles are varied."""
+"""The recipes of the reach experiment: what heads read of a frozen net, and how strongly they are regularised."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-import cv2
-import numpy as np
+from selfie.common.errors import SelfieError
+from selfie.net import variants
+from selfie.net.variants import Readout, Variant
+from selfie.runs.readings import CORNERS, VIEWS
 
-from selfie.original import reduction
-
-COPIES = 4  # of each training tile in the database, where a recipe varies them
+TILE = 8  # pixels of the net's input that are one pixel of a tile, reduced to 32 and enlarged to 256
+MIRROR = ("centre", "mirror")
+CROPS = tuple(name for name in VIEWS if name in MIRROR or name.removesuffix("_mirror") in CORNERS)
+LIGHT = (*MIRROR, *(name for name in VIEWS if name.startswith("light")))
+BOTH = ("AVE", "MAX")
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A way to train.
+    """A way to train heads on the features that a net has from ImageNet.
 
-    variant      the layers that learn (prototxt/<variant>)
-    base_lr, iterations   of the solver; 32 tiles per iteration
-    size         to which all tiles are reduced, in pixels, see reduction.reduce
-    crops        the database holds COPIES random crops of each tile, of 70 to 100 % of its side
-    light        the database holds COPIES of each tile with random brightness, 60 to 140 %, so that it says less
-    Mirroring and small shifts (227 of 256 pixels) are Caffe's own and part of every recipe.
+    variant        the net, one of those whose heads alone learn
+    weight_decay   of the solver: the regularisation
+    blobs, pools, views   see variants.Readout; the same views of every training tile are learned from
+    shrink, smooth   of the net, see variants.Variant: with TILE it does not see what tiles do not show
     """
 
     name: str
     variant: str
-    base_lr: float = 1e-4
-    iterations: int = 60
-    size: int = reduction.SIZE
-    crops: bool = False
-    light: bool = False
+    weight_decay: float
+    blobs: tuple[str, ...]
+    pools: tuple[str, ...] = BOTH
+    views: tuple[str, ...] = MIRROR
+    shrink: int = 1
+    smooth: int = 0
+
+    def net(self) -> Variant:
+        """Return the recipe's variant."""
+        base = variants.get(self.variant)
+        assert base.readout is not None
+        readout = replace(base.readout, blobs=self.blobs, pools=self.pools, views=self.views)
+        return replace(base, shrink=self.shrink, smooth=self.smooth, readout=readout)
 
     @property
-    def varied(self) -> bool:
-        """Tell whether the database holds varied copies of each tile."""
-        return self.crops or self.light
-
-    @property
-    def tiles(self) -> str:
-        """Return the name of the databases, which recipes with the same tiles share."""
-        return f"{self.size}{'-crops' if self.crops else ''}{'-light' if self.light else ''}"
+    def readings(self) -> str:
+        """Return the name of what the frozen net makes of the tiles, which recipes share."""
+        trunk = f"{self.variant}-{self.shrink}-{self.smooth}"
+        return trunk if self.pools else f"{trunk}-{'-'.join(self.blobs)}"
 
     @property
     def about(self) -> str:
         """Describe the recipe in a line."""
-        learning = {"head": "head", "top": "fire6 on"}.get(self.variant.rsplit("_", 1)[1], "all layers")
-        varied = [name for name, used in (("crops", self.crops), ("light", self.light)) if used]
-        return f"{learning}, lr {self.base_lr:g}, {self.iterations} iterations, {self.size} px" + (
-            f", varied: {' and '.join(varied)}" if varied else ""
+        how = " and ".join({"AVE": "mean", "MAX": "maximum"}[pool] for pool in self.pools)
+        blobs = " and ".join(blob.partition("/")[0] for blob in self.blobs)
+        input_ = f"1/{self.shrink} of the resolution" if self.shrink > 1 else "the whole resolution"
+        seen = f"{input_}, smoothed over {self.smooth} pixels" if self.smooth else input_
+        views = {MIRROR: "", CROPS: ", ten crops", LIGHT: ", four lights"}[self.views]
+        return f"{how + ' of ' if how else ''}{blobs}{views}; {seen}; weight decay {self.weight_decay:g}"
+
+
+def _squeezenet(name: str, decay: float, blobs: tuple[str, ...], **more: object) -> Recipe:
+    fields: dict = {"shrink": 2, "smooth": TILE, **more}
+    return Recipe(f"{name}_{decay:g}", "squeezenet_frozen", decay, blobs, **fields)
+
+
+LATE, EARLY = ("fire9/concat",), ("pool8",)
+DECAYS = (10, 3, 1, 0.3)
+RECIPES = {  # the most constrained first, see the rule in reach: decay, then what the net sees, then what is read of it
+    "squeezenet": (
+        *(
+            _squeezenet(name, decay, blobs)
+            for decay in DECAYS[:2]
+            for name, blobs in (("late", LATE), ("early", EARLY), ("both", EARLY + LATE))
+        ),
+        _squeezenet("late", 1, LATE),
+        _squeezenet("early", 1, EARLY),
+        _squeezenet("both_mean", 1, EARLY + LATE, pools=("AVE",)),
+        _squeezenet("both_max", 1, EARLY + LATE, pools=("MAX",)),
+        _squeezenet("both", 1, EARLY + LATE),
+        _squeezenet("both_crops", 1, EARLY + LATE, views=CROPS),
+        _squeezenet("both_light", 1, EARLY + LATE, views=LIGHT),
+        _squeezenet("sharp", 1, EARLY + LATE, smooth=0),
+        _squeezenet("large", 1, EARLY + LATE, shrink=1),
+        _squeezenet("large_sharp", 1, EARLY + LATE, shrink=1, smooth=0),
+        *(_squeezenet(name, 0.3, blobs) for name, blobs in (("late", LATE), ("early", EARLY), ("both", EARLY + LATE))),
+    ),
+    "vgg16": tuple(
+        Recipe(f"{name}_{decay:g}", "vgg16_frozen", decay, blobs, pools, smooth=TILE if smooth else 0)
+        for decay in DECAYS
+        for name, blobs, pools, smooth in (
+            ("pool5", ("pool5",), BOTH, True),
+            ("pool5_sharp", ("pool5",), BOTH, False),
+            ("fc7_sharp", ("fc7",), (), False),
         )
+    ),
+}
 
 
-HEAD, TOP, ALL = "squeezenet_half_head", "squeezenet_half_top", "squeezenet_half"
-RECIPES = (  # most constrained first, see the rule in reach
-    Recipe("head_slower", HEAD, base_lr=3e-6, iterations=180),
-    Recipe("head_slow", HEAD, base_lr=1e-5, iterations=180),
-    Recipe("head_slow_light", HEAD, base_lr=1e-5, iterations=180, light=True),
-    Recipe("head", HEAD),
-    Recipe("head_long", HEAD, iterations=180),
-    Recipe("head_light", HEAD, iterations=180, light=True),
-    Recipe("head_crops", HEAD, iterations=180, crops=True),
-    Recipe("top_slow", TOP, base_lr=1e-5),
-    Recipe("top_short", TOP, iterations=30),
-    Recipe("top", TOP),
-    Recipe("all_slow", ALL, base_lr=1e-5),
-)
+def of(net: str) -> tuple[Recipe, ...]:
+    """Return the recipes of a net, the most constrained first; SelfieError lists the nets that have some."""
+    if net not in RECIPES:
+        raise SelfieError(f"there are no recipes for '{net}': choose one of {', '.join(RECIPES)}")
+    return RECIPES[net]
 
 
-def vary(bgr: np.ndarray, recipe: Recipe, seed: str) -> np.ndarray:
-    """Crop and light a square tile (uint8 BGR) at random, as the recipe says; the same for the same seed."""
-    generator = np.random.default_rng(list(seed.encode()))
-    side, (scale, x, y, light) = len(bgr), generator.random(4)
-    if recipe.crops:
-        scale = 0.7 + 0.3 * scale
-        window = np.array([[scale, 0, x * (1 - scale) * side], [0, scale, y * (1 - scale) * side]], np.float32)
-        bgr = cv2.warpAffine(
-            bgr, window, (side, side), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE
-        )
-    if recipe.light:
-        bgr = np.clip(bgr * (0.6 + 0.8 * light), 0, 255).astype(np.uint8)
-    return bgr
+def widest(recipes: tuple[Recipe, ...], name: str) -> Readout:
+    """Return the readout that holds those of all recipes that share readings."""
+    shared = [recipe for recipe in recipes if recipe.readings == name]
+
+    def union(field: str) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(item for recipe in shared for item in getattr(recipe, field)))
+
+    return Readout(union("blobs"), union("pools"), views=union("views"))

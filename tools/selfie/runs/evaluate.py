@@ -1,4 +1,4 @@
-"""The quality of a net on labelled selfies: accuracy and AUC with intervals, by margin, confusion matrix, the scores.
+"""The quality of a net on labelled selfies: accuracy and AUC with intervals, by margin, calibration, the scores.
 
 Intervals take users as independent, not selfies (common/clusters). Whose a selfie is, and the margin by which its label
 was decided, is known from the database (data/lmdb_posts).
@@ -7,12 +7,13 @@ was decided, is known from the database (data/lmdb_posts).
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 from tqdm import tqdm
 
-from selfie.common import clusters, parallel, paths, plots, stats
+from selfie.common import calibration, clusters, parallel, paths, plots, stats
 from selfie.common.clusters import Clusters
 from selfie.data import lmdb_posts, tables
 from selfie.data.label_place import MARGINS
@@ -27,6 +28,12 @@ SUMMARY = {  # of <split>_evaluation.json; those of before version 0.2 know no u
     "users?": int,
     "users_known?": bool,
     "margins?": [{**_ACCURACY, "margin": str, "users": int}],
+    "calibration?": {
+        "ece": float,
+        "ece_95": ([float, float], None),
+        "ece_calibrated": [float, float],
+        "bins": [{"selfies": int, "score": float, "good": float, "good_95": [float, float]}],
+    },
 }
 BATCH = 16  # pictures per forward pass: more gains nothing on a CPU
 
@@ -63,8 +70,8 @@ def summarise(scored: pl.DataFrame, posts: Posts) -> dict:
     """Summarise scored, labelled selfies (columns label, score); `posts`: what is known of them.
 
     Returns the numbers of selfies and users; the accuracy at a threshold of 0.5 with its 95 % interval, that of the
-    majority-class baseline, AUC with its 95 % interval (None for one user), the confusion matrix, and the accuracy by
-    margin.
+    majority-class baseline, AUC with its 95 % interval (None for one user), the confusion matrix, the accuracy by
+    margin, and the calibration (common/calibration).
     """
     labels, scores = scored["label"].to_numpy(), scored["score"].to_numpy()
     predicted_good = scores >= 0.5
@@ -85,6 +92,7 @@ def summarise(scored: pl.DataFrame, posts: Posts) -> dict:
             for call in ("bad", "good")
         },
         "margins": by_margin(predicted_good == labels, labels, posts),
+        "calibration": calibration.reliability(scores, labels, users),
     }
 
 
@@ -131,9 +139,9 @@ def evaluate(run: Run, split: str = "test", gpu: int | None = None) -> dict:
 
 
 def draw(scored: pl.DataFrame, result: dict, path: Path) -> None:
-    """Draw the score distributions of good and bad selfies (left) and the ROC curve (right)."""
+    """Draw the scores of good and bad selfies (left), the ROC curve (middle) and the reliability diagram (right)."""
     labels, scores = scored["label"].to_numpy(), scored["score"].to_numpy()
-    with plots.figure(path, 1, 2, width=10) as (left, right):
+    with plots.figure(path, 1, 3, width=15) as (left, middle, right):
         for label, name, colour in ((0, "bad", plots.BAD), (1, "good", plots.GOOD)):
             left.hist(100 * scores[labels == label], bins=20, range=(0, 100), alpha=0.6, color=colour, label=name)
         left.set_xlabel("score, %")
@@ -142,9 +150,28 @@ def draw(scored: pl.DataFrame, result: dict, path: Path) -> None:
         order = np.argsort(-scores, kind="stable")
         true_positive_rate = np.cumsum(labels[order]) / labels.sum()
         false_positive_rate = np.cumsum(1 - labels[order]) / (1 - labels).sum()
-        right.plot([0, *false_positive_rate], [0, *true_positive_rate], color=plots.GOOD)
-        right.plot([0, 1], [0, 1], color="gray", linestyle=":")
-        right.set_xlabel("bad selfies called good")
-        right.set_ylabel("good selfies called good")
+        middle.plot([0, *false_positive_rate], [0, *true_positive_rate], color=plots.GOOD)
+        middle.plot([0, 1], [0, 1], color="gray", linestyle=":")
+        middle.set_xlabel("bad selfies called good")
+        middle.set_ylabel("good selfies called good")
         low, high = result["accuracy_95"]
-        right.set_title(f"accuracy {result['accuracy']:.1%} ({low:.1%} to {high:.1%}), AUC {result['auc']:.3f}")
+        middle.set_title(f"accuracy {result['accuracy']:.1%} ({low:.1%} to {high:.1%}), AUC {result['auc']:.3f}")
+        _draw_reliability(right, result["calibration"])
+
+
+def _draw_reliability(axis: Any, measured: dict) -> None:
+    """Draw the share of good selfies over the score, bin by bin, with 95 % intervals; on the diagonal it is right."""
+    scores, shares = (np.array([row[name] for row in measured["bins"]]) for name in ("score", "good"))
+    low, high = np.array([row["good_95"] for row in measured["bins"]]).T
+    errors = 100 * np.maximum([shares - low, high - shares], 0)
+    axis.plot([0, 100], [0, 100], color="gray", linestyle=":")
+    axis.errorbar(100 * scores, 100 * shares, errors, color=plots.GOOD, capsize=2, marker="o", markersize=4)
+    axis.set_xlabel("score, %")
+    axis.set_ylabel("of these are good, %")
+    axis.set_title(f"calibration error {measured['ece']:.1%}; by chance {measured['ece_calibrated'][0]:.1%}")
+
+
+def calibration_sentence(measured: dict) -> str:
+    """Say how large the calibration error is, and what chance alone would give."""
+    between = "" if measured["ece_95"] is None else "95 % interval {:.1%} to {:.1%}; ".format(*measured["ece_95"])
+    return f"{measured['ece']:.1%}   ({between}a calibrated net has {measured['ece_calibrated'][0]:.1%} by chance)"

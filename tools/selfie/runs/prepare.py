@@ -23,7 +23,7 @@ from selfie.net import architectures, caffe_net, device, generate, memory, pycaf
 from selfie.net.prototxt import dump
 from selfie.net.pycaffe import Message
 from selfie.net.variants import Variant
-from selfie.runs import run_folder
+from selfie.runs import heads, run_folder
 from selfie.runs.run_folder import Content, Run
 
 TRAINING_SPLITS = ("train", "val")  # the databases that a training reads
@@ -48,6 +48,7 @@ class Job:
     batch        pictures per iteration on each GPU, instead of the variant's
     replace      remove an older run of that name
     settings     solver fields to override
+    readings     folder of what a frozen net makes of the selfies, for runs to share; None: in the run folder
     command      the command line, for run.json
     """
 
@@ -62,6 +63,7 @@ class Job:
     batch: int | None = None
     replace: bool = False
     settings: dict[str, str] = field(default_factory=dict)
+    readings: Path | None = None
     command: list[str] = field(default_factory=lambda: sys.argv)
 
 
@@ -137,12 +139,16 @@ def plan(job: Job) -> Plan:
             raise SelfieError(f"{option} {path!a} is not UTF-8 text, as names in prototxts must be: give another")
     _check_folder(job)
     locks.check_free(job.run)
-    job = _for_database(job)
     sizes = {split: _database_size(job.lmdb / split, job.variant.classes) for split in TRAINING_SPLITS}
+    job = _for_database(job)
+    if job.variant.readout:
+        job = _for_heads(job, sizes)
     layers = caffe_net.learned_layers(job.variant)
     if job.pretrained is not None:
-        caffe_net.check_weights(layers, job.pretrained, fresh=(job.variant.head,))
-    texts = {**net_texts(job.variant, paths.shown(job.lmdb)), "solver": _solver_text(job, sizes)}
+        caffe_net.check_weights(layers, job.pretrained, fresh=job.variant.fresh)
+    source = job.run / "heads" if job.variant.readout else job.lmdb
+    read = heads.rows(job.variant, sizes) if job.variant.readout else sizes
+    texts = {**net_texts(job.variant, paths.shown(source)), "solver": _solver_text(job, read)}
     settings = solver.parse(texts["solver"])
     check_gpus(job.gpu, job.variant, settings)
     info = _info(job, settings, layers)
@@ -179,7 +185,7 @@ def net_texts(variant: Variant, lmdb: str) -> dict[str, str]:
     train_val = architectures.build(variant, "train_val", lmdb)
     texts = {"train_val": dump(train_val, generate.comment(variant, "train_val"))}
     if variant.deploy:
-        scoring = variants.get(variant.deploy)
+        scoring = variant if variant.readout else variants.get(variant.deploy)
         texts |= {kind: generate.text(scoring, kind) for kind in SCORING}
     return texts
 
@@ -230,6 +236,19 @@ def _for_database(job: Job) -> Job:
     return replace(job, variant=adapted)
 
 
+def _for_heads(job: Job, sizes: dict[str, int]) -> Job:
+    """Return the job with batches that hold all selfies, where they are few: then nothing depends on their order.
+
+    SelfieError without pretrained weights: random features say nothing.
+    """
+    if job.pretrained is None:
+        raise SelfieError(f"{job.variant.name} learns on a frozen net, which needs weights: leave --weights none out")
+    records = heads.rows(job.variant, sizes)
+    batch, test_batch = (min(job.variant.batch, records[split]) for split in TRAINING_SPLITS)
+    variant = replace(job.variant, batch=batch, test_batch=test_batch)
+    return replace(job, variant=variant, readings=job.readings or job.run / "readings")
+
+
 def _info(job: Job, settings: Message, layers: caffe_net.Shapes) -> dict:
     """Return what run.json says at the start."""
     pretrained = job.pretrained and {
@@ -257,7 +276,22 @@ def _info(job: Job, settings: Message, layers: caffe_net.Shapes) -> dict:
             **{split: paths.read_json(job.lmdb / split / "meta.json") for split in TRAINING_SPLITS},
         },
         "weights": pretrained,
+        **({"frozen": _frozen(job)} if job.variant.readout else {}),
         "versions": run_folder.versions(),
+    }
+
+
+def _frozen(job: Job) -> dict:
+    """Describe the frozen net and what heads read of it, for run.json."""
+    assert job.variant.readout is not None and job.readings is not None
+    return {
+        "shrink": job.variant.shrink,
+        "smooth": job.variant.smooth,
+        "readings": paths.shown(job.readings),
+        "readout": {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in asdict(job.variant.readout).items()
+        },
     }
 
 

@@ -5,6 +5,7 @@
                   log.txt, metrics.csv, curves.png           what Caffe said, as numbers, as a picture
                   snapshots/                                 .caffemodel and .solverstate files
                   val_scores.csv                             score and label of each validation selfie
+                  held_out.csv                               of heads on a frozen net: the same of every selfie
                   run.json                                   versions, seeds, hashes, preprocessing, command line, state
 
 A run is "preparing" while its folder is made, then "started", then "trained" (its weights are final), then "finished"
@@ -31,12 +32,13 @@ from selfie.data.lmdb_inputs import MAX_SIZE
 from selfie.data.lmdb_reader import Database
 from selfie.net import caffe_net, pycaffe, variants
 from selfie.net.caffe_net import ScoringNet
-from selfie.net.variants import Variant
+from selfie.net.variants import Readout, Variant
 
 log = logging.getLogger(__name__)
 
 
 PREPARING = "preparing"
+HELD_OUT = "held_out.csv"
 ENDED = ("trained", "finished")  # states in which the weights are final
 
 # What run.json must have to be used: what every version has written. A run that has ended has more.
@@ -53,13 +55,23 @@ SHAPE = {
     "parameters": int,
     "preprocessing?": {"mean": [float], "crop": int, "size": int},
     "lmdb": {"path": str, "train": DATABASE, "val": DATABASE},
+    "frozen?": {
+        "shrink": int,
+        "smooth": int,
+        "readings": str,
+        "readout": {"blobs": [str], "pools": [str], "folds": int, "seeds": int, "views": [str]},
+    },
+    "calibration?": dict,
     "nets?": dict,
     "weights": ({"path": str, "sha256": str}, None),
     "versions": dict,
 }
 END_SHAPE = {"ended": str, "iterations": int, "caffemodel": str, "caffemodel_sha256?": str}
 UNTRAINED = {"snapshots", "train_val.prototxt", "deploy.prototxt", "deploy_conv.prototxt", "solver.prototxt"}
-REMAINS = UNTRAINED | {"log.txt", "metrics.csv", "curves.png", "val_scores.csv"}  # of a run without its run.json
+REMAINS = UNTRAINED | {  # of a run without its run.json
+    *("log.txt", "metrics.csv", "curves.png", "val_scores.csv"),
+    *("readings", "heads", "start.caffemodel", "weights.caffemodel", HELD_OUT),
+}
 
 
 class Content(Enum):
@@ -116,8 +128,17 @@ class Run:
 
     @cached_property
     def variant(self) -> Variant:
-        """Return the run's variant, with the run's own preprocessing."""
-        return replace(variants.get(self.info["variant"]), preprocessing=self.preprocessing)
+        """Return the run's variant, with the run's own preprocessing, and what it reads of a frozen net."""
+        own = self.info.get("frozen") or {}
+        changed = {name: own[name] for name in ("shrink", "smooth") if own} | ({"readout": self.readout} if own else {})
+        return replace(variants.get(self.info["variant"]), preprocessing=self.preprocessing, **changed)
+
+    @cached_property
+    def readout(self) -> Readout:
+        """Return what the run's heads read of a frozen net. KeyError for a run that has no heads."""
+        own = self.info["frozen"]["readout"]
+        blobs, pools, views = (tuple(own[name]) for name in ("blobs", "pools", "views"))
+        return Readout(blobs, pools, own["folds"], own["seeds"], views)
 
     @property
     def batch(self) -> int:

@@ -12,7 +12,7 @@ from selfie.common.worker import OUT_OF_MEMORY
 from selfie.data.lmdb_reader import Database
 from selfie.net import device, memory, pycaffe, solver
 from selfie.net.pycaffe import Message
-from selfie.runs import caffe_log, evaluate, prepare, run_folder
+from selfie.runs import caffe_log, evaluate, heads, prepare, run_folder
 from selfie.runs.prepare import TRAINING_SPLITS, Job, check_gpus, need_of, pictures_per_iteration
 from selfie.runs.run_folder import Run
 from selfie.runs.snapshots import newest_intact, snapshots
@@ -27,7 +27,14 @@ def train(job: Job) -> Run:
     trains in the folder.
     """
     with prepare.locked(prepare.plan(job)) as (run, lock):
-        return _run_caffe(run, 0, None, lock)
+        return _begin(run, lock)
+
+
+def _begin(run: Run, lock: int) -> Run:
+    """Train from the beginning; heads on a frozen net first get what they learn from, which is kept."""
+    if run.variant.readout:
+        heads.prepare(run)
+    return _run_caffe(run, 0, None, lock)
 
 
 def resume(folder: Path, variant: str | None = None, gpu: str | None = None) -> Run:
@@ -59,6 +66,9 @@ def _resume(run: Run, gpu: str | None, lock: int) -> Run:
         gpus = None if gpu == "cpu" else gpu
     batch = run.batch
     check_gpus(gpus, replace(run.variant, batch=batch), _settings(run))
+    if run.variant.readout:  # the readings are what takes long, and they go on; heads are trained in one go
+        paths.empty(run.folder / "snapshots")
+        return _begin(run.save(gpu=gpus), lock)
     iteration, state = newest_intact(run)
     before, after = (pictures_per_iteration(batch, where) for where in (run.info["gpu"], gpus))
     if before != after:
@@ -97,6 +107,9 @@ def _run_caffe(run: Run, iteration: int, state: Path | None, lock: int) -> Run:
     if stopped or reached < max_iter:
         raise SelfieError(f"stopped after a snapshot at iteration {reached} of {max_iter}: go on with --resume")
     caffemodel = newest.with_suffix(".caffemodel")
+    if run.variant.readout:
+        run = heads.finish(run, caffemodel)
+        caffemodel = run.folder / heads.TRAINED
     weights = {"caffemodel": str(caffemodel.relative_to(run.folder)), "caffemodel_sha256": paths.sha256(caffemodel)}
     return _finish(run.save(state="trained", ended=times.now(), iterations=reached, **weights))
 
@@ -135,6 +148,8 @@ def _command(run: Run, state: Path | None) -> list[str]:
     command = [str(pycaffe.binary()), "train", "-solver", paths.shown(run.folder / "solver.prototxt")]
     if state is not None:
         command += ["-snapshot", paths.shown(state)]
+    elif run.variant.readout:
+        command += ["-weights", paths.shown(run.folder / heads.START)]
     elif run.info["weights"]:
         command += ["-weights", run.info["weights"]["path"]]
     if run.info["gpu"] is not None:

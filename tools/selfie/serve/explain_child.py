@@ -73,8 +73,8 @@ class Explaining:
             except SelfieError:  # too small
                 return None
         windows = crop_space.grid(allowed, STEPS)
-        tried, scores = self._searcher.refine(bgr, allowed, windows, self._searcher.exact(bgr, windows), seed=0)
-        best = int(crop_space.distinct(tried, scores, 1, SAME)[0])
+        tried, scores, mean = self._searcher.refine(bgr, allowed, windows, self._searcher.exact(bgr, windows), seed=0)
+        best = int(crop_space.distinct(tried, mean, 1, SAME)[0])
         window, (height, width) = tried[best], bgr.shape[:2]
         return {
             "left": window.left / width,
