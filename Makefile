@@ -46,7 +46,7 @@ JOBS     ?= $(shell nproc)
 #:                             bot: the account's server, and its access token (docs/bot.md)
 #:   HOST=0.0.0.0 PORT=8000    serve: where to listen (default: 127.0.0.1, port 8000; first read docs/serve.md)
 #:   GATHER_FLAGS, LABEL_FLAGS, FACE_FLAGS, LMDB_FLAGS, TRAIN_FLAGS, GRID_FLAGS, MAP_FLAGS, SERVE_FLAGS,
-#:   WEIGHT_FLAGS, BOT_FLAGS
+#:   WEIGHT_FLAGS, ABLATION_FLAGS, BOT_FLAGS
 #:                             more options for the command behind the target
 ABLATION ?= demo
 
@@ -114,7 +114,7 @@ system: ## the first part of setup: Debian packages that are missing (root or su
 # Made anew for another release of Debian, whose Python is another one.
 installed := $(VENV)/.installed-$(notdir $(realpath $(PYTHON)))
 
-$(installed): requirements.txt $(addprefix requirements-,map.txt gather.txt serve.txt dev.txt) pyproject.toml | system
+$(installed): requirements.txt $(addprefix requirements-,convert.txt map.txt gather.txt serve.txt dev.txt) pyproject.toml | system
 	@echo "Installing Python packages into $(VENV)"
 	@$(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	@$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
@@ -179,8 +179,9 @@ compare: | ready ## compare RUN with the original: the published figures as a te
 	$(PY) tools/fetch_weights.py squeezenet
 	$(PY) tools/compare_paper.py $(run) --download $(one_gpu)
 
-ablation: | ready ## the post's ablations of ABLATION: dropout, start weights, several seeds (EPOCHS, GPU)
-	$(PY) tools/ablations.py --net $(ABLATION) $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(GPU),--gpu $(GPU))
+ablation: | ready ## the post's ablations of ABLATION: dropout, start weights, several seeds (LMDB, EPOCHS, GPU)
+	$(PY) tools/ablations.py --net $(ABLATION) $(if $(call given,LMDB),--lmdb $(LMDB)) $(if $(EPOCHS),--epochs $(EPOCHS)) \
+	      $(if $(GPU),--gpu $(GPU)) $(ABLATION_FLAGS)
 
 score: | ready ## score IMAGES (a file or a folder) with RUN, best first
 	$(PY) tools/score.py $(run) $(one_gpu) --sort --lenient $(IMAGES)

@@ -29,7 +29,7 @@ ALLOWED = {
 }
 LARGEST = 400  # lines of a module: more is more than one concept
 OPTIONAL = {  # packages that may be missing
-    *("caffe", "onnx", "onnxruntime", "openTSNE", "openvino", "sklearn", "torch"),
+    *("caffe", "h5py", "onnx", "onnxruntime", "openTSNE", "openvino", "safetensors", "sklearn", "torch"),
     *("idna", "mastodon", "protego"),
     *("fastapi", "prometheus_client", "starlette", "tweepy", "uvicorn"),
 }

@@ -26,9 +26,11 @@ import pytest
 import rules
 from selfie.common import paths
 from selfie.data import lmdb_writer
-from selfie.net import variants
+from selfie.net import caffe_net, variants
 from selfie.runs.prepare import Job
+from selfie.runs.run_folder import Run
 
+SLOPE = 0.1  # of the calibration of `ensemble`
 SPLITS = {"train": 64, "val": 24, "test": 24}
 
 
@@ -137,6 +139,37 @@ def databases(folder: Path, splits: dict[str, int] | None = None) -> Path:
     labels = pictures(folder, splits)
     lmdb_writer.build(labels, folder / "images", folder / "lmdb", raw=True, jobs=1)
     return folder / "lmdb"
+
+
+def ensemble(run: Run, heads: int = 5) -> Run:
+    """Make an ensemble of a run of the demo net, in its folder: heads like its own, each a little off, less sure."""
+    file, trained = run.folder / "deploy.prototxt", run.caffemodel
+    text = file.read_text()
+    start = text.index('layer {\n  name: "fc8_selfie"')
+    layers = (("members", heads, "fc7"), ("ensemble", 2, "members"))
+    inner = [
+        f'layer {{ name: "{name}" type: "InnerProduct" bottom: "{bottom}" top: "{name}" '
+        f"inner_product_param {{ num_output: {count} }} }}"
+        for name, count, bottom in layers
+    ]
+    prob = 'layer { name: "prob" type: "Softmax" bottom: "ensemble" top: "prob" }'
+    single = caffe_net.load(file, trained)
+    file.write_text("\n".join([text[:start], *inner, prob, ""]))
+    net = caffe_net.load(file)
+    net.copy_from(str(trained))
+    weights, bias = (blob.data for blob in single.params["fc8_selfie"])
+    generator = np.random.default_rng(0)
+    wanted = weights[1] - weights[0]
+    net.params["members"][0].data[...] = wanted + generator.normal(0, 2 * wanted.std(), (heads, len(wanted)))
+    net.params["members"][1].data[...] = bias[1] - bias[0]
+    net.params["ensemble"][0].data[...] = np.outer((-0.5, 0.5), np.full(heads, SLOPE / heads))
+    net.save(str(run.folder / "ensemble.caffemodel"))
+    (run.folder / "val_scores.csv").unlink()
+    return run.save(
+        caffemodel="ensemble.caffemodel",
+        caffemodel_sha256=paths.sha256(run.folder / "ensemble.caffemodel"),
+        nets={**run.info["nets"], "deploy.prototxt": paths.sha256(file)},
+    )
 
 
 def job(lmdb: Path, run: Path, **settings: object) -> Job:

@@ -5,6 +5,9 @@ The score is the net's probability, in percent, that a selfie is *good*: liked m
 The percentile is its place among the validation selfies of the run. Pictures that cannot be read are named, the others
 are scored, and the exit code is 1 (with --lenient only where no picture at all could be scored). What else a folder
 holds is counted on standard error. Odd names are told in quotes, with escapes (docs/data.md).
+
+Where the run's net is an ensemble, low and high say between which scores its heads are: how far they agree. With --html
+a page is written as well: each photo, its score and what it means, its best crop, and which properties moved it.
 """
 
 from __future__ import annotations
@@ -12,9 +15,12 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from selfie.common import cli, names
+
+SPREAD = ("low", "high")  # of a Scored: only an ensemble's scores have it
 
 if TYPE_CHECKING:
     from selfie.runs.score import Scored
@@ -33,9 +39,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     cli.add_jobs(parser, "pictures read at a time")
     parser.add_argument("--sort", action="store_true", help="best first, unreadable ones last")
     parser.add_argument("--lenient", action="store_true", help="exit code 0 if at least one picture was scored")
+    parser.add_argument(
+        "--html", type=Path, metavar="DIR", help="write a page as well: the photos, what moved their scores, best crops"
+    )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="one JSON object per line")
-    form.add_argument("--csv", action="store_true", help="path,score,percentile,error; score in [0, 1]")
+    form.add_argument("--csv", action="store_true", help="path,score,percentile,error (low,high); scores in [0, 1]")
     args = parser.parse_args(argv)
 
     from selfie.data import listing
@@ -43,45 +52,59 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     run = run_folder.find(args.run)
     entries = score.expand(args.paths, listing.from_standard_input())
+    if args.html is not None:
+        from selfie.experiments import score_page
+
+        entries = score_page.without_page(entries, args.html)
     pictures = score.score(run, entries, args.gpu, args.batch, args.jobs)
     counts = {"scored": 0, "unreadable": 0}
-    pictures = counted(pictures, counts)
+    shown: list[Scored] = []
+    pictures = counted(pictures, counts, shown if args.html is not None else None)
     if args.sort:
         pictures = sorted(pictures, key=lambda one: -1 if one.score is None else one.score, reverse=True)
+    spread = score.has_spread(run)
     if args.json:
-        write_json(pictures)
+        write_json(pictures, spread)
     elif args.csv:
-        write_csv(pictures)
+        write_csv(pictures, spread)
     else:
-        write_table(pictures, str(run.folder))
+        write_table(pictures, str(run.folder), spread)
+    if args.html is not None:
+        page = score_page.write(run, shown, args.html, args.gpu)
+        print(f"the page: {names.shown(page)}", file=sys.stderr)
     return 1 if counts["unreadable"] and not (args.lenient and counts["scored"]) else 0
 
 
-def counted(pictures: Iterable[Scored], counts: dict[str, int]) -> Iterator[Scored]:
+def counted(pictures: Iterable[Scored], counts: dict[str, int], kept: list[Scored] | None) -> Iterator[Scored]:
     for one in pictures:
+        if kept is not None:
+            kept.append(one)
         counts["scored" if one.error is None else "unreadable"] += 1
         yield one
 
 
-def write_json(pictures: Iterable[Scored]) -> None:
+def write_json(pictures: Iterable[Scored], spread: bool) -> None:
     import json
 
     for one in pictures:
-        print(names.json_printable(json.dumps(dataclasses.asdict(one), ensure_ascii=False)))
+        values = {name: value for name, value in dataclasses.asdict(one).items() if spread or name not in SPREAD}
+        print(names.json_printable(json.dumps(values, ensure_ascii=False)))
 
 
-def write_csv(pictures: Iterable[Scored]) -> None:
+def write_csv(pictures: Iterable[Scored], spread: bool) -> None:
     import csv
 
     writer = csv.writer(sys.stdout)
-    writer.writerow(["path", "score", "percentile", "error"])
+    more = SPREAD if spread else ()
+    writer.writerow(["path", "score", "percentile", "error", *more])
     for one in pictures:
-        writer.writerow([names.shown(one.path), one.score, one.percentile, one.error])
+        values = (getattr(one, name) for name in more)
+        writer.writerow([names.shown(one.path), one.score, one.percentile, one.error, *values])
 
 
-def write_table(pictures: Iterable[Scored], run: str) -> None:
+def write_table(pictures: Iterable[Scored], run: str, spread: bool) -> None:
     """Print a heading where there is something to score, then a line for each picture; errors on stderr."""
-    heading = f" score  percentile  selfie (scored by {run})"
+    heading = f" score  percentile  {'     its heads  ' * spread}selfie (scored by {run})"
     for one in pictures:
         if one.error is not None:
             cli.tell_error(f"{names.shown(one.path)}: {one.error}")
@@ -89,7 +112,8 @@ def write_table(pictures: Iterable[Scored], run: str) -> None:
         if heading:
             print(heading)
             heading = ""
-        print(f"{100 * one.score:5.1f}%  {one.percentile:9.1f}%  {names.shown(one.path)}")
+        heads = f"{100 * one.low:5.1f} - {100 * one.high:5.1f}%  " if spread else ""
+        print(f"{100 * one.score:5.1f}%  {one.percentile:9.1f}%  {heads}{names.shown(one.path)}")
 
 
 if __name__ == "__main__":

@@ -68,6 +68,13 @@ def test_without_faces_they_are_not_spoken_of():
     assert "brightness" in model.names and not set(model.names) & set(influences.OF_FACE)
 
 
+def test_no_face_is_not_weighed_by_selfies_that_all_have_one():
+    """A line through one, two and three faces says nothing of none."""
+    faces = np.random.default_rng(2).integers(1, 4, 300).astype(float)
+    model = influences.fit(table(300, noise=0.05).with_columns(faces=faces, score=0.9 - 0.2 * faces))
+    assert model.influences({"faces": 3.0})[0].what == "3 faces" and not model.influences({"faces": 0.0})
+
+
 def test_every_property_has_words():
     """For more of it and for less."""
     assert {*WORDS, "faces"} == set(MEASURED)

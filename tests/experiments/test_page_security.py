@@ -14,8 +14,9 @@ import pytest
 from browser import Browser
 from selfie.common import html
 from selfie.data import image
-from selfie.experiments import report, viewer
+from selfie.experiments import report, score_page, viewer
 from selfie.runs import evaluate, run_folder
+from selfie.runs.score import Scored
 
 EVIL = (
     "<script>window.pwned = 1</script>",
@@ -117,7 +118,24 @@ def test_the_map_is_harmless_too(browser, tmp_path):
     browser.wait("document.body.dataset.ready")
 
 
-@pytest.mark.parametrize("page", ["report.html", "compare.html"])
+def test_a_page_of_scores_with_hostile_names_is_harmless(browser, tiny_run, tmp_path):
+    """Names of photos, why some are not scored, and the run's own name."""
+    picture = np.full((300, 300, 3), 200, np.uint8)
+    scored = []
+    for number, name in enumerate(EVIL):
+        file = tmp_path / (name.replace("/", "\u2215") + ".jpg")
+        image.write(file, picture)
+        scored.append(Scored(str(file), 0.9 - number / 10, 50.0))
+    folder = shutil.copytree(tiny_run.folder, tmp_path / EVIL[0].replace("/", "\u2215"))
+    failed = [Scored(ALL, error=ALL)]
+    page = score_page.write(run_folder.load(folder), [*scored, *failed], tmp_path / "out")
+    shown = sum(one.score >= 0.5 for one in scored)
+    is_harmless(browser, page, pictures=2 * len(scored) + shown)
+    assert browser.run("document.body.textContent").count("onerror") >= 3, "they are there, as text"
+    runs_no_script(browser, page)
+
+
+@pytest.mark.parametrize("page", ["report.html", "compare.html", "scores.html"])
 def test_every_template_has_the_policy(page):
     assert '{% extends "base.html" %}' in (html.TEMPLATES / page).read_text()
     base = (html.TEMPLATES / "base.html").read_text()

@@ -21,18 +21,20 @@ def test_checked_in_prototxts_are_what_the_generator_writes():
     assert {str(path.relative_to(paths.PROTOTXT)) for path in paths.PROTOTXT.rglob("*.prototxt")} == set(generated)
 
 
-def test_the_dropout_ablation_differs_in_nothing_but_dropout():
-    """`diff` shows two dropout layers and the names; a reader can see that this is all."""
+@pytest.mark.parametrize("name, layers", [("vgg16", 2), ("demo", 2), ("squeezenet", 1)])
+def test_the_dropout_ablation_differs_in_nothing_but_dropout(name, layers):
+    """`diff` shows the dropout layers and the names; a reader can see that this is all."""
     plain, dropout = (
-        (paths.PROTOTXT / name / "train_val.prototxt").read_text().splitlines() for name in ("vgg16", "vgg16_dropout")
+        (paths.PROTOTXT / folder / "train_val.prototxt").read_text().splitlines()
+        for folder in (name, f"{name}_dropout")
     )
     changes = [line for line in difflib.ndiff(plain[3:], dropout[3:]) if line[0] in "+-"]
-    assert [line for line in changes if line[0] == "-"] == ['- name: "vgg16"']
+    assert [line for line in changes if line[0] == "-"] == [f'- name: "{name}"']
     added = " ".join(line[2:] for line in changes if line[0] == "+")
-    assert added.count("dropout_param") == added.count("layer {") == 2
-    message = parse(paths.PROTOTXT / "vgg16_dropout" / "train_val.prototxt")
+    assert added.count("dropout_param") == added.count("layer {") == layers
+    message = parse(paths.PROTOTXT / f"{name}_dropout" / "train_val.prototxt")
     rest = [layer for layer in message.layer if layer.type != "Dropout"]
-    assert rest == list(parse(paths.PROTOTXT / "vgg16" / "train_val.prototxt").layer)
+    assert rest == list(parse(paths.PROTOTXT / name / "train_val.prototxt").layer)
 
 
 def parse(path):

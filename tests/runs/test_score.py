@@ -183,6 +183,36 @@ def test_json_and_csv_say_the_same(tiny_run, tiny_lmdb):
         assert 0 <= one["score"] <= 1 and 0 <= one["percentile"] <= 100
 
 
+def test_an_ensemble_says_how_far_its_heads_agree(own_run, tiny_lmdb):
+    """Quantiles of what the net would say if all its heads said what each does; other columns stay as they are."""
+    run = testlib.ensemble(own_run)
+    files = sorted((tiny_lmdb.parent / "images").glob("test*"))[:7]
+    net = run.net()
+    squares = np.stack([image.square(image.read(file)) for file in files])
+    scores, members = (values.reshape(len(files), -1) for values in net.forward(squares, ("prob", "members")))
+    heads = 1 / (1 + np.exp(-testlib.SLOPE * members.astype(float)))
+    arguments = ["tools/score.py", "--run", run.folder, *files]
+    rows = list(csv.DictReader(io.StringIO(testlib.command(*arguments, "--csv").stdout)))
+    assert list(rows[0]) == ["path", "score", "percentile", "error", "low", "high"]
+    for row, score_, said in zip(rows, scores[:, 1], heads):
+        low, high = np.quantile(said, (0.025, 0.975))
+        values = [float(row[name]) for name in ("low", "score", "high")]
+        np.testing.assert_allclose(values, (min(low, score_), score_, max(high, score_)), atol=1e-5)
+    assert any(float(row["high"]) > float(row["low"]) + 1e-3 for row in rows), "they do not all say the same"
+    objects = [json.loads(line) for line in testlib.command(*arguments, "--json").stdout.splitlines()]
+    assert [(one["low"], one["high"]) for one in objects] == [(float(row["low"]), float(row["high"])) for row in rows]
+    line = testlib.command(*arguments).stdout.splitlines()[1]
+    low, high, score_ = (100 * objects[0][name] for name in ("low", "high", "score"))
+    assert line.startswith(f"{score_:5.1f}%  {objects[0]['percentile']:9.1f}%  {low:5.1f} - {high:5.1f}%  ")
+
+
+def test_a_single_net_has_no_interval(tiny_run, tiny_lmdb):
+    """Then the columns are what they always were."""
+    arguments = ["tools/score.py", "--run", tiny_run.folder, tiny_lmdb.parent / "images" / "test0001.png"]
+    assert testlib.command(*arguments, "--csv").stdout.splitlines()[0] == "path,score,percentile,error"
+    assert list(json.loads(testlib.command(*arguments, "--json").stdout)) == ["path", "score", "percentile", "error"]
+
+
 def test_a_list_on_standard_input_and_best_first(tiny_run, tiny_lmdb):
     """`find ... | score.py -`; --sort puts the best on top."""
     names = [str(path) for path in sorted((tiny_lmdb.parent / "images").glob("val*"))]

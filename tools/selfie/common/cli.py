@@ -31,6 +31,7 @@ MAKE_VARIABLES = {
 }
 ETHICS = "docs/ethics.md"
 FLAG_VARIABLES = {  # a command's other options go into a variable of its own
+    "ablations": "ABLATION_FLAGS",
     "bot": "BOT_FLAGS",
     "fetch_weights": "WEIGHT_FLAGS",
     "filter_faces": "FACE_FLAGS",

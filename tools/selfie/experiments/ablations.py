@@ -42,7 +42,11 @@ class Arm:
 
 ARMS = {
     "demo": (Arm(BASE, "demo"), Arm("dropout", "demo_dropout"), Arm("no_init", "demo", "none")),
-    "squeezenet": (Arm(BASE, "squeezenet"), Arm("no_init", "squeezenet", "none")),
+    "squeezenet": (
+        Arm(BASE, "squeezenet"),
+        Arm("dropout", "squeezenet_dropout"),
+        Arm("no_init", "squeezenet", "none"),
+    ),
     "vgg16": (
         Arm(BASE, "vgg16"),
         Arm("dropout", "vgg16_dropout"),

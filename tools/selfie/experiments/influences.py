@@ -76,12 +76,15 @@ class Model:
         return len(self.columns)
 
     def influences(self, values: Mapping[str, float | None]) -> list[Influence]:
-        """Return the influences of a selfie's measured properties, strongest first; those without a value are left
-        out."""
+        """Return the influences of a selfie's measured properties, strongest first.
+
+        Those without a value are left out, and the number of faces where there is none but all selfies have some: what
+        no face does to a score, they cannot tell.
+        """
         found = []
         for number, name in enumerate(self.names):
             value, column = values.get(name), self.columns[:, number]
-            if value is None:
+            if value is None or (name == "faces" and value < column.min()):
                 continue
             more = 100 * float((column < value).mean() + (column == value).mean() / 2)
             place = np.clip((value - column.mean()) / column.std(), -OUTLIER, OUTLIER)

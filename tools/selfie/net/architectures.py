@@ -136,10 +136,15 @@ def _classifier(net: NetBuilder, variant: Variant, width: int, as_convolution: b
         net.fully_connected(name, width, side, as_convolution)
         net.relu(name.replace("fc", "relu"))
         if variant.dropout:
-            net.layer(name.replace("fc", "drop"), "Dropout", top=net.top, dropout_param={"dropout_ratio": 0.5})
+            _dropout(net, name.replace("fc", "drop"))
     if variant.readout:
         return
     net.fully_connected(variant.head, variant.classes, 1, as_convolution, head=True)
+
+
+def _dropout(net: NetBuilder, name: str) -> None:
+    """Append dropout of half the values, in place."""
+    net.layer(name, "Dropout", top=net.top, dropout_param={"dropout_ratio": 0.5})
 
 
 def _vgg16(net: NetBuilder, variant: Variant, as_convolution: bool) -> None:
@@ -165,8 +170,9 @@ def _demo(net: NetBuilder, variant: Variant, as_convolution: bool) -> None:
 def _squeezenet(net: NetBuilder, variant: Variant, as_convolution: bool) -> None:
     """Append SqueezeNet v1.0 of Iandola et al. 2016 (arXiv:1602.07360), layer names of the deep-compressed release.
 
-    Its dropout is removed, as in the post's net. The head keeps the original's form, a 1 x 1 convolution whose map is
-    averaged, but not its ReLU, which would cut off half of a two-way head's gradient, nor its padding.
+    Its dropout is removed, as in the post's net, but for the ablation. The head keeps the original's form, a 1 x 1
+    convolution whose map is averaged, but not its ReLU, which would cut off half of a two-way head's gradient, nor its
+    padding.
     """
     if variant.shrink > 1 or variant.smooth:
         net.pool("pool0", variant.smooth or variant.shrink, variant.shrink, "AVE")
@@ -178,6 +184,8 @@ def _squeezenet(net: NetBuilder, variant: Variant, as_convolution: bool) -> None
             net.pool(f"pool{number}", 3, 2)
     if variant.readout:
         return
+    if variant.dropout:
+        _dropout(net, "drop9")
     if net.message["name"] == IMAGENET:
         net.conv_relu("conv10", 1000, 1, "relu_conv10", pad=1)
     else:

@@ -9,6 +9,7 @@ from selfie.data.image import Preprocessing
 
 IMAGENET_MEAN = (103.939, 116.779, 123.68)  # of the VGG16 release
 FACE_MEAN = (93.5940, 104.7624, 129.1863)  # of the VGG-Face release
+TORCHVISION_MEAN = (103.53, 116.28, 123.675)  # 255 times the mean of torchvision's normalisation
 SQUEEZENET_MEAN = (104.0, 117.0, 123.0)
 IMAGENET = Preprocessing(IMAGENET_MEAN, 224)
 READOUT_LAYERS = ("standardised", "members", "ensemble", "bounded")  # those with weights, see architectures._readout
@@ -150,7 +151,23 @@ VARIANTS = {
             files=("train_val",),
             about="Ablation: vgg16 to be initialised from VGG-Face, with the mean of that release.",
         ),
+        Variant(
+            "vgg16_torchvision",
+            "vgg16",
+            preprocessing=Preprocessing(TORCHVISION_MEAN, 224),
+            weights="vgg16_torchvision",
+            deploy="vgg16",
+            files=("train_val",),
+            about="vgg16 to be initialised from torchvision's ImageNet weights, with the mean of these.",
+        ),
         SQUEEZENET,
+        replace(
+            SQUEEZENET,
+            name="squeezenet_dropout",
+            dropout=True,
+            files=("train_val",),
+            about="Ablation: squeezenet with the dropout of its release before the head, and no other difference.",
+        ),
         HALF,
         replace(
             HALF,

@@ -1,9 +1,12 @@
-"""Pretrained weights: found in a local mirror or downloaded, checked, and turned into caffemodels.
+"""Pretrained weights: found in a local mirror, downloaded, or given as a file; checked, and turned into caffemodels.
 
 Everything ends up in weights/<name>/. A folder named by SELFIE_MIRROR is looked at first; downloads resume where they
 stopped. A file with another checksum than the published one is not used; for VGG-Face none was ever published, so its
 user gives one, or says that it is to be used unverified. What we make of a download has its SHA-256 in checked.json,
 with what the download was checked by; all files are checked again when they are used.
+
+VGG16's weights are public in other forms as well (vgg16_forms). Those of Keras are the same weights as Caffe's, so a
+file that the user has takes the place of `vgg16`; torchvision's are other weights, of another name.
 """
 
 from __future__ import annotations
@@ -20,9 +23,11 @@ import numpy as np
 from selfie.common import locks, paths, shapes
 from selfie.common.download import Source, download, is_right
 from selfie.common.errors import SelfieError
-from selfie.net import architectures, pycaffe
+from selfie.net import architectures, pycaffe, vgg16_forms
+from selfie.net.vgg16_forms import Form
 
 GITHUB = "https://raw.githubusercontent.com"
+KERAS = "https://storage.googleapis.com/tensorflow/keras-applications/vgg16"
 MTCNN = f"{GITHUB}/kpzhang93/MTCNN_face_detection_alignment/master/code/codes/MTCNNv1/model"
 
 
@@ -31,6 +36,15 @@ PRETRAINED: dict[str, list[Source]] = {
         Source(
             "https://www.robots.ox.ac.uk/~vgg/software/very_deep/caffe/VGG_ILSVRC_16_layers.caffemodel",
             "sha1:9363e1f6d65f7dba68c4f27a1e62105cdf6c4e24",
+        )
+    ],
+    "vgg16_notop": [
+        Source(f"{KERAS}/vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5", "md5:6d6bbae143d832006294945121d1f1fc")
+    ],
+    "vgg16_torchvision": [
+        Source(
+            "https://download.pytorch.org/models/vgg16-397923af.pth",
+            "sha256:397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
         )
     ],
     "vgg_face": [Source("https://www.robots.ox.ac.uk/~vgg/software/vgg_face/src/vgg_face_caffe.tar.gz")],
@@ -48,13 +62,17 @@ PRETRAINED: dict[str, list[Source]] = {
 }
 PRODUCTS = {
     "vgg16": "VGG_ILSVRC_16_layers.caffemodel",
+    "vgg16_notop": "vgg16_notop.caffemodel",
+    "vgg16_torchvision": "vgg16_torchvision.caffemodel",
     "vgg_face": "VGG_FACE.caffemodel",
     "squeezenet": "squeezenet_v1.0.caffemodel",
 }
 
 
-DERIVED = ("squeezenet", "vgg_face")  # whose caffemodel is made here from what was downloaded
-CHECKED = "checked.json"  # in weights/<name> of those
+DERIVED = ("squeezenet", "vgg16_notop", "vgg16_torchvision", "vgg_face")  # made here from what was downloaded
+CHECKED = "checked.json"  # in weights/<name> of those, and of what was made from a user's file
+CONVERTED = {form.value: form for form in Form}  # those that a file of another framework can become
+FILES = {**{name: PRETRAINED[name][0].checksum for name in CONVERTED}, "vgg16": "md5:64373286793e3c8b2b4e3219cbf3544b"}
 PUBLISHED, GIVEN, UNVERIFIED = "published", "given", "unverified"  # checksums that a download was compared with
 PATIENCE = 20  # seconds that another process may take which fetches the same
 
@@ -76,7 +94,12 @@ def verified_by(path: Path) -> str | None:
     name = path.parent.name
     if path.resolve().parent != (paths.WEIGHTS / name).resolve() or PRODUCTS.get(name) != path.name:
         return None
-    return _record(name)["checksum"] if name in DERIVED else PUBLISHED
+    return _record(name)["checksum"] if _is_made(name) else PUBLISHED
+
+
+def made_from(path: Path) -> dict | None:
+    """Say which file pretrained weights were converted from: its name, SHA-256 and form; None for others."""
+    return _record(path.parent.name).get("from") if verified_by(path) and _is_made(path.parent.name) else None
 
 
 def obtain(name: str, checksum: str = "", unverified: bool = False) -> Path:
@@ -100,27 +123,61 @@ def obtain(name: str, checksum: str = "", unverified: bool = False) -> Path:
         for source in sources:
             download(replace(source, checksum=source.checksum or checksum), target / source.file, unverified)
         if name in DERIVED:
-            _derive(name, GIVEN if checksum else UNVERIFIED if unverified else PUBLISHED)
+            _derive(name, target / sources[0].file, GIVEN if checksum else UNVERIFIED if unverified else PUBLISHED)
+        else:
+            (target / CHECKED).unlink(missing_ok=True)  # of a user's file, whose place the download has taken
     return target
 
 
-def _derive(name: str, checked_by: str) -> None:
-    """Make the caffemodel of a download that is there, and its record."""
+def convert(name: str, file: Path, checksum: str = "", unverified: bool = False) -> Path:
+    """Make weights/<name> of a file that the user has, in another framework's form. Returns the folder.
+
+    SelfieError, and what was there stays, unless the file is what was published, has the checksum given, or may be used
+    `unverified`; or where it is damaged, of another net, or of another name than `name`.
+    """
+    if name not in CONVERTED:
+        raise SelfieError(
+            f"{name} is not made of a file of another framework (that are {', '.join(CONVERTED)}): what was downloaded "
+            f"is found in the folder SELFIE_MIRROR"
+        )
+    paths.existing(file, "file")
+    if checksum and not is_right(file, checksum):
+        raise SelfieError(f"{file} does not have that checksum: it is another file, or damaged")
+    published = not checksum and is_right(file, FILES[name])
+    if not (checksum or published or unverified):
+        raise SelfieError(
+            f"{file} is not the file that was published as {name} (by its checksum): if you trust it, give its "
+            f"checksum (--checksum sha256:...), or use it as it is (--unverified)"
+        )
+    with locks.folder(paths.WEIGHTS / name, PATIENCE):
+        _derive(name, file, GIVEN if checksum else PUBLISHED if published else UNVERIFIED)
+    return paths.WEIGHTS / name
+
+
+def _derive(name: str, source: Path, checked_by: str) -> None:
+    """Make the caffemodel of a download, or of a user's file, and its record."""
     target = paths.WEIGHTS / name
-    (target / CHECKED).unlink(missing_ok=True)
-    archive, product = target / PRETRAINED[name][0].file, target / PRODUCTS[name]
-    if name == "squeezenet":
-        decode_squeezenet(archive, product)
+    product, record = target / PRODUCTS[name], {}
+    if name in CONVERTED:
+        vgg16_forms.convert(source, product, CONVERTED[name])
+        record = {"from": {"file": source.name, "sha256": paths.sha256(source), "form": CONVERTED[name].framework}}
+    elif name == "squeezenet":
+        decode_squeezenet(source, product)
     else:
-        extract(archive, product.name, target)
-    paths.write_json(target / CHECKED, {"sha256": paths.sha256(product), "checksum": checked_by})
+        extract(source, product.name, target)
+    paths.write_json(target / CHECKED, {"sha256": paths.sha256(product), "checksum": checked_by, **record})
+
+
+def _is_made(name: str) -> bool:
+    """Tell whether a caffemodel was made here, so that its record has its checksum."""
+    return name in DERIVED or (name in CONVERTED and (paths.WEIGHTS / name / CHECKED).exists())
 
 
 def _problem(name: str) -> str:
     """Say what keeps weights/<name> from being used; "" if nothing does."""
     target = paths.WEIGHTS / name
     checksums = {source.file: source.checksum for source in PRETRAINED[name]}
-    if name in DERIVED:
+    if _is_made(name):
         if not (target / CHECKED).exists():
             return "is not complete"
         try:
@@ -137,7 +194,7 @@ def _problem(name: str) -> str:
 
 def _record(name: str) -> dict:
     """Read the record of what was made from a download."""
-    return shapes.read(paths.WEIGHTS / name / CHECKED, {"sha256": str, "checksum": str})
+    return shapes.read(paths.WEIGHTS / name / CHECKED, {"sha256": str, "checksum": str, "from?": {"file": str}})
 
 
 def extract(archive: Path, name: str, target: Path) -> None:

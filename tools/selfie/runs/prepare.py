@@ -73,12 +73,16 @@ def pictures_per_iteration(batch: int, gpu: str | None) -> int:
 
 
 def starting_weights(variant: Variant, given: str | None) -> Path | None:
-    """Return the caffemodel to start from: `given` as a path, None for 'none' (random weights), else the variant's.
+    """Return the caffemodel to start from: `given`, None for 'none' (random weights), else the variant's.
+
+    `given` is a path, or the name of pretrained weights where there is no such file.
 
     SelfieError if the file, or the demo's pretraining, is missing.
     """
     if given == "none" or not (given or variant.weights):
         return None
+    if given in weights.PRODUCTS and not Path(given).exists():
+        return weights.caffemodel(given)
     if given:
         return paths.existing(given, "caffemodel")
     if variant.weights == "demo":  # made on the spot, by `make demo`, not downloaded
@@ -255,6 +259,7 @@ def _info(job: Job, settings: Message, layers: caffe_net.Shapes) -> dict:
         "path": paths.shown(job.pretrained.resolve()),
         "sha256": paths.sha256(job.pretrained),
         "verified_by": weights.verified_by(job.pretrained),
+        **({"made_from": origin} if (origin := weights.made_from(job.pretrained)) else {}),
     }
     return {
         "variant": job.variant.name,

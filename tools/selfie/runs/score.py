@@ -23,7 +23,8 @@ from selfie.common.names import shown
 from selfie.data import image
 from selfie.data import listing as listings
 from selfie.data.image import IMAGE_SIZE
-from selfie.net.caffe_net import ScoringNet
+from selfie.net import pycaffe
+from selfie.net.caffe_net import MEMBERS, ScoringNet
 from selfie.runs import evaluate
 from selfie.runs.run_folder import Run
 
@@ -36,12 +37,15 @@ class Scored:
 
     score        probability of *good* in [0, 1]
     percentile   percent of the run's validation selfies that it beats, in [0, 100]
+    low, high    between which scores the heads of the run's ensemble are (net.caffe_net); None without one
     """
 
     path: str
     score: float | None = None
     percentile: float | None = None
     error: str | None = None
+    low: float | None = None
+    high: float | None = None
 
 
 Entry = Union[str, Scored]  # a file's name, or the Scored of one already known to be unreadable
@@ -102,6 +106,11 @@ def score(
     return _score(net, reference, names, batch, jobs)
 
 
+def has_spread(run: Run) -> bool:
+    """Tell whether the run's net is an ensemble, so that its scores have `low` and `high`."""
+    return any(MEMBERS in layer.top for layer in pycaffe.read_net(run.deploy).layer)
+
+
 def check_preprocessing(run: Run) -> None:
     """Warn if the run was trained by a version whose preprocessing was another one."""
     trained_with = run.info["lmdb"]["train"]["inputs"].get("preprocessing", 1)
@@ -130,9 +139,15 @@ def score_batch(net: ScoringNet, group: list[tuple[str, Picture]], reference: np
     Percentiles refer to the `reference` scores, those of the run's validation selfies.
     """
     readable = [picture for _, picture in group if isinstance(picture, np.ndarray)]
-    scores = net.scores(np.stack(readable)) if readable else np.empty(0)
-    values = iter(zip(scores.tolist(), stats.percentiles(scores, reference).tolist()))
-    return [picture if isinstance(picture, Scored) else Scored(name, *next(values)) for name, picture in group]
+    scores, spread = net.scores_and_spread(np.stack(readable)) if readable else (np.empty(0), None)
+    bounds = [(None, None)] * len(readable) if spread is None else spread.tolist()
+    values = iter(zip(scores.tolist(), stats.percentiles(scores, reference).tolist(), bounds))
+
+    def scored(name: str) -> Scored:
+        score, percentile, (low, high) = next(values)
+        return Scored(name, score, percentile, None, low, high)
+
+    return [picture if isinstance(picture, Scored) else scored(name) for name, picture in group]
 
 
 def read_ahead(
