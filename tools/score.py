@@ -31,6 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--batch", type=cli.positive, default=16, metavar="N", help="pictures per batch (default: %(default)s)"
     )
     cli.add_jobs(parser, "pictures read at a time")
+    cli.add_cluster(parser)
     parser.add_argument("--sort", action="store_true", help="best first, unreadable ones last")
     parser.add_argument("--lenient", action="store_true", help="exit code 0 if at least one picture was scored")
     form = parser.add_mutually_exclusive_group()
@@ -38,22 +39,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     form.add_argument("--csv", action="store_true", help="path,score,percentile,error; score in [0, 1]")
     args = parser.parse_args(argv)
 
+    from selfie.cluster import mapper
     from selfie.data import listing
     from selfie.runs import run_folder, score
 
     run = run_folder.find(args.run)
     entries = score.expand(args.paths, listing.from_standard_input())
-    pictures = score.score(run, entries, args.gpu, args.batch, args.jobs)
     counts = {"scored": 0, "unreadable": 0}
-    pictures = counted(pictures, counts)
-    if args.sort:
-        pictures = sorted(pictures, key=lambda one: -1 if one.score is None else one.score, reverse=True)
-    if args.json:
-        write_json(pictures)
-    elif args.csv:
-        write_csv(pictures)
-    else:
-        write_table(pictures, str(run.folder))
+    with mapper.workers(args.scheduler, args.workers, args.shards or run.folder / "shards", args.shard_rows) as workers:
+        pictures = counted(score.score(run, entries, args.gpu, args.batch, args.jobs, workers), counts)
+        if args.sort:
+            pictures = sorted(pictures, key=lambda one: -1 if one.score is None else one.score, reverse=True)
+        if args.json:
+            write_json(pictures)
+        elif args.csv:
+            write_csv(pictures)
+        else:
+            write_table(pictures, str(run.folder))
     return 1 if counts["unreadable"] and not (args.lenient and counts["scored"]) else 0
 
 

@@ -9,20 +9,22 @@ from collections.abc import Iterator
 import polars as pl
 from tqdm import tqdm
 
-from selfie.common import parallel, paths
+from selfie.common import parallel, paths, places
 from selfie.common.errors import SelfieError
+from selfie.common.work import Row, Work, Workers
 
+HASHED = {"content": str, "unreadable": str}  # columns of the work of a cluster
 BATCH = 256  # files per message to a worker process
 
 
 def unique(
-    table: pl.DataFrame, images: str | os.PathLike | None, jobs: int | None
+    table: pl.DataFrame, images: str | os.PathLike | None, jobs: int | None, workers: Workers | None = None
 ) -> tuple[pl.DataFrame, dict[str, int], str]:
     """Keep one row per id and per picture; returns those, {reason: rows removed}, and how pictures were compared.
 
     Of an id the row with the most likes is kept, of a picture the earliest post. With `images` (the folder that paths
-    are relative to) pictures are compared by their files' content, hashed by `jobs` processes; else by the column
-    `content` if there is one; else by path.
+    are relative to) pictures are compared by their files' content, hashed by `jobs` processes or by `workers`;
+    else by the column `content` if there is one; else by path.
     """
     removed = {}
     by_age = [name for name in ("posted_at",) if name in table.columns]
@@ -32,7 +34,7 @@ def unique(
     table, removed["same id"] = _first(table, "id", [score, "likes", *rest], [True, True, *[False] * len(rest)])
     if images is not None:
         compared = "file content (blake2b)"
-        table = table.with_columns(content=contents(table["path"], images, jobs))
+        table = table.with_columns(content=contents(table["path"], images, jobs, workers))
         before, table = table.height, table.filter(pl.col("content").is_not_null())
         removed["image file missing or unreadable"] = before - table.height
     elif "content" in table.columns:
@@ -59,15 +61,23 @@ def _first(table: pl.DataFrame, key: str, order: list[str], descending: list[boo
     return result, table.height - result.height
 
 
-def contents(names: pl.Series, images: str | os.PathLike, jobs: int | None = None) -> pl.Series:
+def contents(
+    names: pl.Series, images: str | os.PathLike, jobs: int | None = None, workers: Workers | None = None
+) -> pl.Series:
     """Hash (blake2b, 128 bits, hex) of the bytes of each file, null where it cannot be read.
 
-    names: relative to the folder `images`; SelfieError if there is no such folder.
+    names: relative to the folder or address `images`; SelfieError if there is no such folder. `jobs` processes read
+    them, or `workers`.
     """
-    folder = paths.existing(images, "folder of images")
-    if not folder.is_dir():
-        raise SelfieError(f"{folder} is not a folder of images")
-    batches = ((str(folder), names[start : start + BATCH].to_list()) for start in range(0, len(names), BATCH))
+    if not places.is_address(images):
+        paths.existing(images, "folder of images")
+    if not places.is_folder(images):
+        raise SelfieError(f"{images} is not a folder of images")
+    folder = places.absolute(images)
+    if workers is not None:
+        work = Work("hashes", rows_of, {"images": folder}, HASHED, "unreadable", probe=places.seen(names, folder))
+        return pl.Series("content", (digest for digest, _ in workers(work, names)), dtype=pl.String)
+    batches = ((folder, names[start : start + BATCH].to_list()) for start in range(0, len(names), BATCH))
     digests: list[str | None] = []
     if len(names) <= BATCH:
         jobs = 1  # starting processes would take longer
@@ -78,6 +88,14 @@ def contents(names: pl.Series, images: str | os.PathLike, jobs: int | None = Non
     return pl.Series("content", digests, dtype=pl.String)
 
 
+def rows_of(parameters: dict, names: list[str]) -> Iterator[Row]:
+    """In a worker of a cluster: the hash of each file. SelfieError where there is no such folder."""
+    if not places.is_folder(parameters["images"]):
+        raise SelfieError(f"no such folder of images: {parameters['images']}")
+    for digest in _each_digest(parameters["images"], names):
+        yield digest, None if digest else "cannot be read"
+
+
 def _digests(task: tuple[str, list[str]]) -> list[str | None]:
     """In a worker: hashes of the files of one batch (folder, names)."""
     return list(_each_digest(*task))
@@ -86,7 +104,12 @@ def _digests(task: tuple[str, list[str]]) -> list[str | None]:
 def _each_digest(folder: str, names: list[str]) -> Iterator[str | None]:
     for name in names:
         try:
-            with open(os.path.join(folder, name), "rb") as file:
-                yield hashlib.blake2b(file.read(), digest_size=16).hexdigest()
+            place = places.join(folder, name)
+            if places.is_address(place):
+                data = places.read(place)
+            else:
+                with open(place, "rb") as file:
+                    data = file.read()
+            yield hashlib.blake2b(data, digest_size=16).hexdigest()
         except (OSError, ValueError):  # ValueError: a name with a NUL byte
             yield None

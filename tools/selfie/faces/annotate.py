@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from functools import cache
-from pathlib import Path
 
 import polars as pl
 from tqdm import tqdm
 
-from selfie.common import parallel, paths
+from selfie.common import parallel, paths, places
+from selfie.common.errors import SelfieError
 from selfie.common.journal import Journal
+from selfie.common.work import Row, Work, Workers
 from selfie.data import image
 from selfie.data.image import BadImage
 from selfie.faces import detectors
@@ -23,7 +25,10 @@ BOX = ("face_x", "face_y", "face_w", "face_h")
 COLUMNS = ("face_count", *BOX, "face_error")
 BATCH = 32  # pictures per message to a worker process, and per record of the journal
 
-Row = list  # the values of COLUMNS for one picture
+MEMORY = 700_000_000  # bytes of a process that looks at pictures
+SCHEMA = {"path": pl.String, "face_count": pl.Int64, **dict.fromkeys(BOX, pl.Float64), "face_error": pl.String}
+
+Values = Sequence  # of COLUMNS, for one picture
 
 
 def annotate(
@@ -32,6 +37,7 @@ def annotate(
     detector_name: str = "auto",
     jobs: int | None = None,
     partial: str | os.PathLike | None = None,
+    workers: Workers | None = None,
 ) -> pl.DataFrame:
     """Add the columns face_count, face_x, face_y, face_w, face_h and face_error to a manifest (columns id, path).
 
@@ -39,15 +45,19 @@ def annotate(
     is none. A picture that cannot be read has a null face_count and the reason in face_error. All rows stay, in their
     order; a picture named twice is looked at once. Paths are relative to `images`.
 
+    With `workers` they look at the pictures, in shards; `images` may be an address then (common/places). Without,
     `partial` names the journal of finished pictures, from which a run after SIGKILL resumes; it is used only if it was
     made by the same detector on the same folder, with pictures read the same way; the caller removes it at the end. The
     result does not depend on `jobs`. SelfieError if there is no such folder, or the detector cannot run here.
     """
-    images = paths.existing(images, "folder of images")
+    if not places.is_address(images):
+        images = paths.existing(images, "folder of images").resolve()
     name = detectors.choose(detector_name)
+    if workers is not None:
+        return _joined(manifest, _by_workers(manifest["path"], str(images), name, workers))
     wanted = list(dict.fromkeys(path for path in manifest["path"] if path is not None))
-    rows: dict[str, Row] = {}
-    header = {"detector": name, "images": str(images.resolve()), "preprocessing": image.PREPROCESSING}
+    rows: dict[str, Values] = {}
+    header = {"detector": name, "images": str(images), "preprocessing": image.PREPROCESSING}
     with Journal(partial, header) if partial else nullcontext() as journal:
         if journal is not None:
             known = {path: row for record in journal for path, row in record.items()}
@@ -63,19 +73,56 @@ def annotate(
                 if journal is not None:
                     journal.append(done)
                 bar.update(len(done))
-    table = pl.DataFrame(
-        [rows[path] if path is not None else _unreadable("no path") for path in manifest["path"]],
-        orient="row",
-        schema={"face_count": pl.Int64, **dict.fromkeys(BOX, pl.Float64), "face_error": pl.String},
+    return _joined(manifest, [pl.DataFrame([(path, *row) for path, row in rows.items()], schema=SCHEMA, orient="row")])
+
+
+def _joined(manifest: pl.DataFrame, tables: Iterable[pl.DataFrame]) -> pl.DataFrame:
+    """Add the columns of tables of path and COLUMNS to a manifest."""
+    found = pl.concat([pl.DataFrame(schema=SCHEMA), *tables])
+    table = manifest.drop(COLUMNS, strict=False).join(found, on="path", how="left", maintain_order="left")
+    return table.with_columns(
+        pl.when(pl.col("path").is_null()).then(pl.lit("no path")).otherwise("face_error").alias("face_error")
     )
-    return manifest.drop(COLUMNS, strict=False).hstack(table)
 
 
-def _look_at(batch: tuple[str, str, list[str]]) -> dict[str, Row]:
+# --- workers of a cluster --------------------------------------------------------------------------------------------
+
+
+def _by_workers(names: pl.Series, images: str, detector: str, workers: Workers) -> Iterator[pl.DataFrame]:
+    """Let workers look at pictures: tables of path and COLUMNS, one after the other."""
+    wanted = names.drop_nulls().unique(maintain_order=True)
+    work = Work(
+        "faces",
+        rows_of,
+        {"detector": detector, "images": images, "preprocessing": image.PREPROCESSING},
+        {"face_count": int, **dict.fromkeys(BOX, float), "face_error": str},
+        "face_error",
+        together=BATCH,
+        memory=MEMORY,
+        probe=places.seen(wanted, images),
+    )
+    rows = zip(wanted, workers(work, wanted))
+    for batch in parallel.batches(((path, *row) for path, row in rows), 1 << 16):
+        yield pl.DataFrame(batch, schema=SCHEMA, orient="row")
+
+
+def rows_of(parameters: dict, names: list[str]) -> Iterator[Row]:
+    """In a worker: the row of each picture. SelfieError if it cannot look at pictures."""
+    if not places.is_folder(parameters["images"]):
+        raise SelfieError(f"no such folder of images: {parameters['images']}")
+    for batch in parallel.batches(names, BATCH):
+        rows = _look_at((parameters["detector"], parameters["images"], batch))
+        yield from (tuple(rows[name]) for name in batch)
+
+
+# --- pictures --------------------------------------------------------------------------------------------------------
+
+
+def _look_at(batch: tuple[str, str, list[str]]) -> dict[str, Values]:
     """In a worker: path -> row, for one batch (detector, folder, paths)."""
     name, folder, names = batch
     detect = _worker_detector(name)
-    return {path: _row(Path(folder) / path, detect) for path in names}
+    return {path: _row(places.join(folder, path), detect) for path in names}
 
 
 @cache
@@ -84,7 +131,7 @@ def _worker_detector(name: str) -> Detector:
     return detectors.load(name)
 
 
-def _row(path: Path, detect: Detector) -> Row:
+def _row(path: str, detect: Detector) -> Values:
     try:
         bgr = image.read(path)
     except BadImage as error:
@@ -98,5 +145,5 @@ def _row(path: Path, detect: Detector) -> Row:
     return [len(faces), *(round(min(max(value, 0.0), 1.0), 5) for value in box), None]
 
 
-def _unreadable(reason: str) -> Row:
+def _unreadable(reason: str) -> Values:
     return [None, None, None, None, None, reason]
