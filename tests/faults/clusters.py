@@ -101,7 +101,13 @@ def _disturbed(job: Job, setting: Setting, out: Path, way: str, chance: random.R
     try:
         start = [*job.start(setting, out), "--scheduler", machines.address, "--shard-rows", SHARD_ROWS]
         drivers = [_driver(start) for _ in range(2 if way == "two drivers" else 1)]
-        _disturb(machines, drivers, way, chance, lambda: any(driver.poll() is None for driver in drivers))
+
+        def works() -> bool:
+            return any(driver.poll() is None for driver in drivers)
+
+        while works() and not list(out.glob("*.shards")):  # before that it has not met its scheduler
+            time.sleep(0.1)
+        _disturb(machines, drivers, way, chance, works)
         try:
             ends = [(driver.communicate(timeout=PATIENCE)[1].decode(), driver.returncode) for driver in drivers]
             if way == "SIGKILL to the driver":

@@ -17,7 +17,7 @@ from selfie.common.errors import SelfieError
 
 TOPIC = "selfie-progress"
 PATIENCE = 600  # seconds without a scheduler after which a run gives up
-SILENT = {name: "critical" for name in ("distributed", "distributed.client", "tornado", "asyncio")}
+SILENT = dict.fromkeys(("distributed", "distributed.client", "tornado", "asyncio"), "critical")
 LOCAL = {  # of the workers of this machine
     "distributed.scheduler.allowed-failures": 0,  # whoever ends its worker is cut at once, not tried again whole
     "distributed.scheduler.worker-saturation": 1.0,  # so a worker's death concerns the one shard that it had
@@ -106,6 +106,14 @@ class Cluster:
             allow_other_workers=bool(others),
         )
 
+    def withdraw(self, futures: list[Any]) -> None:
+        """Take shards back, and wait a little for workers that are at one, so that they leave nothing later."""
+        if futures:
+            self.client.cancel(futures, force=True)
+        deadline = time.monotonic() + 5
+        while any(self.client.processing().values()) and time.monotonic() < deadline:
+            time.sleep(0.1)
+
     def close(self) -> None:
         """Leave the scheduler."""
         with suppress(Exception):  # it may be gone
@@ -147,6 +155,12 @@ def _check_fit(worker: Any, memory: int) -> None:
         )
 
 
+def _silence() -> None:
+    """Keep to ourselves what Dask logs of workers and schedulers that go: what matters is told in our words."""
+    for name in ("distributed", "tornado", "asyncio"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
 @contextmanager
 def local(workers: int) -> Iterator[Cluster]:
     """Start `workers` processes on this machine, which share its cores and memory; they end with the block."""
@@ -158,7 +172,7 @@ def local(workers: int) -> Iterator[Cluster]:
     # Without Dask's own MALLOC_TRIM_THRESHOLD_, under which every picture is new pages from the kernel.
     environment = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), threads)
     with dask.config.set({**LOCAL, "distributed.nanny.pre-spawn-environ": environment}):
-        logging.getLogger("distributed").setLevel(logging.CRITICAL)
+        _silence()
         with LocalCluster(
             n_workers=workers,
             threads_per_worker=1,
@@ -199,7 +213,7 @@ def remote(scheduler: str) -> Iterator[Cluster]:
             raise SelfieError(f"{scheduler} is no address of a scheduler ({error}): give tcp://HOST:PORT") from error
 
     with dask.config.set({"logging": SILENT}):
-        logging.getLogger("distributed").setLevel(logging.CRITICAL)
+        _silence()
         cluster = Cluster(connect, scheduler)
         try:
             yield cluster

@@ -54,11 +54,25 @@ def workers(
     except ModuleNotFoundError as error:
         raise SelfieError(f"workers need Dask ({error}): .venv/bin/pip install -r requirements-cluster.txt") from error
     store = Store(places.absolute(place))
-    store.receipts()  # a place that cannot be reached is told before workers start
+    with _reaching(store):
+        store.receipts()  # before workers are started
     with connection.remote(scheduler) if scheduler is not None else connection.local(count or 1) as cluster:
         mapper = Mapper(cluster, store, rows or ROWS)
         yield mapper
         mapper.clean()
+
+
+@contextmanager
+def _reaching(store: Store) -> Iterator[None]:
+    """Turn the errors of a store at an address into a SelfieError; those of a folder have a file's name already."""
+    try:
+        yield
+    except OSError as error:
+        if not places.is_address(store.place):
+            raise
+        raise SelfieError(
+            f"{store.place} cannot be reached: {error}; the same command goes on where it stopped"
+        ) from error
 
 
 @dataclass
@@ -72,11 +86,12 @@ class Mapper:
 
     def __call__(self, work: Work, items: Items, start: int = 0) -> Iterator[Row]:
         """Yield the rows of items[start:], in order. SelfieError where no worker can do the work."""
-        job = _Job(self, work, items, start)
-        try:
-            yield from job.rows()
-        finally:
-            job.end()
+        with _reaching(self.store):
+            job = _Job(self, work, items, start)
+            try:
+                yield from job.rows()
+            finally:
+                job.end()
 
     def clean(self) -> None:
         """Remove the shards that were read."""
@@ -161,7 +176,7 @@ class _Job:
             self._give_out()
             if seconds and self.under_way:
                 wait(list(self.under_way), timeout=seconds, return_when="FIRST_COMPLETED")
-        except TimeoutError:
+        except (TimeoutError, CancelledError):
             pass
         except OSError:
             if self.cluster.alive:
@@ -174,32 +189,31 @@ class _Job:
 
     def _give_out(self) -> None:
         while len(self.under_way) < self.window and (self.todo or self.next < len(self.cut)):
-            if self.todo:
-                shard = self.todo.popleft()
-            else:
-                shard = self.cut[self.next]
-                self.names[self.next] = shard.name
+            if not self.todo:
+                self.todo.append(self.cut[self.next])
+                self.names[self.next] = self.todo[0].name
                 self.next += 1
-            if shard.name in self.done:
-                continue
-            if shard.name in self.known and self.store.receipt(shard.name):
-                self.finished += len(shard.items)
-                self._done(shard)
-                continue
-            self.attempts[shard.name] += 1
-            future = self.cluster.submit(shard, self.store, self.attempts[shard.name], self.refusals)
-            self.under_way[future] = shard
+            shard = self.todo[0]
+            if shard.name not in self.done:
+                if shard.name in self.known and self.store.receipt(shard.name):
+                    self.finished += len(shard.items)
+                    self._done(shard)
+                else:
+                    self.attempts[shard.name] += 1
+                    future = self.cluster.submit(shard, self.store, self.attempts[shard.name], self.refusals)
+                    self.under_way[future] = shard
+            self.todo.remove(shard)
 
     def _take(self, future: Any, shard: Shard) -> None:
         """Take what came of a shard: its receipt, a problem of its worker's, the worker's death, or nothing."""
         from distributed import KilledWorker
 
-        if future.status in ("cancelled", "lost"):  # its scheduler has gone, or is another one
-            self.todo.appendleft(shard)
-            return
-        if future.status == "finished" and self.store.receipt(shard.name):
+        if self.store.receipt(shard.name):  # whatever Dask says: its worker may have ended since
             self.finished += len(shard.items)
             self._done(shard)
+            return
+        if future.status in ("cancelled", "lost"):  # its scheduler has gone, or is another one
+            self.todo.appendleft(shard)
             return
         try:
             told = future.result()
@@ -262,8 +276,8 @@ class _Job:
 
     def end(self) -> None:
         """Take back what is under way, and end the bar."""
-        if self.under_way and self.cluster.alive:
-            self.cluster.client.cancel(list(self.under_way), force=True)
+        if self.cluster.alive:
+            self.cluster.withdraw(list(self.under_way))
         self.bar.close()
 
 

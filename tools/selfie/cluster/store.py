@@ -21,7 +21,7 @@ from typing import IO, Any
 
 import polars as pl
 
-from selfie.common import parallel, paths, places
+from selfie.common import parallel, paths, places, temporaries
 from selfie.common.work import Row, Work
 
 BLOCK = 256  # rows in memory at a time
@@ -104,9 +104,10 @@ class Store:
                 (Path(self.place) / (name + suffix)).unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Remove the folder if nothing is left in it."""
+        """Remove the folder if nothing is left in it but what killed workers had begun to write."""
         if not places.is_address(self.place):
             with suppress(OSError):
+                temporaries.sweep(Path(self.place), again=True)
                 Path(self.place).rmdir()
 
     @contextmanager

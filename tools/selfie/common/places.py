@@ -6,6 +6,7 @@ A path is what it always was. An address has '://' and is read through fsspec an
 
 from __future__ import annotations
 
+import logging
 import os
 import posixpath
 from collections.abc import Iterable, Iterator
@@ -89,6 +90,8 @@ def _filesystem(protocol: str) -> Any:
     try:
         import fsspec
 
+        for name in ("aiobotocore", "botocore"):  # they tell where they found their keys
+            logging.getLogger(name).setLevel(logging.WARNING)
         return fsspec.filesystem(protocol, skip_instance_cache=True, use_listings_cache=False)
     except ImportError as error:
         raise SelfieError(
