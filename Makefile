@@ -114,7 +114,7 @@ system: ## the first part of setup: Debian packages that are missing (root or su
 # Made anew for another release of Debian, whose Python is another one.
 installed := $(VENV)/.installed-$(notdir $(realpath $(PYTHON)))
 
-$(installed): requirements.txt $(addprefix requirements-,convert.txt map.txt gather.txt serve.txt dev.txt) pyproject.toml | system
+$(installed): requirements.txt $(addprefix requirements-,cluster.txt convert.txt map.txt gather.txt serve.txt dev.txt) pyproject.toml | system
 	@echo "Installing Python packages into $(VENV)"
 	@$(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	@$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt

@@ -33,12 +33,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--batch", type=cli.positive, default=16, metavar="N", help="pictures per forward pass (default: %(default)s)"
     )
+    cli.add_cluster(parser)
     parser.add_argument("--force", action="store_true", help="replace features of other inputs in --out")
     parser.add_argument("--json", action="store_true", help="print meta.json instead of the summary")
     args = parser.parse_args(argv)
 
     import json
 
+    from selfie.cluster import mapper
     from selfie.data import listing
     from selfie.experiments.features import Files, Records, export, listed
     from selfie.runs import run_folder
@@ -49,7 +51,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         if args.split
         else Files(listed(args.paths, listing.from_standard_input()), Path.cwd())
     )
-    meta = export(run, source, args.out, args.blob, args.gpu, args.batch, args.force).meta
+    with mapper.workers(args.scheduler, args.workers, args.shards or f"{args.out}.shards", args.shard_rows) as workers:
+        meta = export(run, source, args.out, args.blob, args.gpu, args.batch, args.force, workers).meta
     if args.json:
         print(json.dumps(meta, indent=2))
         return

@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 KINDS = {
     "avx": "a CPU of which it is known which of OpenBLAS's kernels are its best",
     "chromium": "the browser that pages are looked at in",
+    "cluster": "Dask and what its tests need (requirements-cluster.txt, requirements-dev.txt)",
     "convert": "h5py and safetensors (requirements-convert.txt)",
     "cpu-build": "a Caffe for CPUs",
     "cuda": "a CUDA toolkit, fetched by make caffe CUDA=13 or 11.8",

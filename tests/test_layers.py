@@ -30,6 +30,7 @@ ALLOWED = {
 LARGEST = 400  # lines of a module: more is more than one concept
 OPTIONAL = {  # packages that may be missing
     *("caffe", "h5py", "onnx", "onnxruntime", "openTSNE", "openvino", "safetensors", "sklearn", "torch"),
+    *("dask", "distributed", "fsspec", "s3fs"),
     *("idna", "mastodon", "protego"),
     *("fastapi", "prometheus_client", "starlette", "tweepy", "uvicorn"),
 }

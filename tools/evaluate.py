@@ -20,12 +20,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     cli.add_run(parser)
     cli.add_split(parser)
     cli.add_gpu(parser)
+    cli.add_cluster(parser)
     parser.add_argument("--json", action="store_true", help="print the JSON instead of the summary")
     args = parser.parse_args(argv)
 
+    from selfie.cluster import mapper
     from selfie.runs import evaluate, run_folder
 
-    result = evaluate.evaluate(run_folder.find(args.run), args.split, args.gpu)
+    run = run_folder.find(args.run)
+    with mapper.workers(args.scheduler, args.workers, args.shards or run.folder / "shards", args.shard_rows) as workers:
+        result = evaluate.evaluate(run, args.split, args.gpu, workers)
     if args.json:
         print(json.dumps(result, indent=2))
     else:

@@ -38,10 +38,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--keep-all", action="store_true", help="remove nothing, only add the columns")
     cli.add_outside(parser)
     cli.add_jobs(parser)
+    cli.add_cluster(parser)
     args = parser.parse_args(argv)
     # Before any BLAS is loaded: the cores share the pictures, and last digits shall not depend on BLAS's threads.
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
+    from selfie.cluster import mapper
     from selfie.data import manifest
     from selfie.faces import annotate, face_filter
 
@@ -52,9 +54,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error(f"--out must end in {', '.join(manifest.SUFFIXES)}")
     reading = manifest.Reading(dict(args.map), args.decimal, args.outside)
     min_face = annotate.MIN_FACE if args.min_face is None else args.min_face
-    done = face_filter.filter_file(
-        args.manifest, args.images, out, args.detector, args.keep_all, args.jobs, reading, min_face
-    )
+    inputs = (args.manifest, args.images, out, args.detector, args.keep_all, args.jobs, reading, min_face)
+    with mapper.workers(args.scheduler, args.workers, args.shards or f"{out}.shards", args.shard_rows) as workers:
+        done = face_filter.filter_file(*inputs, workers)
     fate = f"removed, see {done.removed_list}" if done.removed_list else "kept all the same"
     print(f"{done.rows} selfies in {out}; without a face {done.without_face}, unreadable {done.unreadable}: {fate}")
 

@@ -58,6 +58,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if len({path.resolve() for path in (Path(args.manifest), out, report_path)}) < 3:
         parser.error("--manifest, --out and --report must be three different files")
 
+    from selfie.cluster import mapper
     from selfie.common import locks, paths
     from selfie.data import label_filters, labels, manifest, tables
     from selfie.data.label_settings import Settings
@@ -66,12 +67,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         given["as_of"] = label_filters.parse_date(given["as_of"])
     settings = Settings(**given)
     settings.check()
-    with locks.file(out):  # also tells at once that it cannot be written
+    shards = args.shards or f"{out}.shards"
+    with (
+        locks.file(out),  # also tells at once that it cannot be written
+        mapper.workers(args.scheduler, args.workers, shards, args.shard_rows) as workers,
+    ):
         read = manifest.load(args.manifest, labels.READS, manifest.Reading(dict(args.map), args.decimal))
         if args.images and "path" in read.frame.columns:
             paths.check_inside(read.frame["path"], args.manifest, args.outside)
         table, report = labels.label(
-            read.frame, settings, args.images, args.jobs, args.manifest, read.names, read.notes
+            read.frame, settings, args.images, args.jobs, args.manifest, read.names, read.notes, workers
         )
         tables.tell(args.manifest, read.notes)
         source = {"name": Path(args.manifest).name, "sha256": paths.sha256(args.manifest), "notes": read.notes}
@@ -96,6 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     cli.add_outside(parser)
     cli.add_jobs(parser, "worker processes that read files")
+    cli.add_cluster(parser)
 
     # The defaults are those of Settings; an option that is not given stays out of the namespace.
     def option(flag: str, **options: Any) -> None:

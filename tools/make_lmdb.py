@@ -30,6 +30,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--quality", type=int, default=95, metavar="Q", help="JPEG quality, 1-100 (default: 95)")
     parser.add_argument("--size", type=int, help="side of the stored pictures in pixels (default: 256)")
     cli.add_jobs(parser, "threads that read pictures")
+    cli.add_cluster(parser)
     cli.add_seed(parser, 0, "the order of records")
     parser.add_argument("--force", action="store_true", help="replace databases that are already in OUT")
     cli.add_outside(parser)
@@ -41,24 +42,28 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not args.verify and not all(built_from.values()):
         parser.error(f"missing: {', '.join(name for name, value in built_from.items() if not value)} (or --verify DIR)")
 
+    from selfie.cluster import mapper
     from selfie.data import image, lmdb_verify, lmdb_writer
 
     if args.verify:
         for folder, count in lmdb_verify.verify(args.verify).items():
             print(f"{folder}: {count} records, all as they were built")
         return
-    metas = lmdb_writer.build(
-        args.labels,
-        args.images,
-        args.out,
-        size=image.IMAGE_SIZE if args.size is None else args.size,
-        raw=args.raw,
-        quality=args.quality,
-        jobs=args.jobs,
-        seed=args.seed,
-        force=args.force,
-        outside=args.outside,
-    )
+    shards = args.shards or f"{args.out}.shards"
+    with mapper.workers(args.scheduler, args.workers, shards, args.shard_rows) as workers:
+        metas = lmdb_writer.build(
+            args.labels,
+            args.images,
+            args.out,
+            size=image.IMAGE_SIZE if args.size is None else args.size,
+            raw=args.raw,
+            quality=args.quality,
+            jobs=args.jobs,
+            seed=args.seed,
+            force=args.force,
+            outside=args.outside,
+            workers=workers,
+        )
     print_summary(metas)
 
 

@@ -37,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--batch", type=cli.positive, default=16, metavar="N", help="pictures per batch (default: %(default)s)"
     )
     cli.add_jobs(parser, "pictures read at a time")
+    cli.add_cluster(parser)
     parser.add_argument("--sort", action="store_true", help="best first, unreadable ones last")
     parser.add_argument("--lenient", action="store_true", help="exit code 0 if at least one picture was scored")
     parser.add_argument(
@@ -47,6 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     form.add_argument("--csv", action="store_true", help="path,score,percentile,error (low,high); scores in [0, 1]")
     args = parser.parse_args(argv)
 
+    from selfie.cluster import mapper
     from selfie.data import listing
     from selfie.runs import run_folder, score
 
@@ -56,19 +58,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         from selfie.experiments import score_page
 
         entries = score_page.without_page(entries, args.html)
-    pictures = score.score(run, entries, args.gpu, args.batch, args.jobs)
     counts = {"scored": 0, "unreadable": 0}
     shown: list[Scored] = []
-    pictures = counted(pictures, counts, shown if args.html is not None else None)
-    if args.sort:
-        pictures = sorted(pictures, key=lambda one: -1 if one.score is None else one.score, reverse=True)
     spread = score.has_spread(run)
-    if args.json:
-        write_json(pictures, spread)
-    elif args.csv:
-        write_csv(pictures, spread)
-    else:
-        write_table(pictures, str(run.folder), spread)
+    with mapper.workers(args.scheduler, args.workers, args.shards or run.folder / "shards", args.shard_rows) as workers:
+        pictures = score.score(run, entries, args.gpu, args.batch, args.jobs, workers)
+        pictures = counted(pictures, counts, shown if args.html is not None else None)
+        if args.sort:
+            pictures = sorted(pictures, key=lambda one: -1 if one.score is None else one.score, reverse=True)
+        if args.json:
+            write_json(pictures, spread)
+        elif args.csv:
+            write_csv(pictures, spread)
+        else:
+            write_table(pictures, str(run.folder), spread)
     if args.html is not None:
         page = score_page.write(run, shown, args.html, args.gpu)
         print(f"the page: {names.shown(page)}", file=sys.stderr)

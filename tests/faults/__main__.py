@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-from faults import jobs, mutants, servers, stops
+from faults import clusters, jobs, mutants, servers, stops
 from faults.outcome import BAD, Outcome, append, table
 
 SHORT, LONG = 6, 120  # minutes
@@ -65,6 +65,7 @@ def campaign(folder: Path, seed: int, only: list[str]) -> Iterator[Outcome]:
         "stops": lambda turn: stops.stops(setting(), folder, undisturbed(), seed, range(turn, turn + 1)),
         "twice": lambda turn: stops.twice(setting(), folder, undisturbed(), seed, range(turn, turn + 1)),
         "disk": lambda turn: stops.full_disk(setting(), folder, undisturbed(), seed, range(turn, turn + 1)),
+        "cluster": lambda turn: clusters.clusters(setting(), folder, undisturbed(), seed, range(turn, turn + 1)),
         "servers": lambda turn: servers.downloads(folder, seed, range(turn, turn + 1)),
     }
     if unknown := sorted({*only} - {*groups}):

@@ -77,6 +77,24 @@ def add_jobs(to: argparse.ArgumentParser, what: str = "worker processes", defaul
     to.add_argument("--jobs", type=positive, metavar="N", help=f"{what} (default: {default})")
 
 
+def add_cluster(to: argparse.ArgumentParser) -> None:
+    """Add --scheduler, --workers, --shards and --shard-rows: let a cluster do the work."""
+    cluster = to.add_argument_group("on a cluster (docs/scale.md)")
+    where = cluster.add_mutually_exclusive_group()
+    where.add_argument(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="let the workers of this Dask scheduler work: tcp://HOST:PORT, or its file",
+    )
+    where.add_argument("--workers", type=positive, metavar="N", help="let N worker processes of this machine work")
+    cluster.add_argument(
+        "--shards",
+        metavar="PLACE",
+        help="folder or address (s3://...) of their results, which all must reach (default: beside what is written)",
+    )
+    cluster.add_argument("--shard-rows", type=positive, metavar="N", help="pictures of a shard (default: 2048)")
+
+
 def add_split(to: argparse.ArgumentParser, what: str = "selfies to use") -> None:
     """Add --split: which part of the run's database."""
     to.add_argument("--split", choices=SPLITS, default="test", help=f"{what} (default: %(default)s)")

@@ -23,12 +23,16 @@ import cv2
 
 from selfie.common.errors import SelfieError
 
+CORES = "SELFIE_CORES"  # set in processes that share a machine
+
 T = TypeVar("T")
 R = TypeVar("R")
 
 
 def cores() -> int:
-    """Number of processors that this process may use."""
+    """Number of processors that this process may use, or that the environment variable CORES leaves to it."""
+    if given := os.environ.get(CORES):
+        return int(given)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

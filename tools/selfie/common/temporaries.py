@@ -37,10 +37,10 @@ def made(path: Path) -> Iterator[Path]:
         os.close(handle)
 
 
-def sweep(folder: Path) -> None:
-    """Remove the temporary files that killed processes left in a folder; each process looks once."""
+def sweep(folder: Path, again: bool = False) -> None:
+    """Remove the temporary files that killed processes left in a folder; each process looks once, unless `again`."""
     place = os.path.abspath(folder)
-    if place in _swept:
+    if place in _swept and not again:
         return
     _swept.add(place)
     with os.scandir(folder) as entries:

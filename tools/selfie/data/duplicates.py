@@ -5,28 +5,30 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Callable
 
 import polars as pl
 from tqdm import tqdm
 
-from selfie.common import parallel, paths
+from selfie.common import parallel, paths, places
 from selfie.common.errors import SelfieError
+from selfie.common.work import Row, Work, Workers
 from selfie.data import frequent
 
+HASHED = {"content": str, "unreadable": str}  # columns of the work of a cluster
 BATCH = 256  # files per message to a worker process
 MIDDLE = 4096  # bytes from the middle of a file, where pictures of equal size differ (their beginnings are alike)
 
 
 def unique(
-    table: pl.DataFrame, images: str | os.PathLike | None, jobs: int | None
+    table: pl.DataFrame, images: str | os.PathLike | None, jobs: int | None, workers: Workers | None = None
 ) -> tuple[pl.DataFrame, dict[str, int], str]:
     """Keep one row per id and per picture; returns those, {reason: rows removed}, and how pictures were compared.
 
     Of an id the row with the most likes is kept, of a picture the earliest post. With `images` (the folder that paths
-    are relative to) pictures are compared by their files' content (`contents`); else by the column `content` if there
-    is one; else by path.
+    are relative to) pictures are compared by their files' content (`contents`), read by `jobs` processes or by
+    `workers`; else by the column `content` if there is one; else by path.
     """
     removed = {}
     by_age = [name for name in ("posted_at",) if name in table.columns]
@@ -36,7 +38,7 @@ def unique(
     table, removed["same id"] = _first(table, "id", [score, "likes", *rest], [True, True, *[False] * len(rest)])
     if images is not None:
         compared = "file content (blake2b)"
-        table = table.with_columns(content=contents(table["path"], images, jobs))
+        table = table.with_columns(content=contents(table["path"], images, jobs, workers))
         before, table = table.height, table.filter(pl.col("content").is_not_null())
         removed["image file missing or unreadable"] = before - table.height
     elif "content" in table.columns:
@@ -71,21 +73,32 @@ def _repeated(keys: pl.Series) -> pl.Series:
     return pl.Series(repeated)
 
 
-def contents(names: pl.Series, images: str | os.PathLike, jobs: int | None = None) -> pl.Series:
+def contents(
+    names: pl.Series, images: str | os.PathLike, jobs: int | None = None, workers: Workers | None = None
+) -> pl.Series:
     """Give each file a key: equal keys, equal bytes; null where there is no file that can be read.
 
     Files of equal size are compared by MIDDLE bytes from their middle, and only those that agree in both are read and
     hashed (blake2b, 128 bits) whole. So nearly all are left to who needs their pixels, and are read once altogether.
-    names: relative to the folder `images`; SelfieError if there is no such folder. `jobs`: processes that hash.
+    Those at an address, and those that `workers` read, are all hashed: there a file is opened once or not at all.
+    names: relative to the folder or address `images`; SelfieError if there is no such folder. `jobs`: processes that
+    hash.
     """
-    folder = paths.existing(images, "folder of images")
-    if not folder.is_dir():
-        raise SelfieError(f"{folder} is not a folder of images")
+    if not places.is_address(images):
+        paths.existing(images, "folder of images")
+    if not places.is_folder(images):
+        raise SelfieError(f"{images} is not a folder of images")
+    folder = places.absolute(images)
+    if workers is not None:
+        work = Work("hashes", rows_of, {"images": folder}, HASHED, "unreadable", probe=places.seen(names, folder))
+        return pl.Series("content", (digest for digest, _ in workers(work, names)), dtype=pl.String)
     table = names.to_frame("name").with_row_index("row")
+    if places.is_address(images):
+        return _keys(_digests, table, folder, jobs, "hashing pictures")["key"].alias("content")
     keys = _keys(_sizes, table, folder, 1, "sizes of pictures")
-    for stage, workers, title in ((_middles, 1, "comparing pictures"), (_digests, jobs, "hashing pictures")):
+    for stage, processes, title in ((_middles, 1, "comparing pictures"), (_digests, jobs, "hashing pictures")):
         alike = keys.filter(_repeated(keys["key"]) & keys["key"].is_not_null()).select("row")
-        found = _keys(stage, table.join(alike, on="row", maintain_order="left"), folder, workers, title)
+        found = _keys(stage, table.join(alike, on="row", maintain_order="left"), folder, processes, title)
         keys = keys.update(found, on="row", include_nulls=True)
     return keys["key"].alias("content")
 
@@ -93,13 +106,13 @@ def contents(names: pl.Series, images: str | os.PathLike, jobs: int | None = Non
 def _keys(
     function: Callable[[tuple[str, list[str]]], list[str | None]],
     table: pl.DataFrame,
-    folder: Path,
+    folder: str,
     jobs: int | None,
     title: str,
 ) -> pl.DataFrame:
     """Columns row and key: what the function gives for the files of a table (row, name), asked batch by batch."""
     names = table["name"]
-    batches = ((str(folder), names[start : start + BATCH].to_list()) for start in range(0, len(names), BATCH))
+    batches = ((folder, names[start : start + BATCH].to_list()) for start in range(0, len(names), BATCH))
     keys: list[str | None] = []
     if len(names) <= BATCH:
         jobs = 1  # starting processes would take longer
@@ -118,6 +131,14 @@ def _middles(task: tuple[str, list[str]]) -> list[str | None]:
     return _each(task, _middle)
 
 
+def rows_of(parameters: dict, names: list[str]) -> Iterator[Row]:
+    """In a worker of a cluster: the hash of each file. SelfieError where there is no such folder."""
+    if not places.is_folder(parameters["images"]):
+        raise SelfieError(f"no such folder of images: {parameters['images']}")
+    for digest in _digests((parameters["images"], names)):
+        yield digest, None if digest else "cannot be read"
+
+
 def _digests(task: tuple[str, list[str]]) -> list[str | None]:
     return _each(task, _digest)
 
@@ -128,7 +149,7 @@ def _each(task: tuple[str, list[str]], key: Callable[[str], str | None]) -> list
     keys: list[str | None] = []
     for name in names:
         try:
-            keys.append(key(os.path.join(folder, name)))
+            keys.append(key(places.join(folder, name)))
         except (OSError, ValueError):  # ValueError: a name with a NUL byte
             keys.append(None)
     return keys
@@ -149,5 +170,9 @@ def _middle(path: str) -> str:
 
 
 def _digest(path: str) -> str:
-    with open(path, "rb") as file:
-        return hashlib.blake2b(file.read(), digest_size=16).hexdigest()
+    if places.is_address(path):
+        data = places.read(path)
+    else:
+        with open(path, "rb") as file:
+            data = file.read()
+    return hashlib.blake2b(data, digest_size=16).hexdigest()

@@ -23,7 +23,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from selfie.common import names, paths
+from selfie.common import names, paths, places
 from selfie.common.errors import SelfieError
 from selfie.data.codecs import headers
 from selfie.data.codecs.decode import decode as decode_known
@@ -43,7 +43,11 @@ MAX_BYTES = 200_000_000
 
 
 def load(path: str | os.PathLike) -> bytes:
-    """Read the bytes of an image file. BadImage: no such file, not a file, cannot be read, empty file, over 200 MB."""
+    """Read the bytes of an image file, by its path or address (places). BadImage: no such file, not a file, cannot be
+    read, empty file, over 200 MB.
+    """
+    if places.is_address(path):
+        return _load_from_address(os.fspath(path))
     try:
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):  # opening a named pipe would wait for ever
@@ -56,6 +60,20 @@ def load(path: str | os.PathLike) -> bytes:
         raise BadImage("no such file") from error
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise BadImage("cannot be read") from error
+    if not data:
+        raise BadImage("empty file")
+    return data
+
+
+def _load_from_address(address: str) -> bytes:
+    try:
+        data = places.read(address, MAX_BYTES + 1)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise BadImage("no such file") from error
+    except (OSError, ValueError) as error:
+        raise BadImage("cannot be read") from error
+    if len(data) > MAX_BYTES:
+        raise BadImage("file over 200 MB")
     if not data:
         raise BadImage("empty file")
     return data

@@ -55,6 +55,7 @@ from datetime import datetime
 import polars as pl
 
 from selfie.common.errors import SelfieError
+from selfie.common.work import Workers
 from selfie.data import (
     duplicates,
     hidden_likes,
@@ -84,15 +85,16 @@ def label(
     path: str | os.PathLike = "the manifest",
     names: Collection[str] | None = None,
     notes: Collection[str] = (),
+    workers: Workers | None = None,
 ) -> tuple[pl.DataFrame, dict]:
     """Label a manifest (as of manifest.read): (labels, report).
 
     labels: COLUMNS, and CUT_FROM under other rules than audience, sorted by group, audience (or measure) and coin; the
     label is 1 for good, 0 for bad. `user` is the id where the manifest has none; audience is null but under its rule,
     likes under rule median. report: JSON-ready, what was removed and measured.
-    With `images` (the folder that paths are relative to) the files are hashed by `jobs` processes, to find repeated and
-    missing pictures; else the column `content` serves; else only an equal path tells. `path`, `names` of all
-    columns of the file, and `notes` on how it was read, are for error messages.
+    With `images` (the folder that paths are relative to) the files are hashed by `jobs` processes, or by `workers`, to
+    find repeated and missing pictures; else the column `content` serves; else only an equal path tells. `path`, `names`
+    of all columns of the file, and `notes` on how it was read, are for error messages.
     SelfieError for a missing column, invalid settings and too few rows.
     """
     settings.check()
@@ -102,7 +104,7 @@ def label(
         frame = frame.with_columns(moments.timestamps(frame["posted_at"]))
     as_of, source = label_filters.as_of(frame, settings)
     used, removed = label_filters.usable(frame, settings, as_of)
-    used, repeated, compared = duplicates.unique(used, images, jobs)
+    used, repeated, compared = duplicates.unique(used, images, jobs, workers)
     removed |= repeated
     used = used.with_columns(person=pl.Series(label_users.numbers(used)))
     used, hidden = _without_hidden(used, settings, removed)

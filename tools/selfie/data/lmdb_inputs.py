@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from selfie.common import paths
+from selfie.common import paths, places
 from selfie.common.errors import SelfieError
 from selfie.common.splits import SPLITS
 from selfie.data import columns as column_names
@@ -20,9 +20,9 @@ MAX_SIZE = 4096  # pixels of a side of a stored picture
 ROW = ("id", "path", "label")  # what a record is made from
 
 
-def check_options(images: Path, size: int, quality: int, seed: int) -> None:
+def check_options(images: str | os.PathLike, size: int, quality: int, seed: int) -> None:
     """Raise SelfieError for a folder that does not exist and for values out of range."""
-    if not images.is_dir():
+    if not places.is_folder(images):
         raise SelfieError(f"no such folder of images: {images}")
     if not 1 <= size <= MAX_SIZE:
         raise SelfieError(f"--size is {size}: it must be in 1 ... {MAX_SIZE}")
@@ -81,12 +81,12 @@ def _read_labels(labels_csv: str | os.PathLike) -> pl.DataFrame:
 
 
 def describe(
-    splits: dict[str, pl.DataFrame], images: Path, size: int, quality: int | None, seed: int
+    splits: dict[str, pl.DataFrame], images: str | os.PathLike, size: int, quality: int | None, seed: int
 ) -> dict[str, str | int | None]:
     """Describe, JSON-ready, all that a database is made from: equal inputs, equal databases. `quality` None: raw."""
     return {
         "rows": rows_hash(splits),
-        "images": str(images.resolve()),
+        "images": os.fspath(images) if places.is_address(images) else str(Path(images).resolve()),
         "size": size,
         "encoding": "raw" if quality is None else "jpeg",
         "quality": quality,

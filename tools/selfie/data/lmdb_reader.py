@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 
 import lmdb
@@ -65,17 +66,24 @@ class Database:
         return self.meta["count"]
 
     def __iter__(self) -> Iterator[tuple[str, np.ndarray, int]]:
-        for key, value in self.items():
+        return self.decoded()
+
+    def decoded(self, first: str | None = None, count: int | None = None) -> Iterator[tuple[str, np.ndarray, int]]:
+        """Yield (key, H x W x 3 uint8 BGR, label) in order: of all records, or of `count` from the key `first` on."""
+        for key, value in islice(self.items(first), count):
             try:
                 bgr, label = datum.decode(value)
             except ValueError as error:
                 raise SelfieError(f"{self.path}: record {key} is damaged ({error}); {lmdb_size.AGAIN}") from error
             yield key, bgr, label
 
-    def items(self) -> Iterator[tuple[str, bytes]]:
-        """Yield (key, Datum as bytes) in order."""
+    def items(self, first: str | None = None) -> Iterator[tuple[str, bytes]]:
+        """Yield (key, Datum as bytes) in order, from the key `first` on."""
         with self._damage_told(), self._env.begin() as transaction:
-            for key, value in transaction.cursor():
+            cursor = transaction.cursor()
+            if first is not None and not cursor.set_range(first.encode()):
+                return
+            for key, value in cursor:
                 yield key.decode(), value
 
     def keys(self) -> list[str]:

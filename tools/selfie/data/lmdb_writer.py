@@ -30,7 +30,7 @@ import logging
 import os
 import platform
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from itertools import chain
 from pathlib import Path
@@ -41,15 +41,16 @@ import lmdb
 import polars as pl
 from tqdm import tqdm
 
-from selfie.common import locks, parallel, paths
+from selfie.common import locks, parallel, paths, places
 from selfie.common.errors import SelfieError
 from selfie.common.journal import Journal
-from selfie.data import datum, image, lmdb_posts, lmdb_reader, lmdb_state
-from selfie.data.image import IMAGE_SIZE, BadImage
+from selfie.common.work import Workers
+from selfie.data import lmdb_posts, lmdb_reader, lmdb_state, lmdb_work
+from selfie.data.image import IMAGE_SIZE
 from selfie.data.lmdb_inputs import check_options, describe, ordered_splits
 from selfie.data.lmdb_lists import RECORD, REJECT, REPEATED, finish
+from selfie.data.lmdb_work import Record
 
-TASK_ROWS = 16  # rows per task of a thread: 3 MB of raw datums
 CHUNK_ROWS, CHUNK_BYTES = 256, 16 << 20  # per transaction: the most that a kill can cost
 NOTHING_TO_DO = (
     "nothing to do: %s is finished and was made from the same labels and options (the pictures were not looked at "
@@ -57,25 +58,6 @@ NOTHING_TO_DO = (
 )
 
 log = logging.getLogger(__name__)
-
-
-class Task(NamedTuple):
-    """A few rows for a thread. `rows`: (path, label)."""
-
-    images: str
-    size: int
-    quality: int | None  # None: raw
-    rows: list[tuple[str, int]]
-
-
-class Record(NamedTuple):
-    """The result for a picture that can be used: blake2b hash of its file, and its Datum.
-
-    For a picture that cannot be used the result is the reason, a string.
-    """
-
-    file_hash: bytes
-    value: bytes
 
 
 class Part(NamedTuple):
@@ -100,11 +82,13 @@ def build(
     seed: int = 0,
     force: bool = False,
     outside: bool = False,
+    workers: Workers | None = None,
 ) -> dict[str, dict]:
     """Build the databases of all splits in `labels_csv` (columns id, path, label, split); return {split: meta.json}.
 
-    Paths are relative to `images`, and lead out of it only if `outside` is set. The result does not depend on `jobs`,
-    the number of threads. Where OUT already holds
+    Paths are relative to `images`, a folder or an address, and lead out of it only if `outside` is set. The result does
+    not depend on `jobs`, the number of threads, nor on whether `workers` read the pictures in their place. Where OUT
+    already holds
       - the finished databases of the same labels and options: nothing is done, but posts.csv follows the labels;
       - an unfinished build of the same labels and options: it resumes;
       - anything else: SelfieError, unless `force`, which deletes the old databases first. (An unfinished build without
@@ -113,7 +97,7 @@ def build(
     process builds in OUT. A picture whose file content has occurred before, in this split or an earlier one, is
     rejected as "same image as <id>".
     """
-    images, out = Path(images), Path(out)
+    out = Path(out)
     check_options(images, size, quality, seed)
     splits = ordered_splits(labels_csv, seed)
     for rows in splits.values():
@@ -132,12 +116,14 @@ def build(
             "labels_file": {"name": Path(labels_csv).name, "sha256": paths.sha256(labels_csv)},
             "versions": _versions(),
         }
-        metas = _build_splits(out, splits, about, jobs)
+        metas = _build_splits(out, splits, about, jobs, workers)
         lmdb_state.forget(out)
     return metas
 
 
-def _build_splits(out: Path, splits: dict[str, pl.DataFrame], about: dict, jobs: int | None) -> dict[str, dict]:
+def _build_splits(
+    out: Path, splits: dict[str, pl.DataFrame], about: dict, jobs: int | None, workers: Workers | None
+) -> dict[str, dict]:
     """Build or resume all splits; return {split: meta.json}."""
     seen: dict[bytes, int] = {}  # hash of a picture file -> number of its row, counted over all splits
     ids = pl.concat([rows["id"] for rows in splits.values()])
@@ -147,24 +133,39 @@ def _build_splits(out: Path, splits: dict[str, pl.DataFrame], about: dict, jobs:
             (out / split).mkdir(exist_ok=True)
             journal = journals.enter_context(Journal(out / split / lmdb_state.JOURNAL))
             parts.append(_resume(out / split, rows, sum(len(part.rows) for part in parts), journal, seen))
-        _build_parts(parts, ids, seen, about, jobs)
+        _build_parts(parts, ids, seen, about, _results(parts, about["inputs"], jobs, workers))
     return {part.folder.name: paths.read_json(part.folder / "meta.json") for part in parts}
 
 
-def _build_parts(parts: list[Part], ids: pl.Series, seen: dict[bytes, int], about: dict, jobs: int | None) -> None:
+def _build_parts(
+    parts: list[Part], ids: pl.Series, seen: dict[bytes, int], about: dict, results: Generator[Record | str, None, None]
+) -> None:
     """Fill and finish one split after the other; the next one's pictures are read while the last is written."""
-    tasks = chain.from_iterable(_tasks(part.rows[len(part.journal) :], about["inputs"]) for part in parts)
     with (
         parallel.opencv_threads(1),  # our threads share the cores already
-        closing(parallel.threads(_encode, tasks, jobs)) as lists,
+        closing(results),
         tqdm(total=len(ids), initial=sum(len(part.journal) for part in parts), unit="img", disable=None) as bar,
     ):
-        results = chain.from_iterable(lists)
         for part in parts:
             bar.set_description(part.folder.name)
             if not (part.folder / "meta.json").is_file():
                 _fill(part, results, seen, bar)
                 finish(part.folder, part.rows, ids, part.journal, about)
+
+
+def _results(
+    parts: list[Part], options: dict, jobs: int | None, workers: Workers | None
+) -> Generator[Record | str, None, None]:
+    """Yield the result for each row that is not done, of one part after the other."""
+    if workers is not None:
+        rows = lmdb_work.Rows([part.rows for part in parts])
+        work = lmdb_work.work(options, places.seen((path for path, _ in rows[:100]), options["images"]))
+        for file_hash, value, reason in workers(work, rows, sum(len(part.journal) for part in parts)):
+            yield reason if reason is not None else Record(file_hash, value)
+        return
+    tasks = chain.from_iterable(lmdb_work.tasks(part.rows[len(part.journal) :], options) for part in parts)
+    with closing(parallel.threads(lmdb_work.encode, tasks, jobs)) as lists:
+        yield from chain.from_iterable(lists)
 
 
 def _resume(folder: Path, rows: pl.DataFrame, first: int, journal: Journal, seen: dict[bytes, int]) -> Part:
@@ -206,28 +207,6 @@ def _fill(part: Part, results: Iterator[Record | str], seen: dict[bytes, int], b
                 size = 0
             bar.update()
         _commit(env, part.journal, chunk, lines)
-
-
-def _tasks(rows: pl.DataFrame, options: dict) -> Iterator[Task]:
-    for part in rows.select("path", "label").iter_slices(TASK_ROWS):
-        yield Task(options["images"], options["size"], options["quality"], part.rows())
-
-
-def _encode(task: Task) -> list[Record | str]:
-    """In a thread: the result of every picture of a task, in order."""
-    return [_encode_one(task, path, label) for path, label in task.rows]
-
-
-def _encode_one(task: Task, path: str, label: int) -> Record | str:
-    if lmdb_reader.CONTROL_CHARACTER.search(path):
-        return "control character in the path"  # it would break list.txt
-    try:
-        data = image.load(os.path.join(task.images, path))
-        bgr = image.decode_square(data, task.size)
-    except BadImage as error:
-        return str(error)
-    value = datum.encode_raw(bgr, label) if task.quality is None else datum.encode_jpeg(bgr, label, task.quality)
-    return Record(hashlib.blake2b(data, digest_size=16).digest(), value)
 
 
 def _commit(env: lmdb.Environment, journal: Journal, chunk: list[tuple[bytes, bytes]], lines: list[list]) -> None:

@@ -29,15 +29,16 @@ import numpy as np
 import polars as pl
 from tqdm import tqdm
 
-from selfie.common import locks, parallel, paths, shapes
+from selfie.common import locks, parallel, paths, places, shapes
 from selfie.common.errors import SelfieError
 from selfie.common.journal import Journal
 from selfie.common.names import shown, unquoted
+from selfie.common.work import Row, Work, Workers
 from selfie.data import datum, image, tables
 from selfie.data.image import IMAGE_SIZE
 from selfie.data.lmdb_reader import Database
 from selfie.net.caffe_net import ScoringNet
-from selfie.runs import evaluate, score
+from selfie.runs import evaluate, net_work, score
 from selfie.runs.run_folder import Run
 from selfie.runs.score import Scored
 
@@ -49,6 +50,8 @@ INPUTS = {
     "names_sha256": str,
 }
 META = {"run": str, "variant": str, "inputs": INPUTS, "rows": int, "columns": int, "rejects": dict}  # of meta.json
+COLUMNS = {"score": float, "reason": str, "features": bytes}  # of a cluster's work; features: D float32
+AT_ONCE = 256  # rows of a cluster that are written at once
 HEADER = 128  # bytes before the first row of a .npy file; numpy pads its header to a multiple of 64
 
 log = logging.getLogger(__name__)
@@ -96,9 +99,12 @@ class Records:
         """Yield (key, size x size x 3 picture) of those keys that are in `names`, in the database's order."""
         wanted = set(names)
         with Database(self.folder) as records:
-            for key, value in records.items():
+            for key, value in records.items(min(wanted, default=None)):
                 if key in wanted:
+                    wanted.remove(key)
                     yield key, image.square(datum.decode(value)[0], size)
+                if not wanted:
+                    return
 
     def record(self) -> dict:
         """Describe the source for meta.json."""
@@ -183,11 +189,12 @@ def export(
     gpu: int | None = None,
     batch: int = evaluate.BATCH,
     force: bool = False,
+    workers: Workers | None = None,
 ) -> Features:
     """Write the features of all pictures of `source` to the folder `out`, or go on with a killed export of the same.
 
-    `blob` is the run's variant's features unless named. What is finished with the same inputs is left as it is; with
-    other inputs it is a SelfieError, or replaced when `force` is set.
+    They are computed here, or by `workers`. `blob` is the run's variant's features unless named. What is finished with
+    the same inputs is left as it is; with other inputs it is a SelfieError, or replaced when `force` is set.
     """
     out, blob = Path(out), blob or run.variant.features
     inputs = _inputs(run, source, blob)
@@ -202,17 +209,23 @@ def export(
         with (
             Journal(out / "journal.jsonl") as journal,
             open(out / "features.npy", "ab") as matrix,
-            tqdm(total=len(source.names), initial=len(journal), unit="selfie", disable=None) as bar,
+            tqdm(
+                total=len(source.names), initial=len(journal), unit="selfie", disable=True if workers else None
+            ) as bar,
         ):
             _recover(matrix, journal, width)
-            todo = source.names[len(journal) :]
-            for group in parallel.batches(source.read(todo, net.preprocessing.size), batch):
-                features, lines = _forward(net, blob, group)
+            done: Iterable[tuple[np.ndarray, list[list]]]
+            if workers is None:
+                groups = parallel.batches(source.read(source.names[len(journal) :], net.preprocessing.size), batch)
+                done = (_forward(net, blob, group) for group in groups)
+            else:
+                done = _by_workers(workers, _work(run, net, source, blob, batch), source.names, len(journal))
+            for features, lines in done:
                 matrix.write(features.tobytes())
                 matrix.flush()
                 os.fsync(matrix.fileno())
                 journal.append(*lines)
-                bar.update(len(group))
+                bar.update(len(lines))
         return _finish(out, journal, width, {"run": str(run.folder), "variant": run.variant.name, "inputs": inputs})
 
 
@@ -265,6 +278,36 @@ def _forward(net: ScoringNet, blob: str, group: list[tuple[str, np.ndarray | str
     return features, [
         [name, next(scores)] if isinstance(picture, np.ndarray) else [name, None, picture] for name, picture in group
     ]
+
+
+# --- workers of a cluster --------------------------------------------------------------------------------------------
+
+
+def _work(run: Run, net: ScoringNet, source: Files | Records, blob: str, batch: int) -> Work:
+    """Describe the work of exporting: a row is a score and the features, or the reason why there are none."""
+    place = {kind: os.path.abspath(folder) for kind, folder in source.record().items()}
+    parameters = {**net_work.parameters(run, net.gpu, batch), "blob": blob, "source": place}
+    probe = places.seen((unquoted(name) for name in source.names), place["files"]) if "files" in place else None
+    return Work("features", rows_of, parameters, COLUMNS, "reason", batch, net_work.memory_of(net, batch), probe)
+
+
+def rows_of(parameters: dict, names: list[str]) -> Iterator[Row]:
+    """In a worker: the COLUMNS of each name."""
+    net, place = net_work.net_of(parameters), parameters["source"]
+    source = Records(Path(place["database"])) if "database" in place else Files(names, Path(place["files"]))
+    for group in parallel.batches(source.read(names, net.preprocessing.size), parameters["batch"]):
+        features, lines = _forward(net, parameters["blob"], group)
+        rows = iter(features)
+        for _, scored, *reason in lines:
+            yield (None, reason[0], None) if scored is None else (scored, None, next(rows).tobytes())
+
+
+def _by_workers(workers: Workers, work: Work, names: list[str], start: int) -> Iterator[tuple[np.ndarray, list[list]]]:
+    """Yield the features and lines of names[start:], a few at a time."""
+    for group in parallel.batches(zip(names[start:], workers(work, names, start)), AT_ONCE):
+        data = b"".join(features for _, (_, _, features) in group if features is not None)
+        lines = [[name, scored] if reason is None else [name, None, reason] for name, (scored, reason, _) in group]
+        yield np.frombuffer(data, np.float32), lines
 
 
 def _recover(matrix: BinaryIO, journal: Journal, width: int) -> None:

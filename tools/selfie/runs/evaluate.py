@@ -6,6 +6,7 @@ was decided, is known from the database (data/lmdb_posts).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,14 @@ from tqdm import tqdm
 
 from selfie.common import calibration, clusters, parallel, paths, plots, stats
 from selfie.common.clusters import Clusters
+from selfie.common.errors import SelfieError
+from selfie.common.work import Row, Work, Workers
 from selfie.data import lmdb_posts, tables
 from selfie.data.label_place import MARGINS
 from selfie.data.lmdb_posts import Posts
 from selfie.data.lmdb_reader import Database
+from selfie.net.caffe_net import ScoringNet
+from selfie.runs import net_work
 from selfie.runs.run_folder import Run
 
 _ACCURACY = {"selfies": int, "accuracy": float, "accuracy_95": [float, float]}
@@ -38,12 +43,15 @@ SUMMARY = {  # of <split>_evaluation.json; those of before version 0.2 know no u
 BATCH = 16  # pictures per forward pass: more gains nothing on a CPU
 
 
+COLUMNS = {"label": int, "score": float, "error": str}  # of a cluster's work
 SCORES = {"key": pl.String, "label": pl.Int64, "score": pl.Float64}  # the columns of a file of scores
 
 
-def score_database(run: Run, path: Path, gpu: int | None = None) -> pl.DataFrame:
-    """Score a finished database with the run's net: columns key, label, score, in the database's order."""
+def score_database(run: Run, path: Path, gpu: int | None = None, workers: Workers | None = None) -> pl.DataFrame:
+    """Score a finished database with the run's net, or let `workers` do it: columns key, label, score, in its order."""
     net = run.net(gpu)
+    if workers is not None:
+        return _by_workers(run, path, net, workers)
     keys: list[str] = []
     labels: list[int] = []
     scores: list[float] = []
@@ -54,6 +62,33 @@ def score_database(run: Run, path: Path, gpu: int | None = None) -> pl.DataFrame
             labels.extend(label for _, _, label in batch)
             bar.update(len(batch))
     return pl.DataFrame({"key": keys, "label": labels, "score": np.asarray(scores, np.float64)})
+
+
+def _by_workers(run: Run, path: Path, net: ScoringNet, workers: Workers) -> pl.DataFrame:
+    """Score a finished database on a cluster. SelfieError for a record that ends its worker."""
+    with Database(path) as records:
+        keys, content = records.keys(), records.meta["content"]
+    parameters = {**net_work.parameters(run, net.gpu, BATCH), "database": str(path.resolve()), "content": content}
+    memory, probe = net_work.memory_of(net, BATCH), str((path / "meta.json").resolve())
+    work = Work("records-scored", rows_of, parameters, COLUMNS, "error", BATCH, memory, probe)
+    labels, scores = [], []
+    for key, (label, score, error) in zip(keys, workers(work, keys)):
+        if error is not None:
+            raise SelfieError(f"{path}: record {key} {error}")
+        labels.append(label)
+        scores.append(score)
+    return pl.DataFrame({"key": keys, "label": labels, "score": np.asarray(scores, np.float64)})
+
+
+def rows_of(parameters: dict, keys: list[str]) -> Iterator[Row]:
+    """In a worker of a cluster: the COLUMNS of records with these keys, which follow each other in their database."""
+    net = net_work.net_of(parameters)
+    with Database(parameters["database"]) as records:
+        if records.meta["content"] != parameters["content"]:
+            raise SelfieError(f"{records.path} is another database here than where the command was given")
+        for batch in parallel.batches(records.decoded(keys[0], len(keys)), BATCH):
+            scores = net.scores(np.stack([picture for _, picture, _ in batch]))
+            yield from ((label, score, None) for (_, _, label), score in zip(batch, scores.tolist()))
 
 
 def validation_scores(run: Run, gpu: int | None = None) -> pl.DataFrame:
@@ -122,13 +157,13 @@ def by_margin(right: np.ndarray, labels: np.ndarray, posts: Posts) -> list[dict]
     return rows[::-1]
 
 
-def evaluate(run: Run, split: str = "test", gpu: int | None = None) -> dict:
+def evaluate(run: Run, split: str = "test", gpu: int | None = None, workers: Workers | None = None) -> dict:
     """Score a split of the run's database and write <split>_scores.csv, <split>_evaluation.json and .png.
 
-    Returns the summary, with the run's folder and variant.
+    The net computes here, or in `workers`. Returns the summary, with the run's folder and variant.
     """
     folder = run.database(split)
-    scored = validation_scores(run, gpu) if split == "val" else score_database(run, folder, gpu)
+    scored = validation_scores(run, gpu) if split == "val" else score_database(run, folder, gpu, workers)
     posts = lmdb_posts.read(folder, scored["key"].to_list())
     result = {"run": str(run.folder), "variant": run.variant.name, "split": split, **summarise(scored, posts)}
     run.check_not_replaced()

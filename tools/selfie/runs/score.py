@@ -17,16 +17,19 @@ from typing import Union
 import numpy as np
 from tqdm import tqdm
 
-from selfie.common import parallel, stats
+from selfie.common import parallel, places, stats
 from selfie.common.errors import SelfieError
 from selfie.common.names import shown
+from selfie.common.work import Row, Work, Workers
 from selfie.data import image
 from selfie.data import listing as listings
 from selfie.data.image import IMAGE_SIZE
 from selfie.net import pycaffe
 from selfie.net.caffe_net import MEMBERS, ScoringNet
-from selfie.runs import evaluate
+from selfie.runs import evaluate, net_work
 from selfie.runs.run_folder import Run
+
+COLUMNS = {"score": float, "low": float, "high": float, "error": str}  # of a cluster's work
 
 log = logging.getLogger(__name__)
 
@@ -93,16 +96,24 @@ def _below(folder: str) -> list[Entry]:
 
 
 def score(
-    run: Run, names: list[Entry], gpu: int | None = None, batch: int = evaluate.BATCH, jobs: int | None = None
+    run: Run,
+    names: list[Entry],
+    gpu: int | None = None,
+    batch: int = evaluate.BATCH,
+    jobs: int | None = None,
+    workers: Workers | None = None,
 ) -> Iterator[Scored]:
     """Score pictures in the order of `names`; entries that are Scored already (errors) stay as they are.
 
     `jobs` (default: one per core) pictures are read at a time, ahead of the net, which on the CPU uses all cores.
+    With `workers` they do it, with the same scores.
     SelfieError at once, before the first is asked for, if the run cannot score.
     """
     check_preprocessing(run)
     net = run.net(gpu)
     reference = evaluate.validation_scores(run, gpu)["score"].to_numpy()
+    if workers is not None:
+        return _by_workers(workers, _work(run, net, names, batch), names, reference)
     return _score(net, reference, names, batch, jobs)
 
 
@@ -148,6 +159,41 @@ def score_batch(net: ScoringNet, group: list[tuple[str, Picture]], reference: np
         return Scored(name, score, percentile, None, low, high)
 
     return [picture if isinstance(picture, Scored) else scored(name) for name, picture in group]
+
+
+# --- workers of a cluster --------------------------------------------------------------------------------------------
+
+
+def _work(run: Run, net: ScoringNet, names: list[Entry], batch: int) -> Work:
+    """Describe the work of scoring files: a row is a score, or the reason why there is none."""
+    parameters = net_work.parameters(run, net.gpu, batch)
+    probe = places.seen(name for name in names if isinstance(name, str))
+    return Work("scores", rows_of, parameters, COLUMNS, "error", batch, net_work.memory_of(net, batch), probe)
+
+
+def rows_of(parameters: dict, files: list[str | None]) -> Iterator[Row]:
+    """In a worker: the COLUMNS of each file; None stands for one that is known to be unreadable."""
+    net = net_work.net_of(parameters)
+    entries = [Scored("", error="") if file is None else file for file in files]
+    with closing(read_ahead(entries, parameters["batch"], size=net.preprocessing.size)) as pictures:
+        for group in parallel.batches(pictures, parameters["batch"]):
+            yield from ((one.score, one.low, one.high, one.error) for one in score_batch(net, group, np.zeros(1)))
+
+
+def _by_workers(workers: Workers, work: Work, names: list[Entry], reference: np.ndarray) -> Iterator[Scored]:
+    """Score on a cluster; percentiles refer to the `reference` scores."""
+    files = [places.absolute(name) if isinstance(name, str) else None for name in names]
+    for group in parallel.batches(zip(names, workers(work, files)), 1024):
+        scores = np.array([row[0] for _, row in group if row[0] is not None], np.float32)
+        values = iter(zip(scores.tolist(), stats.percentiles(scores, reference).tolist()))
+        for name, (score, low, high, error) in group:
+            if isinstance(name, Scored):
+                yield name
+            else:
+                yield Scored(name, error=error) if score is None else Scored(name, *next(values), None, low, high)
+
+
+# --- pictures --------------------------------------------------------------------------------------------------------
 
 
 def read_ahead(
