@@ -184,6 +184,7 @@ def local(workers: int) -> Iterator[Cluster]:
             memory_limit=MEMORY_LIMIT // workers,
             dashboard_address="127.0.0.1:0",  # Dask listens somewhere in any case
             silence_logs=logging.CRITICAL,
+            preload=["selfie.cluster.worker_setup"],
         ) as machines:
 
             def mend() -> None:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from functools import cache
+from pathlib import Path
 
 import polars as pl
 from tqdm import tqdm
@@ -122,7 +123,11 @@ def _look_at(batch: tuple[str, str, list[str]]) -> dict[str, Values]:
     """In a worker: path -> row, for one batch (detector, folder, paths)."""
     name, folder, names = batch
     detect = _worker_detector(name)
-    return {path: _row(places.join(folder, path), detect) for path in names}
+    return {path: _row(_place(folder, path), detect) for path in names}
+
+
+def _place(folder: str, name: str) -> Path | str:
+    return places.join(folder, name) if places.is_address(folder) else Path(folder) / name
 
 
 @cache
@@ -131,7 +136,7 @@ def _worker_detector(name: str) -> Detector:
     return detectors.load(name)
 
 
-def _row(path: str, detect: Detector) -> Values:
+def _row(path: Path | str, detect: Detector) -> Values:
     try:
         bgr = image.read(path)
     except BadImage as error:
