@@ -21,7 +21,7 @@ ALLOWED = {
     "faces": {"common", "data", "net"},
     "runs": {"common", "data", "net"},
     "gather": {"common", "data"},
-    "cluster": {"common", "data", "net", "faces", "runs"},
+    "cluster": {"common"},
     "experiments": {"common", "data", "net", "faces", "runs"},
     "original": {"common", "data", "net", "faces", "runs", "experiments"},
     "bench": {"common", "data", "net", "faces", "runs", "experiments", "original"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -126,6 +127,27 @@ def test_pictures_and_shards_in_a_store(store, tiny_lmdb, tmp_path):
 def test_mistakes_are_one_line(packages, tiny_run, tiny_lmdb, more, words):
     result = testlib.command("tools/score.py", "--run", tiny_run.folder, *more, tiny_lmdb.parent / "images")
     testlib.assert_one_line_error(result, *words)
+
+
+def test_ctrl_c_is_one_line(packages, tiny_lmdb, tmp_path):
+    """A terminal sends it to all processes: the workers end with the command, and say nothing."""
+    inputs = ("--manifest", tiny_lmdb.parent / "labels.csv", "--images", tiny_lmdb.parent / "images")
+    command = (
+        "tools/filter_faces.py",
+        *inputs,
+        "--out",
+        tmp_path / "faces.csv",
+        "--detector",
+        "lbp",
+        "--shard-rows",
+        1,
+    )
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "start_new_session": True}
+    with testlib.started(*command, "--workers", 1, **pipes) as process:
+        testlib.wait_until((tmp_path / "faces.csv.shards").exists)
+        os.killpg(process.pid, signal.SIGINT)
+        told = process.communicate(timeout=60)[1]
+    assert process.returncode == 130 and told == "error: interrupted\n"
 
 
 def test_a_worker_with_threads_is_refused(packages, tiny_lmdb, tmp_path):

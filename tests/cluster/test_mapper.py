@@ -54,6 +54,16 @@ def test_shards_are_named_by_all_that_their_rows_depend_on(tmp_path):
     assert Cut(work, list(range(1000)), 16)[1].name in names
 
 
+@pytest.mark.parametrize(
+    ("items", "size", "count"), [(1, 128, 1), (5000, 156, 33), (10**6, 2048, 489), (10**8, 2048, 48829)]
+)
+def test_shards_are_as_large_as_the_number_of_items_suggests(tmp_path, items, size, count):
+    """So that few are shared among workers, and many make no crowd. Counting them takes no time."""
+    cut = Cut(works.work(tmp_path), range(items))
+    assert (cut.size, len(cut)) == (size, count)
+    assert cut[count - 1].items[-1] == items - 1
+
+
 def test_the_one_item_that_ends_its_worker_is_left_out(workers, tmp_path, caplog):
     """All others have their rows, and the next run knows without another death."""
     work = works.work(tmp_path, deadly=[45])

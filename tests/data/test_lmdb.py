@@ -25,7 +25,7 @@ from selfie.common import locks, parallel, paths
 from selfie.common.errors import SelfieError
 from selfie.common.journal import Journal
 from selfie.common.splits import SPLITS
-from selfie.data import datum, image, lmdb_state, lmdb_writer
+from selfie.data import datum, image, lmdb_reader, lmdb_state, lmdb_writer
 from selfie.data.lmdb_reader import Database, id_column, id_of, make_key
 from selfie.net import pycaffe
 from testlib import assert_one_line_error, command, skip
@@ -554,3 +554,13 @@ def test_a_full_disk_is_one_line_and_the_build_goes_on_later(tmp_path):
     assert len(errors) == 1 and "no space left" in errors[0], result.stderr
     lmdb_writer.build(labels, images, tmp_path / "whole", raw=True, jobs=1)
     assert contents(tmp_path / "copy") == contents(tmp_path / "whole")
+
+
+def test_a_split_with_more_rows_than_keys_can_number_is_refused(tmp_path, monkeypatch):
+    """Keys are numbered with eight digits; with nine, LMDB's order would be another one than the training order."""
+    monkeypatch.setattr(lmdb_reader, "MOST_RECORDS", 3)
+    labels = tmp_path / "labels.csv"
+    rows = [f"i{number},{number}.png,{number % 2},train" for number in range(4)]
+    labels.write_text("\n".join(["id,path,label,split", *rows]))
+    with pytest.raises(SelfieError, match="split train has 4 rows, and a database holds at most 3"):
+        lmdb_writer.build(labels, tmp_path, tmp_path / "out")

@@ -248,7 +248,7 @@ def test_a_run_goes_on_where_it_was_killed(album, tmp_path, monkeypatch):
     partial.write_bytes(header + json.dumps(known).encode() + b"\n" + line[:30])
     seen = []
     read = image.read
-    monkeypatch.setattr(annotate.image, "read", lambda path: seen.append(Path(path).name) or read(path))
+    monkeypatch.setattr(annotate.image, "read", lambda path: seen.append(path.name) or read(path))
     assert annotate.annotate(manifest, folder, "lbp", jobs=1, partial=partial).equals(whole)
     assert "face.jpg" not in seen and len(seen) == 4
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from faults.jobs import JOBS, PATIENCE, Job, Setting, contents, run
-from faults.outcome import HANG, LOST, SAME, TRACEBACK, Outcome, of_stderr
+from faults.outcome import HANG, LOST, ONE_LINE, SAME, TRACEBACK, Outcome, of_stderr
 from faults.stops import Undisturbed, _send, descendants, fresh
 from selfie.common import paths
 
@@ -28,7 +28,7 @@ WAYS = (
     "SIGSTOP to a worker",
     "SIGKILL to the scheduler",
     "SIGKILL to the driver",
-    "two drivers",
+    *("two drivers", "full disk"),
 )
 
 
@@ -40,7 +40,11 @@ def clusters(setting: Setting, folder: Path, undisturbed: Undisturbed, seed: int
             way = WAYS[number % len(WAYS)]
             out = fresh(folder / "cluster")
             expected = undisturbed.of(job)[0]
-            verdict, details = _disturbed(job, setting, out, way, chance) or _compared(out, job, expected)
+            disturbed = _on_full_disk if way == "full disk" else _disturbed
+            problem = disturbed(job, setting, out, way, chance)
+            verdict, details = problem or _compared(out, job, expected)
+            if way == "full disk":
+                subprocess.run(["umount", "-l", out], check=False, capture_output=True)
             yield Outcome(f"cluster: {way}", job.name, number, verdict, details)
 
 
@@ -122,6 +126,20 @@ def _disturbed(job: Job, setting: Setting, out: Path, way: str, chance: random.R
     finally:
         machines.end()
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _on_full_disk(job: Job, setting: Setting, out: Path, way: str, chance: random.Random) -> tuple[str, str] | None:
+    """Let workers of this machine write into a file system that is too small, then make room. Needs leave to mount."""
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={chance.randint(8, 600)}k", "none", out]
+    if subprocess.run(mount, capture_output=True).returncode:
+        return ONE_LINE, "no leave to mount"
+    start = [*job.start(setting, out), "--workers", 2, "--shard-rows", SHARD_ROWS]
+    code, text = run(start)
+    if (failure := of_stderr(text, code)) and failure[0] != ONE_LINE:
+        return failure
+    subprocess.run(["mount", "-o", "remount,size=500m", out], check=True)
+    code, text = run(start)
+    return (LOST, f"it cannot go on: {text[-500:]}") if code else None
 
 
 def _driver(start: list) -> subprocess.Popen:

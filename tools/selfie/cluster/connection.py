@@ -17,7 +17,11 @@ from selfie.common.errors import SelfieError
 
 TOPIC = "selfie-progress"
 PATIENCE = 600  # seconds without a scheduler after which a run gives up
-SILENT = dict.fromkeys(("distributed", "distributed.client", "tornado", "asyncio"), "critical")
+SILENT = (
+    dict.fromkeys(  # loggers that have levels of their own, and who tells of connections that are closed while made
+        ("distributed", "distributed.client", "distributed.gc", "tornado", "tornado.application", "asyncio"), "critical"
+    )
+)
 LOCAL = {  # of the workers of this machine
     "distributed.scheduler.allowed-failures": 0,  # whoever ends its worker is cut at once, not tried again whole
     "distributed.scheduler.worker-saturation": 1.0,  # so a worker's death concerns the one shard that it had
@@ -26,6 +30,7 @@ LOCAL = {  # of the workers of this machine
     "distributed.worker.memory.spill": False,  # is not Dask's to free, so waiting for less would be for ever
     "distributed.worker.memory.pause": False,
     "distributed.worker.memory.terminate": 0.95,
+    "distributed.worker.profile.enabled": False,  # a hundred looks a second at what a worker does
     "distributed.comm.timeouts.connect": "30s",
     "logging": SILENT,
 }
@@ -157,7 +162,7 @@ def _check_fit(worker: Any, memory: int) -> None:
 
 def _silence() -> None:
     """Keep to ourselves what Dask logs of workers and schedulers that go: what matters is told in our words."""
-    for name in ("distributed", "tornado", "asyncio"):
+    for name in SILENT:
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
@@ -179,6 +184,7 @@ def local(workers: int) -> Iterator[Cluster]:
             memory_limit=MEMORY_LIMIT // workers,
             dashboard_address="127.0.0.1:0",  # Dask listens somewhere in any case
             silence_logs=logging.CRITICAL,
+            preload=["selfie.cluster.worker_setup"],
         ) as machines:
 
             def mend() -> None:

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from selfie.cluster import connection, shards
 from selfie.cluster.connection import Cluster
-from selfie.cluster.shards import ROWS, Cut, Shard
+from selfie.cluster.shards import Cut, Shard
 from selfie.cluster.store import Damaged, Store
 from selfie.common import places
 from selfie.common.errors import SelfieError
@@ -57,7 +57,7 @@ def workers(
     with _reaching(store):
         store.receipts()  # before workers are started
     with connection.remote(scheduler) if scheduler is not None else connection.local(count or 1) as cluster:
-        mapper = Mapper(cluster, store, rows or ROWS)
+        mapper = Mapper(cluster, store, rows)
         yield mapper
         mapper.clean()
 
@@ -81,7 +81,7 @@ class Mapper:
 
     cluster: Cluster
     store: Store
-    rows: int = ROWS
+    rows: int | None = None
     used: list[str] = field(default_factory=list)  # shards whose rows were read
 
     def __call__(self, work: Work, items: Items, start: int = 0) -> Iterator[Row]:

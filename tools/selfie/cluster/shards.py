@@ -21,7 +21,7 @@ from selfie.common import parallel, times
 from selfie.common.errors import SelfieError
 from selfie.common.work import ENDED, Items, Row, Work
 
-ROWS = 2048  # of a shard, unless it is told
+LEAST, MOST, SHARDS = 128, 2048, 32  # rows of a shard, unless it is told: so many that there are SHARDS
 PARTS = 8  # into which a shard is cut when it ends its worker
 LIBRARY = Path(__file__).resolve().parents[1]
 
@@ -61,16 +61,17 @@ class Shard:
 
 @dataclass(frozen=True)
 class Cut:
-    """A work's items, cut into shards of about `rows`."""
+    """A work's items, cut into shards of about `rows`; None: of as many as their number, and nothing else, suggests."""
 
     work: Work
     items: Items
-    rows: int = ROWS
+    rows: int | None = None
 
     @property
     def size(self) -> int:
         """Items of a shard: a multiple of those that are worked on together."""
-        return -(-self.rows // self.work.together) * self.work.together
+        rows = self.rows or max(LEAST, min(MOST, len(self.items) // SHARDS))
+        return -(-rows // self.work.together) * self.work.together
 
     def __len__(self) -> int:
         """Number of shards."""

@@ -92,7 +92,9 @@ def add_cluster(to: argparse.ArgumentParser) -> None:
         metavar="PLACE",
         help="folder or address (s3://...) of their results, which all must reach (default: beside what is written)",
     )
-    cluster.add_argument("--shard-rows", type=positive, metavar="N", help="pictures of a shard (default: 2048)")
+    cluster.add_argument(
+        "--shard-rows", type=positive, metavar="N", help="pictures of a shard (default: 128 to 2048, by their number)"
+    )
 
 
 def add_split(to: argparse.ArgumentParser, what: str = "selfies to use") -> None:

@@ -14,7 +14,7 @@ from selfie.common import paths, places
 from selfie.common.errors import SelfieError
 from selfie.common.splits import SPLITS
 from selfie.data import columns as column_names
-from selfie.data import datum, image, lmdb_posts, tables
+from selfie.data import datum, image, lmdb_posts, lmdb_reader, tables
 
 MAX_SIZE = 4096  # pixels of a side of a stored picture
 ROW = ("id", "path", "label")  # what a record is made from
@@ -41,6 +41,11 @@ def ordered_splits(labels_csv: str | os.PathLike, seed: int) -> dict[str, pl.Dat
     ordered = {}
     for number, split in enumerate(SPLITS):
         part = rows.filter(pl.col("split") == split).drop("split").sort("id")
+        if len(part) > lmdb_reader.MOST_RECORDS:
+            raise SelfieError(
+                f"{labels_csv}: split {split} has {len(part)} rows, and a database holds at most "
+                f"{lmdb_reader.MOST_RECORDS}: label fewer"
+            )
         if len(part):
             ordered[split] = part[np.random.default_rng([seed, number]).permutation(len(part))]
     return ordered

@@ -26,6 +26,7 @@ META = {  # what meta.json must have
 }
 LONGEST_KEY = 511  # bytes, LMDB's limit
 _DIGITS = 8  # of the record's number at the start of a key
+MOST_RECORDS = 10**_DIGITS  # with more, keys would not be in the order of their numbers
 
 
 class Database:

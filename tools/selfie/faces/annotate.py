@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -145,7 +146,7 @@ def _look_at(batch: tuple[str, float, str, list[str]]) -> dict[str, Values]:
     def pictures() -> Iterator[np.ndarray]:
         for path in names:
             try:
-                bgr = image.read(places.join(folder, path))
+                bgr = image.read(_place(folder, path))
             except BadImage as error:
                 rows[path] = _unreadable(str(error))
                 continue
@@ -155,6 +156,10 @@ def _look_at(batch: tuple[str, float, str, list[str]]) -> dict[str, Values]:
     found = _worker_detector(name, min_face)(pictures())
     rows.update((path, _row(faces, shape)) for (path, shape), faces in zip(shapes.items(), found))
     return {path: rows[path] for path in names}
+
+
+def _place(folder: str, name: str) -> Path | str:
+    return places.join(folder, name) if places.is_address(folder) else Path(folder) / name
 
 
 @cache
