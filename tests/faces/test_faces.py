@@ -341,6 +341,11 @@ def test_filter_faces_refuses_what_it_cannot_use(album, tmp_path):
     ):
         result = testlib.command(*arguments, "--manifest", tmp_path / manifest, "--images", tmp_path / folder)
         testlib.assert_one_line_error(result, words)
+    for share in ("-0.1", "1.5", "nan"):
+        result = testlib.command(
+            *arguments, "--manifest", tmp_path / "manifest.csv", "--images", tmp_path / "images", f"--min-face={share}"
+        )
+        testlib.assert_one_line_error(result, "--min-face")
     assert not list(tmp_path.glob("*out*"))
 
 

@@ -50,12 +50,12 @@ def build(name: str) -> dict:
     )
     for number, (channels, kernel, pool) in enumerate(convolutions, 1):
         net.conv(f"conv{number}", channels, kernel)
-        net.layer(f"{prelu}{number}", "PReLU", top=net.top)
+        net.layer(f"{prelu}{number}", "PReLU")
         if pool:
             net.pool(f"pool{number}", *pool)
     if hidden:
         net.learned(hidden[0], "InnerProduct", {"num_output": hidden[1]})
-        net.layer(f"{prelu}{len(convolutions) + 1}", "PReLU", top=net.top)
+        net.layer(f"{prelu}{len(convolutions) + 1}", "PReLU")
     trunk = net.top
     for head, count in outputs.items():
         net.top = trunk
