@@ -4,7 +4,7 @@
 Intervals take users as independent, not selfies: most of those of one user are good, or most are bad. The accuracy is
 given by margin, too: of the outer thirds and deciles of what the labels were cut from, where the label is clear. ECE is
 the expected calibration error: how far scores are from the shares of good selfies among those that have them.
-Writes <split>_evaluation.json, <split>_evaluation.png and <split>_scores.csv into the run folder.
+Writes <split>_evaluation.json and .png, <split>_reliability.png and <split>_scores.csv into the run folder.
 """
 
 from __future__ import annotations

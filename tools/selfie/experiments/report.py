@@ -76,11 +76,11 @@ SECTIONS = (
         EVALUATION,
         "make eval",
         (
+            Picture("test_evaluation.png", "Scores of good and bad test selfies, and the ROC curve.", least=960),
             Picture(
-                "test_evaluation.png",
-                "Scores of good and bad test selfies; the ROC curve; the reliability diagram, in bins of equally many "
-                "selfies: on the dotted line scores can be taken at their word.",
-                least=1200,
+                "test_reliability.png",
+                "How far scores can be taken at their word, in bins of equally many test selfies: on the dotted line, "
+                "as many are good as the score says.",
             ),
         ),
     ),

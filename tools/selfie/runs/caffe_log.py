@@ -179,20 +179,23 @@ def _end(code: int) -> str:
 
 
 def draw_curves(rows: dict[int, dict[str, float]], path: Path) -> None:
-    """Draw the losses (above) and the validation accuracy (below) over iterations."""
+    """Draw the losses (above) and the validation accuracy (below; heads on a frozen net have none) over iterations."""
 
     def series(name: str) -> tuple[list[int], list[float]]:
         points = [(iteration, row[name]) for iteration, row in sorted(rows.items()) if name in row]
         return [x for x, _ in points], [y for _, y in points]
 
-    with plots.figure(path, 2, height=6) as (above, below):
+    heads = series("val_loss")[0] and not series("val_accuracy")[0]
+    with plots.figure(path, 1 if heads else 2, height=6) as axes:
+        above, *below = [axes] if heads else axes
         above.plot(*series("train_loss"), color=plots.GOOD, label="training")
         above.plot(*series("val_loss"), color=plots.BAD, marker="o", markersize=3, label="validation")
         above.set_ylabel("loss")
         above.legend()
-        below.plot(*series("val_accuracy"), color=plots.BAD, marker="o", markersize=3)
-        below.set_ylabel("validation accuracy")
-        below.set_xlabel("iteration")
+        for axis in below:
+            axis.plot(*series("val_accuracy"), color=plots.BAD, marker="o", markersize=3)
+            axis.set_ylabel("validation accuracy")
+        (below or [above])[-1].set_xlabel("iteration")
 
 
 def _follow(file: Path, start: int, process: subprocess.Popen) -> Iterator[str]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -158,7 +157,7 @@ def by_margin(right: np.ndarray, labels: np.ndarray, posts: Posts) -> list[dict]
 
 
 def evaluate(run: Run, split: str = "test", gpu: int | None = None, workers: Workers | None = None) -> dict:
-    """Score a split of the run's database and write <split>_scores.csv, <split>_evaluation.json and .png.
+    """Score a split of the run's database; write <split>_scores.csv, _evaluation.json and .png, and _reliability.png.
 
     The net computes here, or in `workers`. Returns the summary, with the run's folder and variant.
     """
@@ -170,13 +169,14 @@ def evaluate(run: Run, split: str = "test", gpu: int | None = None, workers: Wor
     paths.write_csv(run.folder / f"{split}_scores.csv", scored)
     paths.write_json(run.folder / f"{split}_evaluation.json", result)
     draw(scored, result, run.folder / f"{split}_evaluation.png")
+    draw_reliability(result["calibration"], run.folder / f"{split}_reliability.png")
     return result
 
 
 def draw(scored: pl.DataFrame, result: dict, path: Path) -> None:
-    """Draw the scores of good and bad selfies (left), the ROC curve (middle) and the reliability diagram (right)."""
+    """Draw the score distributions of good and bad selfies (left) and the ROC curve (right)."""
     labels, scores = scored["label"].to_numpy(), scored["score"].to_numpy()
-    with plots.figure(path, 1, 3, width=15) as (left, middle, right):
+    with plots.figure(path, 1, 2, width=10) as (left, right):
         for label, name, colour in ((0, "bad", plots.BAD), (1, "good", plots.GOOD)):
             left.hist(100 * scores[labels == label], bins=20, range=(0, 100), alpha=0.6, color=colour, label=name)
         left.set_xlabel("score, %")
@@ -185,25 +185,25 @@ def draw(scored: pl.DataFrame, result: dict, path: Path) -> None:
         order = np.argsort(-scores, kind="stable")
         true_positive_rate = np.cumsum(labels[order]) / labels.sum()
         false_positive_rate = np.cumsum(1 - labels[order]) / (1 - labels).sum()
-        middle.plot([0, *false_positive_rate], [0, *true_positive_rate], color=plots.GOOD)
-        middle.plot([0, 1], [0, 1], color="gray", linestyle=":")
-        middle.set_xlabel("bad selfies called good")
-        middle.set_ylabel("good selfies called good")
+        right.plot([0, *false_positive_rate], [0, *true_positive_rate], color=plots.GOOD)
+        right.plot([0, 1], [0, 1], color="gray", linestyle=":")
+        right.set_xlabel("bad selfies called good")
+        right.set_ylabel("good selfies called good")
         low, high = result["accuracy_95"]
-        middle.set_title(f"accuracy {result['accuracy']:.1%} ({low:.1%} to {high:.1%}), AUC {result['auc']:.3f}")
-        _draw_reliability(right, result["calibration"])
+        right.set_title(f"accuracy {result['accuracy']:.1%} ({low:.1%} to {high:.1%}), AUC {result['auc']:.3f}")
 
 
-def _draw_reliability(axis: Any, measured: dict) -> None:
+def draw_reliability(measured: dict, path: Path) -> None:
     """Draw the share of good selfies over the score, bin by bin, with 95 % intervals; on the diagonal it is right."""
     scores, shares = (np.array([row[name] for row in measured["bins"]]) for name in ("score", "good"))
     low, high = np.array([row["good_95"] for row in measured["bins"]]).T
     errors = 100 * np.maximum([shares - low, high - shares], 0)
-    axis.plot([0, 100], [0, 100], color="gray", linestyle=":")
-    axis.errorbar(100 * scores, 100 * shares, errors, color=plots.GOOD, capsize=2, marker="o", markersize=4)
-    axis.set_xlabel("score, %")
-    axis.set_ylabel("of these are good, %")
-    axis.set_title(f"calibration error {measured['ece']:.1%}; by chance {measured['ece_calibrated'][0]:.1%}")
+    with plots.figure(path, width=5.5, height=5) as axis:
+        axis.plot([0, 100], [0, 100], color="gray", linestyle=":")
+        axis.errorbar(100 * scores, 100 * shares, errors, color=plots.GOOD, capsize=2, marker="o", markersize=4)
+        axis.set_xlabel("score, %")
+        axis.set_ylabel("of these are good, %")
+        axis.set_title(f"calibration error {measured['ece']:.1%}; by chance {measured['ece_calibrated'][0]:.1%}")
 
 
 def calibration_sentence(measured: dict) -> str:

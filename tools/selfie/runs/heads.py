@@ -218,7 +218,7 @@ class Calibration:
 
 
 def interval(run: Run, members: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the lower and upper ends (N floats each) of 95 % intervals of scores, from the net's `members` (N x heads).
+    """Return the lower and upper ends (N each) of 95 % intervals of scores, from the net's `members` (N x heads).
 
     What varies is the training selfies. Heads that lack a fold each tell the variance of what all of them learned, by
     the delete-a-group jackknife (Kott 2001): (folds - 1) / folds times the sum of squares around their mean; those of
