@@ -118,9 +118,9 @@ def write(run: Run, scored: Sequence[Scored], folder: Path, gpu: int | None = No
         _check(folder)
         (folder / "index.html").unlink(missing_ok=True)  # a page must not show another one's pictures
         (folder / PICTURES).mkdir(parents=True, exist_ok=True)
-        for file in list((folder / PICTURES).iterdir()):
-            if _is_ours(file):
-                file.unlink()
+        for left in list((folder / PICTURES).iterdir()):
+            if _is_ours(left):
+                left.unlink()
         cards, gone = _cards(run, ranked[:LISTED], folder, gpu)
         text = html.render(
             "scores.html",
