@@ -37,6 +37,7 @@ JOBS     ?= $(shell nproc)
 #:   SERVER=host TAG=selfie    gather: whom to ask, and for which posts (docs/gather.md)
 #:   TERMS_READ=host CONTACT=me@example.org
 #:                             gather: you have read that server's terms; how its owner reaches you
+#:   HTML=folder               score: write a page as well: what moved each score, best crops
 #:   CROPS='a.jpg b.jpg'       report: pictures to find the best crops of
 #:   ABLATION=demo             ablation: the net: demo, squeezenet or vgg16
 #:   QUICK=1                   bench, bench-gpu: fewer and smaller measurements
@@ -183,8 +184,8 @@ ablation: | ready ## the post's ablations of ABLATION: dropout, start weights, s
 	$(PY) tools/ablations.py --net $(ABLATION) $(if $(call given,LMDB),--lmdb $(LMDB)) $(if $(EPOCHS),--epochs $(EPOCHS)) \
 	      $(if $(GPU),--gpu $(GPU)) $(ABLATION_FLAGS)
 
-score: | ready ## score IMAGES (a file or a folder) with RUN, best first
-	$(PY) tools/score.py $(run) $(one_gpu) --sort --lenient $(IMAGES)
+score: | ready ## score IMAGES (a file or a folder) with RUN, best first; HTML=folder: as a page as well
+	$(PY) tools/score.py $(run) $(one_gpu) --sort --lenient $(if $(HTML),--html $(HTML)) $(IMAGES)
 
 serve: | ready ## show a page that scores pictures with RUN, for this machine (HOST, PORT), and answer programs
 	$(PY) tools/serve.py $(run) $(one_gpu) $(call listen,HOST) $(call listen,PORT) $(SERVE_FLAGS)

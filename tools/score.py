@@ -6,8 +6,8 @@ The percentile is its place among the validation selfies of the run. Pictures th
 are scored, and the exit code is 1 (with --lenient only where no picture at all could be scored). What else a folder
 holds is counted on standard error. Odd names are told in quotes, with escapes (docs/data.md).
 
-Where the run's net is an ensemble, low and high say between which scores its heads are: how far they agree. With --html
-a page is written as well: each photo, its score and what it means, its best crop, and which properties moved it.
+Where the run's net is an ensemble, low and high are the interval that its heads' agreement tells. With --html a page is
+written as well: each photo, its score and what it means, its best crop, and which properties moved it.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def write_csv(pictures: Iterable[Scored], spread: bool) -> None:
 
 def write_table(pictures: Iterable[Scored], run: str, spread: bool) -> None:
     """Print a heading where there is something to score, then a line for each picture; errors on stderr."""
-    heading = f" score  percentile  {'     its heads  ' * spread}selfie (scored by {run})"
+    heading = f" score  percentile  {'      interval  ' * spread}selfie (scored by {run})"
     for one in pictures:
         if one.error is not None:
             cli.tell_error(f"{names.shown(one.path)}: {one.error}")

@@ -13,6 +13,7 @@ from PIL import Image
 
 import testlib
 from browser import Browser
+from selfie.common.errors import SelfieError
 from selfie.experiments import explanation, score_page
 from selfie.experiments.grids import WORST_CELL
 from selfie.runs.score import Scored
@@ -86,11 +87,11 @@ def test_the_page_says_what_the_score_is_and_is_not(page):
 
 
 def test_an_ensembles_interval_is_shown(own_run, photos, tmp_path):
-    """The band goes from what the lowest heads say to what the highest do."""
+    """In words, and as a band."""
     run = testlib.ensemble(own_run)
     scored = [Scored(str(photos / "a.jpg"), 0.7, 80.0, None, 0.55, 0.81)]
     text = score_page.write(run, scored, tmp_path / "out").read_text()
-    assert "heads of the ensemble say 55&nbsp;% to 81&nbsp;%" in text and 'class="band l55 w26"' in text
+    assert "Interval: 55&nbsp;% to 81&nbsp;%" in text and 'class="band l55 w26"' in text
     assert "No interval" not in text
 
 
@@ -106,7 +107,16 @@ def test_it_is_written_again_over_itself_and_over_nothing_else(tiny_run, photos,
         refused = testlib.command("tools/score.py", "--run", tiny_run.folder, photos / "a.jpg", "--html", taken)
         testlib.assert_one_line_error(refused, "is not empty and no page of scores")
     assert len(list((tmp_path / "photos").glob("*.jpg"))) == 5
-    with pytest.raises(Exception, match="no photo was scored"):
+    mine = out / "pictures" / "holiday.jpg"
+    shutil.copy(photos / "a.jpg", mine)
+    (out / "index.html").unlink()
+    with pytest.raises(SelfieError, match="is not empty and no page"):
+        score_page.write(tiny_run, [Scored(str(photos / "a.jpg"), 0.9, 50.0)], out)
+    mine.unlink()
+    (out / "pictures" / "0009-crop.jpg").write_bytes(b"of a page that was killed")
+    score_page.write(tiny_run, [Scored(str(photos / "a.jpg"), 0.9, 50.0)], out)
+    assert sorted(sizes(out / "index.html")) == ["0001-crop.jpg", "0001-small.jpg", "0001.jpg"]
+    with pytest.raises(SelfieError, match="no photo was scored"):
         score_page.write(tiny_run, [Scored("x", error="no such file")], tmp_path / "new")
     assert not (tmp_path / "new").exists()
 

@@ -353,6 +353,16 @@ def test_other_nets_are_named(tmp_path):
     assert not target.exists()
 
 
+def test_a_net_with_counters_is_another_net_and_not_called_harmful(tmp_path):
+    """vgg16_bn counts its batches in integers."""
+    count = (
+        text("features.1.num_batches_tracked") + pickled_tensor("0", (1,), False, 1).replace(b"Float", b"Long") + b"s"
+    )
+    arrays = {**random_weights("OIHW"), "conv2_1": (np.zeros((9, 9), np.float32), np.zeros(9, np.float32))}
+    with pytest.raises(SelfieError, match="is of another net"):
+        vgg16_forms.convert(torch_file(tmp_path / "x.pth", arrays, extra=count), tmp_path / "out", described=NARROW)
+
+
 def test_keras_numbers_in_other_files_are_not_read(tmp_path):
     """External storage, virtual datasets, links: HDF5 would read any file of the user's."""
     h5py = needed("h5py")

@@ -26,7 +26,7 @@ MAKE_VARIABLES = {
     "resume": "RESUME=1",
     "replace": "REPLACE=1",
     **{name: name.upper() for name in ("batch", "epochs", "gpu", "images", "jobs", "labels", "lmdb", "manifest")},
-    **{name: name.upper() for name in ("run", "seed", "solver", "variant", "weights")},
+    **{name: name.upper() for name in ("html", "run", "seed", "solver", "variant", "weights")},
     **{name: name.upper().replace("-", "_") for name in ("contact", "server", "tag", "terms-read")},
 }
 ETHICS = "docs/ethics.md"

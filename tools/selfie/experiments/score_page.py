@@ -10,7 +10,7 @@ thumbnail size, as the post's worst do, and only the first EXPLAINED are explain
 from __future__ import annotations
 
 import logging
-import shutil
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from selfie.common import html, locks, names, paths
+from selfie.common import html, locks, names, paths, temporaries
 from selfie.common.errors import SelfieError
 from selfie.data import image
 from selfie.data.image import BadImage
@@ -35,6 +35,7 @@ SHOWN = 900  # pixels of the longer side of a photo
 MOST_INFLUENCES, LEAST_POINTS = 6, 0.5  # percentage points below which an influence is not worth a line
 PICTURES = "pictures"
 MARK = '<main class="selfie-scores">'  # in the page: such a folder may be written again
+OURS = re.compile(r"\d{4,}(-small|-crop)?\.jpg")  # names of its pictures
 FRAME = ((3, (255, 255, 255)), (1, (40, 36, 33)))  # width and colour (BGR) of the lines around the best crop
 
 log = logging.getLogger(__name__)
@@ -89,14 +90,19 @@ def _resolved(name: str) -> Path:
 
 
 def _check(folder: Path) -> None:
-    """Raise SelfieError unless the folder is new, empty, or has an earlier page."""
-    if not folder.exists():
-        return
+    """Raise SelfieError unless the folder is new, empty, or has an earlier page, or the beginning of one."""
     page = folder / "index.html"
-    if not folder.is_dir() or (
-        any(folder.iterdir()) and not (page.is_file() and MARK in page.read_text("utf-8", "replace"))
-    ):
+    earlier = page.is_file() and MARK in page.read_text("utf-8", "replace")
+    begun = folder.is_dir() and not page.exists() and all(map(_is_ours, folder.iterdir()))
+    if folder.exists() and not (earlier or begun):
         raise SelfieError(f"{names.shown(folder)} is not empty and no page of scores: give another --html")
+
+
+def _is_ours(path: Path) -> bool:
+    """Tell whether a page that was killed can have left this behind."""
+    if path.name == PICTURES and path.is_dir():
+        return all(_is_ours(file) for file in path.iterdir())
+    return bool(OURS.fullmatch(path.name) or temporaries.OURS.fullmatch(path.name))
 
 
 def write(run: Run, scored: Sequence[Scored], folder: Path, gpu: int | None = None) -> Path:
@@ -111,8 +117,10 @@ def write(run: Run, scored: Sequence[Scored], folder: Path, gpu: int | None = No
     with locks.file(folder):
         _check(folder)
         (folder / "index.html").unlink(missing_ok=True)  # a page must not show another one's pictures
-        shutil.rmtree(folder / PICTURES, ignore_errors=True)
-        (folder / PICTURES).mkdir(parents=True)
+        (folder / PICTURES).mkdir(parents=True, exist_ok=True)
+        for left in list((folder / PICTURES).iterdir()):
+            if _is_ours(left):
+                left.unlink()
         cards, gone = _cards(run, ranked[:LISTED], folder, gpu)
         text = html.render(
             "scores.html",

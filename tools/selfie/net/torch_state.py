@@ -26,7 +26,10 @@ MAGIC = 0x1950A86A20F9469CFC6C
 VERSION = 1001
 LEGACY = b"\x80\x02\x8a\x0a" + MAGIC.to_bytes(10, "little")  # how a file of the older format begins
 MOST = 1 << 24  # bytes of pickles: those of VGG16 have some thousand
-STORAGES = {"FloatStorage": "<f4", "HalfStorage": "<f2", "DoubleStorage": "<f8", "BFloat16Storage": "bf16"}
+STORAGES = {
+    **{"FloatStorage": "<f4", "HalfStorage": "<f2", "DoubleStorage": "<f8", "BFloat16Storage": "bf16"},
+    **{"LongStorage": "<i8", "IntStorage": "<i4", "ShortStorage": "<i2", "CharStorage": "i1", "ByteStorage": "u1"},
+}
 REBUILD = {"torch._utils _rebuild_tensor", "torch._utils _rebuild_tensor_v2"}
 PARAMETER = {"torch._utils _rebuild_parameter", "torch.nn.parameter Parameter"}  # a tensor is their first argument
 NAMES = REBUILD | PARAMETER | {"collections OrderedDict"} | {f"torch {name}" for name in STORAGES}

@@ -40,7 +40,7 @@ class Scored:
 
     score        probability of *good* in [0, 1]
     percentile   percent of the run's validation selfies that it beats, in [0, 100]
-    low, high    between which scores the heads of the run's ensemble are (net.caffe_net); None without one
+    low, high    its interval, by how far the heads of the run's ensemble agree (net.caffe_net); None without one
     """
 
     path: str
