@@ -6,16 +6,17 @@
 
 #include "caffe/layers/conv_layer.hpp"
 #include "caffe/util/onednn.hpp"
+#include "caffe/util/winograd.hpp"
 
 namespace caffe {
 
 /**
- * @brief The Convolution layer on the CPU, computed by oneDNN: directly, or
- *        with Winograd's algorithm where that is faster (3 x 3 filters, and
- *        CAFFE_ONEDNN is not "direct").
+ * @brief The Convolution layer on the CPU, computed directly by oneDNN, or with
+ *        Winograd's algorithm (util/winograd.hpp) where that is faster: 3 x 3
+ *        filters, and CAFFE_ONEDNN is not "direct".
  *
- * What oneDNN is not used for here - groups, dilation, other than two spatial
- * axes - ConvolutionLayer computes.
+ * What neither is used for here - groups, dilation, other than two spatial axes
+ * - ConvolutionLayer computes.
  */
 class OneDnnConvolutionLayer : public ConvolutionLayer<float> {
  public:
@@ -31,9 +32,15 @@ class OneDnnConvolutionLayer : public ConvolutionLayer<float> {
       const vector<bool>& propagate_down, const vector<Blob<float>*>& bottom);
 
  private:
-  struct Plan;  // the primitives for one shape of the blobs
+  struct Plan;  // what computes one shape of the blobs
 
   bool Fits(const Blob<float>& bottom);
+  void RunWinograd(const winograd::Winograd& convolution,
+      const dnnl::memory& from, const float* bias, const dnnl::memory& to,
+      onednn::Parameters* kept_weights);
+  void ForwardWinograd(Blob<float>* bottom, Blob<float>* top);
+  void BackwardParametersWinograd(Blob<float>* top, Blob<float>* bottom);
+  void BackwardDataWinograd(Blob<float>* top, Blob<float>* bottom);
   void BackwardParameters(Blob<float>* top, Blob<float>* bottom);
   void BackwardData(Blob<float>* top, Blob<float>* bottom);
 

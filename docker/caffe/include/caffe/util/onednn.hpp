@@ -39,6 +39,10 @@ class FlushDenormals {
   DISABLE_COPY_AND_ASSIGN(FlushDenormals);
 };
 
+// This thread's scratch memory, until it runs the next primitive: more is
+// allocated where it has less.
+void* scratch(size_t bytes);
+
 // Runs a primitive, made with attributes(), to its end.
 void run(const dnnl::primitive& primitive, Arguments arguments);
 
@@ -89,7 +93,26 @@ class Parameters {
   dnnl::memory get(const shared_ptr<SyncedMemory>& values,
       const dnnl::memory::desc& plain, const dnnl::memory::desc& wanted);
 
+  // The same for so many floats that `convert` makes of Caffe's.
+  template <typename Convert>
+  const float* get(const shared_ptr<SyncedMemory>& values, size_t count,
+      const Convert& convert) {
+    const dnnl::memory::desc wanted(
+        dnnl::memory::dims(1, static_cast<dnnl::memory::dim>(count)),
+        dnnl::memory::data_type::f32, dnnl::memory::format_tag::a);
+    const bool changed = Renew(values, wanted);
+    float* copy = static_cast<float*>(copy_.get_data_handle());
+    if (changed) {
+      convert(static_cast<const float*>(values->cpu_data()), copy);
+    }
+    return copy;
+  }
+
  private:
+  // Whether copy_ has to be filled anew; it is as wanted afterwards.
+  bool Renew(const shared_ptr<SyncedMemory>& values,
+      const dnnl::memory::desc& wanted);
+
   shared_ptr<SyncedMemory> values_;
   size_t version_;
   dnnl::memory copy_;

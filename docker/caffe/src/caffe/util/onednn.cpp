@@ -122,6 +122,18 @@ dnnl::primitive_attr attributes() {
   return attributes;
 }
 
+void* scratch(size_t bytes) {
+  memory& held = context().scratch;
+  if (!held || held.get_desc().get_size() < bytes) {
+    const memory::desc needed(
+        memory::dims(1, static_cast<memory::dim>(bytes)),
+        memory::data_type::u8, memory::format_tag::a);
+    held = memory();  // free the old one first
+    held = memory(needed, cpu());
+  }
+  return held.get_data_handle();
+}
+
 void run(const dnnl::primitive& primitive, Arguments arguments) {
   Context& here = context();
   const memory::dim size = dnnl_memory_desc_get_size(
@@ -130,13 +142,7 @@ void run(const dnnl::primitive& primitive, Arguments arguments) {
   if (size > 0) {
     const memory::desc needed(memory::dims(1, size), memory::data_type::u8,
         memory::format_tag::a);
-    if (!here.scratch ||
-        here.scratch.get_desc().get_size() < needed.get_size()) {
-      here.scratch = memory();  // free the old one first
-      here.scratch = memory(needed, cpu());
-    }
-    arguments[DNNL_ARG_SCRATCHPAD] =
-        memory(needed, cpu(), here.scratch.get_data_handle());
+    arguments[DNNL_ARG_SCRATCHPAD] = memory(needed, cpu(), scratch(size));
   }
   const FlushDenormals flush;
   primitive.execute(here.stream, arguments);
@@ -249,22 +255,29 @@ void written(SyncedMemory* values, const memory& filled) {
 
 memory Parameters::get(const shared_ptr<SyncedMemory>& values,
     const memory::desc& plain, const memory::desc& wanted) {
-  // Told before they are read: what another thread writes meanwhile is newer.
+  if (plain == wanted) {
+    return memory(plain, cpu(), const_cast<void*>(values->cpu_data()));
+  }
+  if (Renew(values, wanted)) {
+    reorder(memory(plain, cpu(), const_cast<void*>(values->cpu_data())), copy_);
+  }
+  return copy_;
+}
+
+// The version is told before the values are read: what another thread writes
+// meanwhile is newer.
+bool Parameters::Renew(const shared_ptr<SyncedMemory>& values,
+    const memory::desc& wanted) {
   const bool pinned = values->pinned();
   const size_t version = values->version();
-  const memory source(plain, cpu(), const_cast<void*>(values->cpu_data()));
-  if (plain == wanted) {
-    return source;
-  }
   const bool current = copy_ && copy_.get_desc() == wanted &&
       values_ == values && version_ == version && !pinned;
   if (!current) {
     reserve(wanted, &copy_);
-    reorder(source, copy_);
     values_ = values;
     version_ = version;
   }
-  return copy_;
+  return !current;
 }
 
 }  // namespace onednn

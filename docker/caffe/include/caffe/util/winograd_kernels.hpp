@@ -1,0 +1,80 @@
+#ifndef CAFFE_UTIL_WINOGRAD_KERNELS_HPP_
+#define CAFFE_UTIL_WINOGRAD_KERNELS_HPP_
+
+#include <cstddef>
+
+// What Winograd's convolution (winograd.hpp) does with vectors, for one set of
+// instructions. A "point" is one of the 36 numbers that stand for a tile.
+namespace caffe {
+namespace winograd {
+
+const int kTile = 4;     // a tile of outputs is 4 x 4,
+const int kReach = 6;    // it depends on 6 x 6 inputs,
+const int kPoints = 36;  // and becomes 6 x 6 points
+const int kPanel = 2;    // blocks of outputs that are multiplied together
+
+// Values in the blocked memory format, and the tiles that they are cut into,
+// the first of which begins `pad` outside.
+struct Planes {
+  float* values;  // number x blocks x height x width x channels in a block
+  int blocks, height, width;
+  int pad_h, pad_w;
+  int tiles_h, tiles_w;
+};
+
+// Points of some tiles or filters, `step` floats from one point to the next.
+struct Points {
+  float* values;
+  size_t step;
+};
+
+// Filters in Caffe's order: values[out * out_step + in * in_step + k], where k
+// counts from the end if they are mirrored.
+struct Filters {
+  const float* values;
+  int outputs, inputs;
+  size_t out_step, in_step;
+  bool mirrored;
+};
+
+struct Kernels {
+  int width;  // floats in a vector: channels in a block
+  int rows;   // inputs that multiply_add takes together
+
+  // The tiles [first, last) of one block, as points.
+  void (*transform_input)(const Planes& from, int block, int first, int last,
+      const Points& to);
+  void (*transform_diff)(const Planes& from, int block, int first, int last,
+      const Points& to);
+  // The other way; bias may be NULL; the first `valid` channels are not zeros.
+  void (*transform_output)(const Points& from, int block, int first, int last,
+      const float* bias, int valid, const Planes& to);
+
+  // The filters of one panel and so many inputs, as points: inputs x panel x
+  // width, with zeros for outputs and inputs beyond the last. They may be
+  // written past the caches, where they would not stay anyway.
+  void (*transform_filters)(const Filters& from, int block, int panel,
+      int inputs, bool stream, const Points& to);
+  // Adds the diff of the filters of one block of outputs and one input.
+  void (*add_filters_diff)(const Points& from, const Filters& layout, int block,
+      int input, float* to);
+
+  // At one point, c (panel x tiles) = b (panel x inputs) times a (inputs x
+  // tiles). a: blocks x tiles x width, a_step floats from block to block. b:
+  // inputs x panel x width. c: panel x tiles x width, likewise.
+  void (*multiply)(const float* a, size_t a_step, int blocks, const float* b,
+      int panel, int tiles, float* c, size_t c_step);
+  // At one point, c (panel x rows) += b (panel x tiles) times a (rows x tiles)
+  // over all tiles, or is that. a: tiles x width, of which `rows` are taken.
+  void (*multiply_add)(const float* a, const float* b, size_t b_step, int panel,
+      int tiles, bool add, float* c, size_t c_step);
+};
+
+// NULL where the compiler has none.
+const Kernels* kernels_avx2();
+const Kernels* kernels_avx512();
+
+}  // namespace winograd
+}  // namespace caffe
+
+#endif  // CAFFE_UTIL_WINOGRAD_KERNELS_HPP_

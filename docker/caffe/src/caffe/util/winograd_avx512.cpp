@@ -1,0 +1,25 @@
+// Winograd's convolution for CPUs with AVX512.
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#include "caffe/util/winograd_kernels.hpp"
+
+#ifdef __x86_64__
+#pragma GCC target("avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")
+#include "caffe/util/winograd_vectors.hpp"
+#endif
+
+namespace caffe {
+namespace winograd {
+
+const Kernels* kernels_avx512() {
+#ifdef __x86_64__
+  return Kernel<16>::table();
+#else
+  return NULL;
+#endif
+}
+
+}  // namespace winograd
+}  // namespace caffe
