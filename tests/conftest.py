@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ import testlib
 import workers
 from selfie.common import paths
 from selfie.net import pycaffe
-from selfie.runs import train
+from selfie.runs import evaluate, train
 from selfie.runs.run_folder import Run
 
 pytest_plugins = ["pytester"]
@@ -60,6 +61,16 @@ def tiny_lmdb(tmp_path_factory) -> Path:
 def tiny_run(tiny_lmdb, tmp_path_factory) -> Run:
     """A finished run of the demo net on tiny_lmdb, trained by real Caffe in seconds. Shared, as tiny_lmdb is."""
     run = train.train(testlib.job(tiny_lmdb, tmp_path_factory.mktemp("run") / "tiny", max_iter=30))
+    rules.share(run.folder)
+    return run
+
+
+@pytest.fixture(scope="session")
+def heads_run(tiny_run, tiny_lmdb, tmp_path_factory) -> Run:
+    """A finished run of heads on the net of tiny_run. Of its blobs only pool3 can be pooled in windows. Shared, too."""
+    readout = replace(testlib.READOUT, blobs=("pool3",))
+    run = train.train(testlib.heads_job(tiny_run, tiny_lmdb, tmp_path_factory.mktemp("heads") / "run", readout))
+    evaluate.validation_scores(run)
     rules.share(run.folder)
     return run
 

@@ -15,6 +15,7 @@ import termios
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -26,11 +27,12 @@ import pytest
 import rules
 from selfie.common import paths
 from selfie.data import lmdb_writer
-from selfie.net import caffe_net, variants
+from selfie.net import variants
+from selfie.net.variants import Readout
 from selfie.runs.prepare import Job
 from selfie.runs.run_folder import Run
 
-SLOPE = 0.1  # of the calibration of `ensemble`
+READOUT = Readout(("pool2", "pool3"), folds=3, seeds=2)  # of `heads_job`
 SPLITS = {"train": 64, "val": 24, "test": 24}
 
 
@@ -141,38 +143,15 @@ def databases(folder: Path, splits: dict[str, int] | None = None) -> Path:
     return folder / "lmdb"
 
 
-def ensemble(run: Run, heads: int = 5) -> Run:
-    """Make an ensemble of a run of the demo net, in its folder: heads like its own, each a little off, less sure."""
-    file, trained = run.folder / "deploy.prototxt", run.caffemodel
-    text = file.read_text()
-    start = text.index('layer {\n  name: "fc8_selfie"')
-    layers = (("members", heads, "fc7"), ("ensemble", 2, "members"))
-    inner = [
-        f'layer {{ name: "{name}" type: "InnerProduct" bottom: "{bottom}" top: "{name}" '
-        f"inner_product_param {{ num_output: {count} }} }}"
-        for name, count, bottom in layers
-    ]
-    prob = 'layer { name: "prob" type: "Softmax" bottom: "ensemble" top: "prob" }'
-    single = caffe_net.load(file, trained)
-    file.write_text("\n".join([text[:start], *inner, prob, ""]))
-    net = caffe_net.load(file)
-    net.copy_from(str(trained))
-    weights, bias = (blob.data for blob in single.params["fc8_selfie"])
-    generator = np.random.default_rng(0)
-    wanted = weights[1] - weights[0]
-    net.params["members"][0].data[...] = wanted + generator.normal(0, 2 * wanted.std(), (heads, len(wanted)))
-    net.params["members"][1].data[...] = bias[1] - bias[0]
-    net.params["ensemble"][0].data[...] = np.outer((-0.5, 0.5), np.full(heads, SLOPE / heads))
-    net.save(str(run.folder / "ensemble.caffemodel"))
-    (run.folder / "val_scores.csv").unlink()
-    return run.save(
-        caffemodel="ensemble.caffemodel",
-        caffemodel_sha256=paths.sha256(run.folder / "ensemble.caffemodel"),
-        nets={**run.info["nets"], "deploy.prototxt": paths.sha256(file)},
-    )
-
-
 def job(lmdb: Path, run: Path, **settings: object) -> Job:
     """A short training of the demo net from scratch."""
     fields = {"max_iter": 12, "test_interval": 6, "display": 2, "snapshot": 6, "average_loss": 1, **settings}
     return Job(variants.get("demo"), lmdb, run, settings={name: str(value) for name, value in fields.items()})
+
+
+def heads_job(run: Run, lmdb: Path, folder: Path, readout: Readout = READOUT, **more: object) -> Job:
+    """A short training of heads on the net of a run of the demo net, which stays as it is."""
+    variant = replace(variants.get("demo"), readout=readout, features="standardised", batch=1024, test_batch=1024)
+    settings = {"weight_decay": "0.1", "max_iter": "200"}
+    solver = paths.SOLVER / "squeezenet_frozen.prototxt"
+    return Job(variant, lmdb, folder, run.caffemodel, solver, settings=settings, **more)

@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from selfie.cluster import mapper
     from selfie.data import listing
-    from selfie.runs import run_folder, score
+    from selfie.runs import heads, run_folder, score
 
     run = run_folder.find(args.run)
     entries = score.expand(args.paths, listing.from_standard_input())
@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         entries = score_page.without_page(entries, args.html)
     counts = {"scored": 0, "unreadable": 0}
     shown: list[Scored] = []
-    spread = score.has_spread(run)
+    spread = heads.intervals(run) is not None
     with mapper.workers(args.scheduler, args.workers, args.shards or run.folder / "shards", args.shard_rows) as workers:
         pictures = score.score(run, entries, args.gpu, args.batch, args.jobs, workers)
         pictures = counted(pictures, counts, shown if args.html is not None else None)

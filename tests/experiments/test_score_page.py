@@ -86,11 +86,10 @@ def test_the_page_says_what_the_score_is_and_is_not(page):
         assert words in text, words
 
 
-def test_an_ensembles_interval_is_shown(own_run, photos, tmp_path):
+def test_an_ensembles_interval_is_shown(heads_run, photos, tmp_path):
     """In words, and as a band."""
-    run = testlib.ensemble(own_run)
     scored = [Scored(str(photos / "a.jpg"), 0.7, 80.0, None, 0.55, 0.81)]
-    text = score_page.write(run, scored, tmp_path / "out").read_text()
+    text = score_page.write(heads_run, scored, tmp_path / "out").read_text()
     assert "Interval: 55&nbsp;% to 81&nbsp;%" in text and 'class="band l55 w26"' in text
     assert "No interval" not in text
 

@@ -15,30 +15,20 @@ from selfie.common import calibration, paths
 from selfie.common.errors import SelfieError
 from selfie.data.lmdb_reader import Database
 from selfie.experiments import crops
-from selfie.net import caffe_net, solver, variants
+from selfie.net import caffe_net, solver
 from selfie.net.caffe_net import ScoringNet
 from selfie.net.variants import Readout
-from selfie.runs import evaluate, heads, prepare, readings, run_folder, train
+from selfie.runs import evaluate, heads, readings, run_folder, train
 from selfie.runs.readings import VIEWS
 from selfie.runs.run_folder import HELD_OUT
 
-SOLVER = paths.SOLVER / "squeezenet_frozen.prototxt"
-READOUT = Readout(("pool2", "pool3"), folds=3, seeds=2)
-
-
-def job(tiny_run, lmdb: Path, folder: Path, readout: Readout = READOUT, **more) -> prepare.Job:
-    """Heads on the demo net of tiny_run."""
-    variant = replace(variants.get("demo"), readout=readout, features="standardised", batch=1024, test_batch=1024)
-    settings = {"weight_decay": "0.1", "max_iter": "200"}
-    return prepare.Job(variant, lmdb, folder, tiny_run.caffemodel, SOLVER, settings=settings, **more)
+READOUT = testlib.READOUT
+job = testlib.heads_job
 
 
 @pytest.fixture(scope="module")
-def run(tiny_run, tiny_lmdb, tmp_path_factory):
-    """A finished run of heads. pool2 is not at the last stride: only pool3 can be pooled in windows."""
-    return train.train(
-        job(tiny_run, tiny_lmdb, tmp_path_factory.mktemp("heads") / "run", replace(READOUT, blobs=("pool3",)))
-    )
+def run(heads_run):
+    return heads_run
 
 
 def pictures(lmdb: Path, split: str) -> tuple[list[str], np.ndarray]:

@@ -16,7 +16,7 @@ import testlib
 from selfie.common import stats
 from selfie.common.errors import SelfieError
 from selfie.data import image
-from selfie.runs import evaluate, run_folder, score
+from selfie.runs import evaluate, heads, run_folder, score
 from selfie.runs.run_folder import Run
 from selfie.runs.score import Scored
 
@@ -183,22 +183,19 @@ def test_json_and_csv_say_the_same(tiny_run, tiny_lmdb):
         assert 0 <= one["score"] <= 1 and 0 <= one["percentile"] <= 100
 
 
-def test_an_ensemble_says_how_far_its_heads_agree(own_run, tiny_lmdb):
-    """Quantiles of what the net would say if all its heads said what each does; other columns stay as they are."""
-    run = testlib.ensemble(own_run)
+def test_an_ensemble_says_how_sure_it_is(heads_run, tiny_lmdb):
+    """By what its heads say (runs.heads); other columns stay as they are."""
     files = sorted((tiny_lmdb.parent / "images").glob("test*"))[:7]
-    net = run.net()
     squares = np.stack([image.square(image.read(file)) for file in files])
-    scores, members = (values.reshape(len(files), -1) for values in net.forward(squares, ("prob", "members")))
-    heads = 1 / (1 + np.exp(-testlib.SLOPE * members.astype(float)))
-    arguments = ["tools/score.py", "--run", run.folder, *files]
+    scores, members = heads_run.net().scores_and_members(squares)
+    wanted = zip(*heads.interval(heads_run, members), scores)
+    arguments = ["tools/score.py", "--run", heads_run.folder, *files]
     rows = list(csv.DictReader(io.StringIO(testlib.command(*arguments, "--csv").stdout)))
     assert list(rows[0]) == ["path", "score", "percentile", "error", "low", "high"]
-    for row, score_, said in zip(rows, scores[:, 1], heads):
-        low, high = np.quantile(said, (0.025, 0.975))
+    for row, (low, high, score_) in zip(rows, wanted):
         values = [float(row[name]) for name in ("low", "score", "high")]
-        np.testing.assert_allclose(values, (min(low, score_), score_, max(high, score_)), atol=1e-5)
-    assert any(float(row["high"]) > float(row["low"]) + 1e-3 for row in rows), "they do not all say the same"
+        np.testing.assert_allclose(values, (low, score_, high), atol=1e-5)
+        assert low < score_ < high
     objects = [json.loads(line) for line in testlib.command(*arguments, "--json").stdout.splitlines()]
     assert [(one["low"], one["high"]) for one in objects] == [(float(row["low"]), float(row["high"])) for row in rows]
     line = testlib.command(*arguments).stdout.splitlines()[1]

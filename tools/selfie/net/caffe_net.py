@@ -21,7 +21,6 @@ from selfie.net.pycaffe import Blob, Message, Net
 from selfie.net.variants import Variant
 
 MEMBERS = "members"  # blob of an ensemble: what each of its heads says, before they are averaged
-SPREAD = (0.025, 0.975)  # quantiles of what the heads say
 
 Shapes = dict[str, list[tuple[int, ...]]]  # layer -> shapes of its learned blobs
 
@@ -66,25 +65,10 @@ class ScoringNet:
         """Return the probability of *good* of N x size x size x 3 uint8 BGR pictures: N float32 in [0, 1]."""
         return self.forward(pictures)[0].reshape(len(pictures), -1)[:, 1]
 
-    def scores_and_spread(self, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """Return the scores of N pictures, and between which scores an ensemble's heads are: N x 2; None without heads.
-
-        A head's score is what the net would say if all heads said the same, so that whatever calibration follows them
-        is in it. The bounds are the quantiles SPREAD of the heads' scores, and hold the net's own.
-        """
-        scores = self.scores(pictures)
-        if MEMBERS not in self.blobs:
-            return scores, None
-        said = self.blobs[MEMBERS].data.copy()  # N x heads (x 1 x 1)
-        names = list(self.net._layer_names)
-        after = 1 + max(number for number, name in enumerate(names) if MEMBERS in self.net.top_names[name])
-        heads = []
-        for number in range(said.shape[1]):
-            self.blobs[MEMBERS].data[...] = said[:, number : number + 1]
-            self.net._forward(after, len(names) - 1)
-            heads.append(self.blobs["prob"].data.reshape(len(pictures), -1)[:, 1].copy())
-        low, high = np.quantile(np.array(heads), SPREAD, axis=0)
-        return scores, np.stack([np.minimum(low, scores), np.maximum(high, scores)], 1)
+    def scores_and_members(self, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the scores of N pictures, and what each of an ensemble's heads says of them (net.heads): N x heads."""
+        scores, members = self.forward(pictures, ("prob", MEMBERS))
+        return scores.reshape(len(pictures), -1)[:, 1], members.reshape(len(pictures), -1)
 
     def squared_scores(self, pictures: list[np.ndarray]) -> np.ndarray:
         """Return the scores of H x W x 3 uint8 BGR pictures of any sizes, each squashed to a square first."""

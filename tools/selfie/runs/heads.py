@@ -18,7 +18,9 @@ from __future__ import annotations
 import hashlib
 import shutil
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Callable
 
 import lmdb
 import numpy as np
@@ -217,8 +219,16 @@ class Calibration:
         }
 
 
+Intervals = Callable[[np.ndarray], "tuple[np.ndarray, np.ndarray]"]  # from `members` to the ends, see `interval`
+
+
+def intervals(run: Run) -> Intervals | None:
+    """Return what computes the intervals of the run's scores; None where its net has no heads."""
+    return partial(interval, run) if "frozen" in run.info else None
+
+
 def interval(run: Run, members: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the lower and upper ends (N each) of 95 % intervals of scores, from the net's `members` (N x heads).
+    """Return both ends (N floats each) of 95 % intervals of scores, from `members` (N x heads).
 
     What varies is the training selfies. Heads that lack a fold each tell the variance of what all of them learned, by
     the delete-a-group jackknife (Kott 2001): (folds - 1) / folds times the sum of squares around their mean; those of

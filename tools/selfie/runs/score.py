@@ -24,9 +24,8 @@ from selfie.common.work import Row, Work, Workers
 from selfie.data import image
 from selfie.data import listing as listings
 from selfie.data.image import IMAGE_SIZE
-from selfie.net import pycaffe
-from selfie.net.caffe_net import MEMBERS, ScoringNet
-from selfie.runs import evaluate, net_work
+from selfie.net.caffe_net import ScoringNet
+from selfie.runs import evaluate, heads, net_work, run_folder
 from selfie.runs.run_folder import Run
 
 COLUMNS = {"score": float, "low": float, "high": float, "error": str}  # of a cluster's work
@@ -114,12 +113,7 @@ def score(
     reference = evaluate.validation_scores(run, gpu)["score"].to_numpy()
     if workers is not None:
         return _by_workers(workers, _work(run, net, names, batch), names, reference)
-    return _score(net, reference, names, batch, jobs)
-
-
-def has_spread(run: Run) -> bool:
-    """Tell whether the run's net is an ensemble, so that its scores have `low` and `high`."""
-    return any(MEMBERS in layer.top for layer in pycaffe.read_net(run.deploy).layer)
+    return _score(net, reference, names, batch, jobs, heads.intervals(run))
 
 
 def check_preprocessing(run: Run) -> None:
@@ -132,7 +126,12 @@ def check_preprocessing(run: Run) -> None:
 
 
 def _score(
-    net: ScoringNet, reference: np.ndarray, names: list[Entry], batch: int, jobs: int | None
+    net: ScoringNet,
+    reference: np.ndarray,
+    names: list[Entry],
+    batch: int,
+    jobs: int | None,
+    intervals: heads.Intervals | None,
 ) -> Iterator[Scored]:
     """Score in batches; percentiles refer to the `reference` scores."""
     with (
@@ -140,18 +139,24 @@ def _score(
         closing(read_ahead(names, batch, jobs, net.preprocessing.size)) as pictures,
     ):
         for group in parallel.batches(pictures, batch):
-            yield from score_batch(net, group, reference)
+            yield from score_batch(net, group, reference, intervals)
             bar.update(len(group))
 
 
-def score_batch(net: ScoringNet, group: list[tuple[str, Picture]], reference: np.ndarray) -> list[Scored]:
+def score_batch(
+    net: ScoringNet, group: list[tuple[str, Picture]], reference: np.ndarray, intervals: heads.Intervals | None = None
+) -> list[Scored]:
     """Score the readable pictures of a batch, given as (name, picture); a Scored stays as it is.
 
-    Percentiles refer to the `reference` scores, those of the run's validation selfies.
+    Percentiles refer to the `reference` scores, those of the run's validation selfies; `intervals`: of an ensemble's.
     """
     readable = [picture for _, picture in group if isinstance(picture, np.ndarray)]
-    scores, spread = net.scores_and_spread(np.stack(readable)) if readable else (np.empty(0), None)
-    bounds = [(None, None)] * len(readable) if spread is None else spread.tolist()
+    scores, bounds = np.empty(0, np.float32), [(None, None)] * len(readable)
+    if readable and intervals is not None:
+        scores, members = net.scores_and_members(np.stack(readable))
+        bounds = list(zip(*(end.tolist() for end in intervals(members))))
+    elif readable:
+        scores = net.scores(np.stack(readable))
     values = iter(zip(scores.tolist(), stats.percentiles(scores, reference).tolist(), bounds))
 
     def scored(name: str) -> Scored:
@@ -173,11 +178,12 @@ def _work(run: Run, net: ScoringNet, names: list[Entry], batch: int) -> Work:
 
 def rows_of(parameters: dict, files: list[str | None]) -> Iterator[Row]:
     """In a worker: the COLUMNS of each file; None stands for one that is known to be unreadable."""
-    net = net_work.net_of(parameters)
+    net, intervals = net_work.net_of(parameters), heads.intervals(run_folder.load(parameters["run"]))
     entries = [Scored("", error="") if file is None else file for file in files]
     with closing(read_ahead(entries, parameters["batch"], size=net.preprocessing.size)) as pictures:
         for group in parallel.batches(pictures, parameters["batch"]):
-            yield from ((one.score, one.low, one.high, one.error) for one in score_batch(net, group, np.zeros(1)))
+            scored = score_batch(net, group, np.zeros(1), intervals)
+            yield from ((one.score, one.low, one.high, one.error) for one in scored)
 
 
 def _by_workers(workers: Workers, work: Work, names: list[Entry], reference: np.ndarray) -> Iterator[Scored]:
