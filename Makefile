@@ -243,7 +243,7 @@ lint: | ready-python ## ruff, mypy, cpplint, the prototxts against their generat
 
 # Where it may mount (as root), commands also meet a full disk.
 faults: | ready ## stop, double, starve and mislead the commands, and count what comes of it: 6 minutes (LONG=1: 2 h; MINUTES)
-	PYTHONPATH=tests $(PY) -m faults --log build/faults.jsonl $(if $(LONG),--minutes 120) $(if $(MINUTES),--minutes $(MINUTES))
+	PYTHONPATH=tests TQDM_DISABLE=1 $(PY) -m faults --log build/faults.jsonl $(if $(LONG),--minutes 120) $(if $(MINUTES),--minutes $(MINUTES))
 
 bench: | ready ## measure everything beside its peers: table, build/bench/bench.json (QUICK=1: minutes)
 	$(PY) tools/bench.py $(if $(QUICK),--quick)

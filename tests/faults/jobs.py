@@ -24,7 +24,7 @@ from selfie.common.errors import SelfieError
 from selfie.data.lmdb_reader import Database
 from selfie.runs import evaluate, train
 
-PATIENCE = 240  # seconds that an undisturbed command may take here
+PATIENCE = 600  # seconds that a command may take here, also on a machine that is busy with other things
 NOBODY = {"user": 65534, "group": 65534, "extra_groups": []}  # options of a process that is not root's
 HEADER = ("id", "path", "user", "followers", "likes", "tags", "posted_at")
 

@@ -25,7 +25,8 @@ from faults.targets import TARGETS
 from selfie.common import paths
 from selfie.common.errors import SelfieError
 
-SECONDS, GIGABYTES = 20, 3  # that one mutant may take
+SECONDS, GIGABYTES = 20, 3  # that one mutant may take; seconds of the processor, or of doing nothing
+START = 20  # seconds more until the first one is read
 
 
 def mutants(setting: Setting, seed: int, numbers: range) -> Iterator[Outcome]:
@@ -57,12 +58,10 @@ def _read_from(setting: Setting, target: str, seed: int, start: int, stop: int) 
         number, end = start, None
         try:
             while number < stop and end is None:
-                try:
-                    line = lines.get(timeout=SECONDS + 40 * (number == start))
-                except queue.Empty:
+                line = _next(lines, process.pid, SECONDS + START * (number == start))
+                if line is None:
                     end = number, HANG, f"more than {SECONDS} s"
-                    continue
-                if line:
+                elif line:
                     yield tuple(json.loads(line))
                     number += 1
                 else:
@@ -73,6 +72,25 @@ def _read_from(setting: Setting, target: str, seed: int, start: int, stop: int) 
                 reader.join()
         if end:
             yield *end[:2], f"{end[2]}: {''.join(told)[-300:]}"
+
+
+def _next(lines: queue.Queue[str], pid: int, seconds: float) -> str | None:
+    """The process's next line; None where it does nothing, or works, for longer than it may."""
+    began = used = _processor(pid)
+    while used - began < seconds:
+        try:
+            return lines.get(timeout=seconds)
+        except queue.Empty:
+            before, used = used, _processor(pid)
+            if used == before:
+                return None
+    return None
+
+
+def _processor(pid: int) -> float:
+    """The seconds of the processor that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 # --- in the process --------------------------------------------------------------------------------------------------

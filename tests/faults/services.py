@@ -29,7 +29,7 @@ from selfie.common import paths
 ENDS_THE_PARENT = {*STOPS} - {CHILD, PAUSE}
 SET_BACK = "clock set back"
 WAYS = (*STOPS, SET_BACK)
-ANSWERS = 60  # seconds until a service that goes on has to answer again
+ANSWERS = 180  # seconds until a service that goes on has to answer again
 ASKED = 4  # mentions of the bot, pictures of the page
 
 

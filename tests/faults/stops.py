@@ -17,7 +17,7 @@ from faults.jobs import JOBS, PATIENCE, Job, Result, Setting, contents, finish, 
 from faults.outcome import HANG, LOST, ONE_LINE, SAME, Outcome, of_stderr
 from selfie.common import paths
 
-ENDS = 60  # seconds that a command may take to end after a signal, Caffe's snapshot included
+ENDS = 180  # seconds that a command may take to end after a signal, Caffe's snapshot included
 ALL, PARENT, CHILD, TERM, INT, PAUSE = STOPS = (
     "SIGKILL to all",
     "SIGKILL to the parent",

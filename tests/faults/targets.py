@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import random
 import shutil
 from collections.abc import Callable
@@ -128,6 +129,8 @@ def _net(setting: Setting, scratch: Path, chance: random.Random) -> None:
 
     folder = _copied(setting.run, scratch)
     mutate(folder / "deploy.prototxt", chance)
+    info = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps({**info, "nets": {}}))  # so that Caffe sees it
     run_folder.load(folder).net()
 
 
@@ -168,7 +171,7 @@ def _solver(setting: Setting, scratch: Path, chance: random.Random) -> None:
 
     folder = _copied(setting.run, scratch)
     mutate(folder / "solver.prototxt", chance)
-    solver.parse((folder / "solver.prototxt").read_text())
+    solver.read(folder / "solver.prototxt")
 
 
 def _features(setting: Setting, scratch: Path, chance: random.Random) -> None:
@@ -202,7 +205,7 @@ def _journal(setting: Setting, scratch: Path, chance: random.Random) -> None:
             "faces": lambda out: annotate.annotate(few, setting.images, "lbp", 1, out / "journal.jsonl"),
             "lmdb": lambda out: lmdb_writer.build(labels, setting.images, out, jobs=1),
             "features": lambda out: features.export(
-                run_folder.load(setting.run), features.Files([str(name) for name in names]), out
+                run_folder.load(setting.run), features.Files([name.name for name in names], setting.images), out
             ),
         },
     )

@@ -47,7 +47,7 @@ from selfie.common.journal import Journal
 from selfie.data import datum, image, lmdb_posts, lmdb_reader, lmdb_state
 from selfie.data.image import IMAGE_SIZE, BadImage
 from selfie.data.lmdb_inputs import check_options, describe, ordered_splits
-from selfie.data.lmdb_lists import RECORD, REJECT, REPEATED, finish
+from selfie.data.lmdb_lists import RECORD, REJECT, REPEATED, finish, is_record
 
 TASK_ROWS = 16  # rows per task of a thread: 3 MB of raw datums
 CHUNK_ROWS, CHUNK_BYTES = 256, 16 << 20  # per transaction: the most that a kill can cost
@@ -145,7 +145,9 @@ def _build_splits(out: Path, splits: dict[str, pl.DataFrame], about: dict, jobs:
     with ExitStack() as journals:
         for split, rows in splits.items():
             (out / split).mkdir(exist_ok=True)
-            journal = journals.enter_context(Journal(out / split / lmdb_state.JOURNAL))
+            journal = journals.enter_context(
+                Journal(out / split / lmdb_state.JOURNAL, valid=lambda record: is_record(record, len(ids)))
+            )
             parts.append(_resume(out / split, rows, sum(len(part.rows) for part in parts), journal, seen))
         _build_parts(parts, ids, seen, about, jobs)
     return {part.folder.name: paths.read_json(part.folder / "meta.json") for part in parts}

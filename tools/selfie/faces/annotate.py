@@ -23,6 +23,7 @@ BOX = ("face_x", "face_y", "face_w", "face_h")
 COLUMNS = ("face_count", *BOX, "face_error")
 BATCH = 32  # pictures per message to a worker process, and per record of the journal
 
+NoneType = type(None)
 Row = list  # the values of COLUMNS for one picture
 
 
@@ -48,7 +49,7 @@ def annotate(
     wanted = list(dict.fromkeys(path for path in manifest["path"] if path is not None))
     rows: dict[str, Row] = {}
     header = {"detector": name, "images": str(images.resolve()), "preprocessing": image.PREPROCESSING}
-    with Journal(partial, header) if partial else nullcontext() as journal:
+    with Journal(partial, header, _is_record) if partial else nullcontext() as journal:
         if journal is not None:
             known = {path: row for record in journal for path, row in record.items()}
             rows = {path: known[path] for path in wanted if path in known}
@@ -69,6 +70,18 @@ def annotate(
         schema={"face_count": pl.Int64, **dict.fromkeys(BOX, pl.Float64), "face_error": pl.String},
     )
     return manifest.drop(COLUMNS, strict=False).hstack(table)
+
+
+def _is_record(record: object) -> bool:
+    """Whether a value can be a record of the journal: path -> row."""
+    return isinstance(record, dict) and all(
+        isinstance(row, list)
+        and len(row) == len(COLUMNS)
+        and type(row[0]) in (int, NoneType)
+        and all(type(number) in (float, int, NoneType) for number in row[1:-1])
+        and type(row[-1]) in (str, NoneType)
+        for row in record.values()
+    )
 
 
 def _look_at(batch: tuple[str, str, list[str]]) -> dict[str, Row]:

@@ -165,7 +165,7 @@ def trained(recipe: Recipe, fold: int, seed: int, where: Place) -> Run:
 
 def _is_of(run: Run, recipe: Recipe, lmdb: Path) -> bool:
     """Tell whether a run was trained by a recipe as it is today, on this database."""
-    used = solver.parse((run.folder / "solver.prototxt").read_text())
+    used = solver.read(run.folder / "solver.prototxt")
     same = (used.max_iter, run.info["variant"], run.info["lmdb"]["path"]) == (
         recipe.iterations,
         recipe.variant,
