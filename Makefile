@@ -41,7 +41,7 @@ JOBS     ?= $(shell nproc)
 #:   CROPS='a.jpg b.jpg'       report: pictures to find the best crops of
 #:   ABLATION=demo             ablation: the net: demo, squeezenet or vgg16
 #:   QUICK=1                   bench, bench-gpu: fewer and smaller measurements
-#:   LONG=1                    faults: two hours, not six minutes
+#:   LONG=1, MINUTES=20        faults: two hours, or so many minutes, not six
 #:   TORCH=python              bench-gpu: a Python that has PyTorch
 #:   SERVER=url TOKEN_FILE=file
 #:                             bot: the account's server, and its access token (docs/bot.md)
@@ -254,8 +254,8 @@ lint: | ready-python ## ruff, mypy, cpplint, the prototxts against their generat
 	$(PY) -m pytest -q tests/test_layers.py
 
 # Where it may mount (as root), commands also meet a full disk.
-faults: | ready ## stop, double, starve and mislead the commands, and count what comes of it: 6 minutes (LONG=1: 2 h)
-	PYTHONPATH=tests $(PY) -m faults --log build/faults.jsonl $(if $(LONG),--minutes 120)
+faults: | ready ## stop, double, starve and mislead the commands, and count what comes of it: 6 minutes (LONG=1: 2 h; MINUTES)
+	PYTHONPATH=tests TQDM_DISABLE=1 $(PY) -m faults --log build/faults.jsonl $(if $(LONG),--minutes 120) $(if $(MINUTES),--minutes $(MINUTES))
 
 bench: | ready ## measure everything beside its peers: table, build/bench/bench.json (QUICK=1: minutes)
 	$(PY) tools/bench.py $(if $(QUICK),--quick)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -12,11 +14,13 @@ from pathlib import Path
 import pytest
 
 import testlib
-from faults import jobs, mutants, outcome, stops
+from faults import __main__ as campaign
+from faults import changes, jobs, mutants, outcome, places, stops, waits
 from faults.outcome import HANG, LOST, ONE_LINE, SAME, TRACEBACK, UNNAMED, USED, Outcome
 from selfie.common.errors import SelfieError
 
 SETTING = jobs.Setting(Path("nowhere"))
+SLEEP = "import time; time.sleep(60)"
 
 
 @pytest.mark.timing
@@ -71,8 +75,81 @@ def test_other_bytes_than_undisturbed_are_lost(tmp_path):
 def test_a_command_that_ignores_signals_hangs(tmp_path, monkeypatch):
     monkeypatch.setattr(stops, "PATIENCE", 1)
     script = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)"
-    assert stops._stop(["-c", script], "SIGTERM", 0.7, random.Random(0))[0] == HANG
-    assert stops._stop(["-c", "import time; time.sleep(60)"], "SIGTERM", 0.7, random.Random(0)) is None
+    assert stops.stop_command(["-c", script], "SIGTERM", 0.7, random.Random(0))[1][0] == HANG
+    assert stops.stop_command(["-c", SLEEP], "SIGTERM", 0.7, random.Random(0)) == ("SIGTERM", None)
+
+
+def test_what_is_done_to_a_command_is_what_is_counted():
+    """One that has ended is not stopped; one without children is killed itself; its own death is no good end."""
+    assert stops.stop_command(["-c", ""], "SIGTERM", 20, random.Random(0)) == (stops.TOO_LATE, None)
+    assert stops.stop_command(["-c", SLEEP], stops.CHILD, 0.7, random.Random(0)) == (stops.ALL, None)
+    parent = "import subprocess, sys; sys.exit(subprocess.run(['sleep', '60']).returncode and 'error: it died')"
+    assert stops.stop_command(["-c", parent], stops.CHILD, 1, random.Random(0)) == (stops.CHILD, None)
+    assert stops.bad_end("", -6, stops.CHILD)[0] == UNNAMED
+    assert stops.bad_end("Traceback (most recent call last)", -2, "SIGINT")[0] == TRACEBACK
+
+
+def test_each_group_gets_its_share_of_the_time(monkeypatch, capsys):
+    """By what its outcomes take; one that can do nothing is named."""
+    now = [0.0]
+    monkeypatch.setattr(campaign.time, "monotonic", lambda: now[0])
+
+    def group(name: str, seconds: float):
+        while True:
+            now[0] += seconds
+            yield name
+
+    monkeypatch.setattr(campaign, "SHARES", {"quick": 1, "slow": 2, "none": 1})
+    groups = {"quick": group("quick", 1), "slow": group("slow", 10), "none": iter(())}
+    taken = list(itertools.islice(campaign.fairly(groups), 60))
+    assert 4 <= taken.count("quick") / taken.count("slow") <= 6
+    assert "none: left out" in capsys.readouterr().err
+
+
+def test_the_clock_is_set_while_a_command_runs(tmp_path):
+    """The time of day goes back, the monotonic clock does not."""
+    clock = waits.Clock(tmp_path)
+    tell = "print(time.time(), time.monotonic(), flush=True)"
+    script = f"import time; {tell}; input(); {tell}"
+    with testlib.started("-c", script, env=clock.environment, stdin=-1, stdout=-1) as process:
+        before = [float(word) for word in process.stdout.readline().split()]
+        clock.set(-3600)
+        process.stdin.write("\n")
+        process.stdin.flush()
+        after = [float(word) for word in process.stdout.readline().split()]
+    assert abs(before[0] - time.time()) < 60
+    assert -3600 <= after[0] - before[0] < -3500 and after[1] > before[1]
+
+
+def test_reads_of_a_slow_disk_wait(tmp_path):
+    """But come."""
+    (tmp_path / "file").write_text("content")
+    slow = waits.SlowDisk(tmp_path, random.Random(0))
+    try:
+        slow.__enter__()
+    except (OSError, subprocess.CalledProcessError):
+        testlib.skip("root", "no leave to mount, or no fanotify")
+    start = time.monotonic()
+    done = subprocess.run(["cat", tmp_path / "file"], capture_output=True, text=True)
+    slow.__exit__()
+    assert done.stdout == "content" and slow.delays >= 1 and time.monotonic() - start >= 0.5
+
+
+def test_who_may_not_write_leaves_nothing(tmp_path):
+    """A command that half-writes where it may not go on is found out, one that says so in a line is not."""
+    if os.geteuid() or not places._others_may_run():
+        testlib.skip("root", "no leave to be somebody else")
+    tmp_path.chmod(0o755)
+    undisturbed = stops.Undisturbed(SETTING, tmp_path / "undisturbed")
+    script = "import sys, pathlib\ntry: %s\nexcept OSError as error: sys.exit(f'error: {error}')"
+    write = "pathlib.Path(sys.argv[1], 'out').write_text('a')"
+    good = jobs.Job("writes", lambda setting, out: ["-c", script % write, out], ("out",))
+    for wall in (places.READ_ONLY, places.FOREIGN_FOLDER):
+        verdict = places._walled(good, SETTING, tmp_path / "walled", undisturbed, wall, random.Random(0))
+        assert verdict == (SAME, ""), wall
+    worse = jobs.Job("writes", lambda setting, out: ["-c", WRITES, out, "a"], ("out",))
+    verdict = places._walled(worse, SETTING, tmp_path / "walled", undisturbed, places.READ_ONLY, random.Random(0))
+    assert verdict[0] == TRACEBACK
 
 
 def _bad(setting: jobs.Setting, scratch: Path, chance: random.Random) -> None:
@@ -109,6 +186,19 @@ def test_a_reader_that_ends_is_an_unnamed_end(monkeypatch, tmp_path):
 
 def test_mutants_are_made_again_by_their_number():
     data = bytes(range(256)) * 20
-    changed = [mutants.changed(data, random.Random(f"7/x/{number}")) for number in range(50)]
-    assert changed == [mutants.changed(data, random.Random(f"7/x/{number}")) for number in range(50)]
+    changed = [changes.changed(data, random.Random(f"7/x/{number}")) for number in range(50)]
+    assert changed == [changes.changed(data, random.Random(f"7/x/{number}")) for number in range(50)]
     assert sum(one != data for one in changed) > 40
+
+
+def test_mutants_are_undone(tmp_path):
+    """Whatever was put in a file's place."""
+    files = [tmp_path / "a.json", tmp_path / "b"]
+    for file in files:
+        file.write_text('{"a": [1, 2]}')
+    for number in range(300):
+        for file in files:
+            changes.mutate(file, random.Random(f"{file.name}/{number}"))
+        changes.restore()
+        assert [file.read_text() for file in files] == ['{"a": [1, 2]}'] * 2
+    assert sorted(tmp_path.iterdir()) == files

@@ -105,9 +105,10 @@ def opened(server: str | None, token_file: Path) -> X | Mastodon:
         from selfie.serve.bot.x import X
 
         return X(token_file)
+    from selfie.common import paths
     from selfie.serve.bot.mastodon import Mastodon
 
-    token = token_file.read_text().strip()
+    token = paths.read_text(token_file, "token file").strip()
     if not token:
         raise SelfieError(f"{token_file} is empty: it should hold the account's access token")
     return Mastodon(server, token)

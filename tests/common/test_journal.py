@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -81,3 +82,23 @@ def test_what_is_appended_survives_the_process(tmp_path):
     killed = subprocess.run([sys.executable, "-c", script, tmp_path / "journal"], env=environment)
     assert killed.returncode == -signal.SIGKILL
     assert list(Journal(tmp_path / "journal")) == [1, 2]
+
+
+def test_a_record_that_cannot_be_one_ends_the_journal(tmp_path):
+    """Also one that is JSON: damage can leave such a line."""
+    with Journal(tmp_path / "journal", {"of": "numbers"}) as journal:
+        journal.append(1, 2, "three", 4)
+    with Journal(journal.path, {"of": "numbers"}, valid=lambda record: isinstance(record, int)) as again:
+        assert list(again) == [1, 2]
+        again.append(5)
+    deep = b"[" * 100_000 + b"]" * 100_000 + b"\n"
+    journal.path.write_bytes(b"1\n" + deep)
+    assert list(Journal(journal.path)) in ([1], [1, json_of(deep)])
+
+
+def json_of(line: bytes) -> object:
+    """What a line is where Python's parser can read one so deep."""
+    try:
+        return json.loads(line)
+    except RecursionError:
+        return None

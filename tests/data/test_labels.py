@@ -14,8 +14,9 @@ import pytest
 
 import label as command
 from selfie.common import paths
+from selfie.common.clusters import Clusters
 from selfie.common.errors import SelfieError
-from selfie.data import duplicates, label_filters, label_report, labels, manifest
+from selfie.data import duplicates, label_filters, label_report, label_users, labels, manifest
 from selfie.data.label_settings import Settings
 from selfie.data.user_split import assign_split, stable_hash
 
@@ -574,3 +575,19 @@ def test_mistakes_are_one_line(tmp_path, options, code, complaint):
     assert done.returncode == code
     assert complaint in done.stderr and (code != 1 or done.stderr.count("\n") == 1)
     assert code == 0 or [path.name for path in tmp_path.iterdir()] == ["m.csv"]
+
+
+def test_intervals_have_the_same_last_digits_each_time():
+    """Threads must not sum floats in an order of their own: the report is the same byte for byte."""
+    generator = np.random.default_rng(1)
+    count = 3000
+    table = pl.DataFrame(
+        {
+            "user": [f"u{number}" for number in generator.integers(0, 400, count)],
+            "group": np.arange(count) // 10,
+            "label": np.arange(count) % 2,
+            "audience": generator.integers(0, 20, count).astype(float),
+        }
+    )
+    clusters = Clusters(label_users.numbers(table))
+    assert len({label_report._half_width(table, "audience", clusters) for _ in range(60)}) == 1

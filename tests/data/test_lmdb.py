@@ -25,7 +25,7 @@ from selfie.common import locks, parallel, paths
 from selfie.common.errors import SelfieError
 from selfie.common.journal import Journal
 from selfie.common.splits import SPLITS
-from selfie.data import datum, image, lmdb_reader, lmdb_state, lmdb_writer
+from selfie.data import datum, image, lmdb_lists, lmdb_reader, lmdb_state, lmdb_writer
 from selfie.data.lmdb_reader import Database, id_column, id_of, make_key
 from selfie.net import pycaffe
 from testlib import assert_one_line_error, command, skip
@@ -393,6 +393,12 @@ def unfinished(tmp_path: Path, whole: Path, records: int) -> Path:
     with open(journal.path, "a") as file:
         file.write('["+", "1234')
     return out
+
+
+@pytest.mark.parametrize("record", [["+", "zz", "00"], ["+", 7, "00"], ["=", 99], ["=", "1"], ["-"], [], {}, None])
+def test_a_record_of_a_journal_that_cannot_be_one_is_none(record):
+    assert not lmdb_lists.is_record(record, 99)
+    assert all(lmdb_lists.is_record(good, 99) for good in (["+", "0a" * 16, "0b" * 32], ["=", 98], ["-", "broken"]))
 
 
 def test_a_build_goes_on_after_its_last_committed_record(tmp_path):

@@ -224,6 +224,19 @@ def _workbook(path: Path) -> None:
     book.save(path)
 
 
+def test_a_workbook_that_is_damaged_is_one_line(tmp_path):
+    """Wherever that is: zipfile, zlib, the XML parser and openpyxl each have errors of their own."""
+    _workbook(tmp_path / "whole.xlsx")
+    whole, refused = (tmp_path / "whole.xlsx").read_bytes(), 0
+    for place in range(0, len(whole), 61):
+        (tmp_path / "m.xlsx").write_bytes(whole[:place] + b"\xff\x00\x7f\x80" + whole[place + 4 :])
+        try:
+            manifest.read(tmp_path / "m.xlsx")
+        except SelfieError:
+            refused += 1
+    assert refused > 10
+
+
 DIALECTS = {
     "semicolon.csv": (as_csv(separator=";").encode(), "semicolons"),
     "tab.tsv": (as_csv(separator="\t").encode(), "tabs"),

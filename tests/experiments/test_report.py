@@ -177,6 +177,15 @@ def test_a_broken_side_file_is_one_line(evaluated, tmp_path, name, text):
     testlib.assert_one_line_error(testlib.command("tools/report.py", "--run", folder), name)
 
 
+@pytest.mark.parametrize("change", [{"auc_95": [0.5]}, {"auc_95": "wide"}, {"majority_class": None}])
+def test_a_broken_evaluation_is_one_line(evaluated, tmp_path, change):
+    folder = shutil.copytree(evaluated.folder, tmp_path / "run")
+    result = json.loads((folder / "test_evaluation.json").read_text())
+    (folder / "test_evaluation.json").write_text(json.dumps({**result, **change}))
+    with pytest.raises(SelfieError, match=f"damaged.*{next(iter(change))}"):
+        report.write(run_folder.load(folder))
+
+
 def test_reports_of_one_run_are_made_one_at_a_time(evaluated, tmp_path):
     folder = shutil.copytree(evaluated.folder, tmp_path / "run")
     with locks.file(folder / "report"), pytest.raises(SelfieError, match="another process is at work"):

@@ -252,6 +252,10 @@ def test_a_run_goes_on_where_it_was_killed(album, tmp_path, monkeypatch):
     assert annotate.annotate(manifest, folder, "lbp", jobs=1, partial=partial).equals(whole)
     assert "face.jpg" not in seen and len(seen) == 4
 
+    for damaged in ([1], [1, 2, 3, 4, "5", None], 7, None):
+        partial.write_bytes(header + json.dumps({"face.jpg": damaged}).encode() + b"\n")
+        assert annotate.annotate(manifest, folder, "lbp", jobs=1, partial=partial).equals(whole)
+
     wrong = json.dumps({"face.jpg": [9, *[None] * 5]}).encode() + b"\n"
     partial.write_bytes(header.replace(b'"lbp"', b'"mtcnn"') + wrong)
     assert annotate.annotate(manifest, folder, "lbp", jobs=1, partial=partial).equals(whole)

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import csv
+import hashlib
+import json
+import os
 import shutil
+import signal
+import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import testlib
+from faults import hosts
 from faults.outcome import of_stderr
 from selfie.common import paths
 from selfie.common.errors import SelfieError
 from selfie.data.lmdb_reader import Database
 from selfie.runs import evaluate, train
 
-PATIENCE = 240  # seconds that an undisturbed command may take here
+PATIENCE = 600  # seconds that a command may take here, also on a machine that is busy with other things
+NOBODY = {"user": 65534, "group": 65534, "extra_groups": []}  # options of a process that is not root's
+HEADER = ("id", "path", "user", "followers", "likes", "tags", "posted_at")
 
 
 @dataclass(frozen=True)
@@ -34,6 +44,10 @@ class Setting:
         return self.folder / "labels.csv"
 
     @property
+    def manifest(self) -> Path:
+        return self.folder / "manifest.csv"
+
+    @property
     def lmdb(self) -> Path:
         return self.folder / "lmdb"
 
@@ -48,9 +62,19 @@ def prepare(folder: Path) -> Setting:
     if not (setting.run / "test_scores.csv").exists():
         shutil.rmtree(folder, ignore_errors=True)
         testlib.databases(folder, {"train": 96, "val": 27, "test": 40})
+        with open(setting.manifest, "w", newline="") as file:
+            rows = csv.writer(file)
+            rows.writerow(HEADER)
+            for number, picture in enumerate(sorted(setting.images.iterdir())):
+                posted = f"2015-{1 + number % 9:02}-{1 + number % 28:02}"
+                row = (picture.stem, picture.name, f"u{number % 31}", 100 + number, number * 7 % 50, "a b", posted)
+                rows.writerow(row)
         run = train.train(testlib.job(setting.lmdb, setting.run, max_iter=24))
         evaluate.evaluate(run)
     return setting
+
+
+Result = dict[str, bytes]
 
 
 @dataclass(frozen=True)
@@ -58,28 +82,62 @@ class Job:
     """A command that takes a while.
 
     start    its command line, given the setting and a folder that it may write into
+    result   names below the folder, patterns of glob, whose bytes are the result; or what makes it of the folder
     on       the command lines to try one after the other until one works, when it was disturbed
-    result   names below the folder, patterns of glob, whose bytes are the result
+    lay      puts into the folder what the command expects there
+    prints   its standard output belongs to the result, as "printed"
+    reads    it reads files of the setting while it works
     """
 
     name: str
     start: Callable[[Setting, Path], list]
-    result: tuple[str, ...]
+    result: tuple[str, ...] | Callable[[Path], Result]
     on: Callable[[Setting, Path], list[list]] | None = None
+    lay: Callable[[Setting, Path], object] | None = None
+    prints: bool = False
+    reads: bool = True
 
     def goes_on(self, setting: Setting, out: Path) -> list[list]:
         """The command lines that bring a disturbed job to its end."""
         return self.on(setting, out) if self.on else [self.start(setting, out)]
 
+    def laid(self, setting: Setting, out: Path) -> Path:
+        """Make `out` an empty folder but for what the command expects there."""
+        if out.exists():
+            shutil.rmtree(out)
+        out.mkdir(parents=True)
+        if self.lay:
+            self.lay(setting, out)
+        return out
 
-def contents(out: Path, names: tuple[str, ...]) -> dict[str, bytes]:
-    """The bytes of a job's result by name; of a database those of its records, however its pages lie."""
+    @contextmanager
+    def output(self, out: Path) -> Iterator[int]:
+        """Where its standard output goes."""
+        name = out / "printed" if self.prints else Path(os.devnull)
+        handle = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+        try:
+            yield handle
+        finally:
+            os.close(handle)
+
+
+def contents(job: Job, out: Path) -> Result:
+    """The bytes of a job's result by name; of a database those of its records, however its pages lie.
+
+    The folder's own name in them stands for all such.
+    """
+    if callable(job.result):
+        return job.result(out)
     return {
-        str(path.relative_to(out)): _records(path) if path.name == "data.mdb" else path.read_bytes()
-        for name in names
+        str(path.relative_to(out)): _records(path) if path.name == "data.mdb" else _read(path, out)
+        for name in (*job.result, *(["printed"] if job.prints else []))
         for path in sorted(out.glob(name))
         if path.is_file()
     }
+
+
+def _read(path: Path, out: Path) -> bytes:
+    return path.read_bytes().replace(b"<wbr>", b"").replace(str(out).encode(), b"OUT")
 
 
 def _records(file: Path) -> bytes:
@@ -91,24 +149,37 @@ def _records(file: Path) -> bytes:
         return b""
 
 
-def run(arguments: list, patience: float = PATIENCE) -> tuple[int, str]:
-    """Run a command to its end: exit code and stderr. subprocess.TimeoutExpired if it takes too long."""
-    done = subprocess.run(
+def run(
+    arguments: list, patience: float = PATIENCE, output: int = subprocess.DEVNULL, **more: object
+) -> tuple[int, str]:
+    """Run a command to its end: exit code and stderr. subprocess.TimeoutExpired if it takes too long.
+
+    output: a descriptor for its standard output; `more`: options of its process.
+    """
+    process = subprocess.Popen(
         [sys.executable, *map(str, arguments)],
         cwd=paths.ROOT,
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
+        stdout=output,
         stderr=subprocess.PIPE,
-        timeout=patience,
+        start_new_session=True,
+        **more,
     )
-    return done.returncode, done.stderr.decode(errors="replace")
+    try:
+        text = process.communicate(timeout=patience)[1]
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+    return process.returncode, text.decode(errors="replace")
 
 
 def finish(job: Job, setting: Setting, out: Path) -> tuple[str, str] | None:
     """Bring a disturbed job to its end; (verdict, details) if that cannot be done."""
     failure = None
     for arguments in job.goes_on(setting, out):
-        code, text = run(arguments)
+        with job.output(out) as output:
+            code, text = run(arguments, output=output)
         failure = of_stderr(text, code)
         if failure is None or failure[0] != "one line":
             return failure
@@ -129,6 +200,31 @@ def _training_on(setting: Setting, out: Path) -> list[list]:
     return [["tools/train.py", "--run", out / "run", "--resume"], start, [*start, "--replace"]]
 
 
+def _copy_run(setting: Setting, out: Path) -> None:
+    """A run folder of the job's own."""
+    shutil.copytree(setting.run, out / "run", ignore=shutil.ignore_patterns("*.solverstate", "test_*"))
+
+
+def _copy_evaluated(setting: Setting, out: Path) -> None:
+    shutil.copytree(setting.run, out / "run", ignore=shutil.ignore_patterns("*.solverstate"))
+
+
+def _gathered(out: Path) -> Result:
+    """What a gathering led to, but for the times and the hashes of authors, whose key is drawn."""
+    folder = out / "gathered"
+    if not (folder / "manifest.csv").exists():
+        return {}
+    with closing(sqlite3.connect(folder / "ledger.sqlite")) as database:
+        counts = database.execute("SELECT * FROM counts ORDER BY stage, reason").fetchall()
+        posts = database.execute("SELECT uri, state, reason, path, sha256, likes FROM posts ORDER BY uri").fetchall()
+    with open(folder / "manifest.csv", newline="") as file:
+        rows = [
+            {name: row[name] for name in ("id", "path", "followers", "likes", "tags")} for row in csv.DictReader(file)
+        ]
+    files = {str(path.relative_to(out)): path.read_bytes() for path in (folder / "images").rglob("*") if path.is_file()}
+    return {**files, "ledger": json.dumps([counts, posts]).encode(), "manifest.csv": json.dumps(rows).encode()}
+
+
 JOBS = (
     Job(
         "make_lmdb",
@@ -143,7 +239,27 @@ JOBS = (
         ],
         ("faces.csv",),
     ),
+    Job(
+        "label",
+        lambda s, out: [
+            *("tools/label.py", "--manifest", s.manifest, "--images", s.images, "--out", out / "labels.csv"),
+            *("--group-size", "10", "--as-of", "2016-01-01"),
+        ],
+        ("labels.csv", "labels.report.json"),
+    ),
     Job("train", _training, ("run/metrics.csv", "run/val_scores.csv", "run/snapshots/*_60.caffemodel"), _training_on),
+    Job(
+        "evaluate",
+        lambda s, out: ["tools/evaluate.py", "--run", out / "run"],
+        ("run/test_*",),
+        lay=_copy_run,
+    ),
+    Job(
+        "score",
+        lambda s, out: ["tools/score.py", "--run", s.run, "--csv", s.images],
+        (),
+        prints=True,
+    ),
     Job(
         "export_fc7",
         lambda s, out: [
@@ -154,13 +270,41 @@ JOBS = (
     Job(
         "tsne_map",
         lambda s, out: [
-            *("tools/tsne_map.py", "--run", s.run, "--perplexity", "5", "--cells", "5", "--out", out / "map"),
+            *("tools/tsne_map.py", "--run", out / "run", "--perplexity", "5", "--cells", "5", "--out", out / "map"),
         ],
         ("map/map.csv", "map/viewer/data.js", "map/*.jpg"),
+        lay=_copy_run,
+    ),
+    Job(
+        "report",
+        lambda s, out: ["tools/report.py", "--run", out / "run"],
+        ("run/report/**/*",),
+        lay=_copy_evaluated,
+        reads=False,
     ),
     Job(
         "demo_corpus",
         lambda s, out: ["tools/demo_corpus.py", "--out", out / "corpus", "--users", "25"],
         ("corpus/**/*",),
+        reads=False,
+    ),
+    Job(
+        "gather",
+        lambda s, out: [
+            *("tools/gather.py", "--server", hosts.posts(), "--tag", "selfie", "--terms-read", "127.0.0.1"),
+            *("--contact", "me@example.org", "--rate", "0", "--allow-network", "127.0.0.1/32", "--jobs", "2"),
+            *("--out", out / "gathered"),
+        ],
+        _gathered,
+        reads=False,
+    ),
+    Job(
+        "fetch_weights",
+        lambda s, out: [
+            *("-m", "faults.fetch", hosts.weights(), out / "weights", "vgg_face"),
+            *("--checksum", "sha256:" + hashlib.sha256(hosts.archive()).hexdigest()),
+        ],
+        ("weights/vgg_face/*.caffemodel", "weights/vgg_face/checked.json"),
+        reads=False,
     ),
 )

@@ -7,6 +7,7 @@ import http.server
 import os
 import random
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +17,10 @@ from selfie.common.download import Source, download
 from selfie.common.errors import SelfieError
 
 CONTENT = random.Random(0).randbytes(300_000)
-WAYS = ("right", "half", "garbage", "html", "500", "no length", "no range", "wrong range", "too long", "empty", "404")
+WAYS = (
+    *("right", "half", "garbage", "html", "500", "no length", "no range", "wrong range", "too long", "empty", "404"),
+    "slow",
+)
 
 
 class Server(http.server.BaseHTTPRequestHandler):
@@ -38,7 +42,12 @@ class Server(http.server.BaseHTTPRequestHandler):
         if way != "no length":
             self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body[: len(body) // 2] if way == "half" else body)
+        if way == "slow":
+            for place in range(0, len(body), 30_000):
+                self.wfile.write(body[place : place + 30_000])
+                time.sleep(0.3)
+        else:
+            self.wfile.write(body[: len(body) // 2] if way == "half" else body)
 
     def log_message(self, *_: object) -> None:
         """Say nothing."""

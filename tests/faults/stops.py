@@ -1,4 +1,4 @@
-"""Commands that are stopped at random moments, that run twice at once, whose disk is full, or whose clock goes back."""
+"""Commands that are stopped at random moments, or run twice at once, and then come to what they come to in peace."""
 
 from __future__ import annotations
 
@@ -13,12 +13,21 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from faults.jobs import JOBS, PATIENCE, Job, Setting, contents, finish, run
-from faults.outcome import HANG, LOST, SAME, TRACEBACK, UNNAMED, Outcome, of_stderr
+from faults.jobs import JOBS, PATIENCE, Job, Result, Setting, contents, finish, run
+from faults.outcome import HANG, LOST, ONE_LINE, SAME, Outcome, of_stderr
 from selfie.common import paths
 
-ENDS = 60  # seconds that a command may take to end after a signal, Caffe's snapshot included
-STOPS = ("SIGKILL to all", "SIGKILL to the parent", "SIGKILL to a child", "SIGTERM", "SIGINT", "SIGSTOP, SIGCONT")
+ENDS = 180  # seconds that a command may take to end after a signal, Caffe's snapshot included
+ALL, PARENT, CHILD, TERM, INT, PAUSE = STOPS = (
+    "SIGKILL to all",
+    "SIGKILL to the parent",
+    "SIGKILL to a child",
+    "SIGTERM",
+    "SIGINT",
+    "SIGSTOP, SIGCONT",
+)
+TOO_LATE = "none: it had ended"
+Problem = tuple[str, str]  # verdict, details
 
 
 class Undisturbed:
@@ -26,16 +35,17 @@ class Undisturbed:
 
     def __init__(self, setting: Setting, folder: Path) -> None:
         self.setting, self.folder = setting, folder
-        self.made: dict[str, tuple[dict[str, bytes], float]] = {}
+        self.made: dict[str, tuple[Result, float]] = {}
 
-    def of(self, job: Job) -> tuple[dict[str, bytes], float]:
+    def of(self, job: Job) -> tuple[Result, float]:
         """Return (result, seconds) of a job."""
         if job.name not in self.made:
-            out = fresh(self.folder / job.name)
+            out = job.laid(self.setting, self.folder / job.name)
             began = time.monotonic()
-            code, text = run(job.start(self.setting, out))
+            with job.output(out) as output:
+                code, text = run(job.start(self.setting, out), output=output)
             assert code == 0, f"{job.name} fails undisturbed: {text}"
-            self.made[job.name] = contents(out, job.result), time.monotonic() - began
+            self.made[job.name] = contents(job, out), time.monotonic() - began
             assert self.made[job.name][0], f"{job.name} has no result"
         return self.made[job.name]
 
@@ -47,15 +57,20 @@ def fresh(folder: Path) -> Path:
     return folder
 
 
-def compared(job: Job, setting: Setting, out: Path, undisturbed: Undisturbed) -> tuple[str, str]:
+def compared(job: Job, setting: Setting, out: Path, undisturbed: Undisturbed) -> Problem:
     """Bring a disturbed job to its end and compare its result: (verdict, details)."""
     try:
         failure = finish(job, setting, out)
     except subprocess.TimeoutExpired as error:
         return HANG, str(error)
     if failure is not None:
-        return (LOST, f"it cannot go on: {failure[1]}") if failure[0] == "one line" else failure
-    expected, result = undisturbed.of(job)[0], contents(out, job.result)
+        return (LOST, f"it cannot go on: {failure[1]}") if failure[0] == ONE_LINE else failure
+    return judged(job, out, undisturbed)
+
+
+def judged(job: Job, out: Path, undisturbed: Undisturbed) -> Problem:
+    """Compare the result of a job that has come to its end: (verdict, details)."""
+    expected, result = undisturbed.of(job)[0], contents(job, out)
     if result != expected:
         names = sorted(name for name in {*result, *expected} if result.get(name) != expected.get(name))
         return LOST, f"other bytes than undisturbed: {', '.join(names[:5])}"
@@ -69,23 +84,36 @@ def compared(job: Job, setting: Setting, out: Path, undisturbed: Undisturbed) ->
 def stops(setting: Setting, folder: Path, undisturbed: Undisturbed, seed: int, numbers: range) -> Iterator[Outcome]:
     """Stop each command at random moments of its life, in each way, then let it go on."""
     for number in numbers:
-        for job in JOBS:
+        for place, job in enumerate(JOBS):
             chance = random.Random(f"{seed}/{job.name}/{number}")
-            how = STOPS[number % len(STOPS)] if number < len(STOPS) else chance.choice(STOPS)
-            out = fresh(folder / "stopped")
-            moment = chance.uniform(0, 1.1 * undisturbed.of(job)[1])
-            problem = _stop(job.start(setting, out), how, moment, chance)
+            how = STOPS[(number + place) % len(STOPS)]
+            moment = chance.uniform(0, undisturbed.of(job)[1])
+            out = job.laid(setting, folder / "stopped")
+            how, problem = stop(job, setting, out, how, moment, chance)
             verdict, details = problem or compared(job, setting, out, undisturbed)
             yield Outcome(how, job.name, number, verdict, f"after {moment:.2f} s: {details}" if details else "")
 
 
-def _stop(arguments: list, how: str, moment: float, chance: random.Random) -> tuple[str, str] | None:
-    """Start a command and stop it after `moment` seconds; (verdict, details) if that itself goes wrong."""
+def stop(
+    job: Job, setting: Setting, out: Path, how: str, moment: float, chance: random.Random
+) -> tuple[str, Problem | None]:
+    """Start a job and stop it after `moment` seconds: how that was done, and (verdict, details) if it went wrong."""
+    with job.output(out) as output:
+        return stop_command(job.start(setting, out), how, moment, chance, output)
+
+
+def stop_command(
+    arguments: list, how: str, moment: float, chance: random.Random, output: int = subprocess.DEVNULL
+) -> tuple[str, Problem | None]:
+    """Start a command and stop it after `moment` seconds: how that was done, and (verdict, details) if it went wrong.
+
+    One without children at that moment is killed itself.
+    """
     process = subprocess.Popen(
         [sys.executable, *map(str, arguments)],
         cwd=paths.ROOT,
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
+        stdout=output,
         stderr=subprocess.PIPE,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         start_new_session=True,
@@ -93,30 +121,57 @@ def _stop(arguments: list, how: str, moment: float, chance: random.Random) -> tu
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(moment)
     family = descendants(process.pid)
-    if how == "SIGSTOP, SIGCONT":
-        _send([process.pid, *family], signal.SIGSTOP)
-        time.sleep(2)
-        _send([process.pid, *family], signal.SIGCONT)
-    elif how == "SIGKILL to all":
-        _send([process.pid, *family], signal.SIGKILL)
-    elif how == "SIGKILL to a child":
-        _send([chance.choice(family)] if family else [], signal.SIGKILL)
-    else:
-        _send([process.pid], signal.SIGKILL if how == "SIGKILL to the parent" else getattr(signal, how))
+    if process.poll() is not None:
+        how = TOO_LATE
+    elif how == CHILD and not family:
+        how = ALL
+    disturb(process.pid, family, how, chance)
     try:
         text = process.communicate(timeout=PATIENCE)[1].decode(errors="replace")
     except subprocess.TimeoutExpired:
-        _send([process.pid, *family], signal.SIGKILL)
+        send([process.pid, *family, *descendants(process.pid)], signal.SIGKILL)
         process.communicate()
-        return HANG, f"it did not end within {PATIENCE} s"
-    if "Traceback (most recent call last)" in text:
-        return TRACEBACK, text[-1500:]
-    if process.returncode > 0 and (failure := of_stderr(text, process.returncode)) and failure[0] == UNNAMED:
-        return failure
+        return how, (HANG, f"it did not end within {PATIENCE} s")
+    return how, bad_end(text, process.returncode, how) or outlived(family)
+
+
+def disturb(process: int, family: list[int], how: str, chance: random.Random) -> None:
+    """Do to a process and its descendants what `how` says."""
+    if how == PAUSE:
+        send([process, *family], signal.SIGSTOP)
+        time.sleep(2)
+        send([process, *family], signal.SIGCONT)
+    elif how == ALL:
+        send([process, *family], signal.SIGKILL)
+    elif how == CHILD:
+        send([chance.choice(family)] if family else [], signal.SIGKILL)
+    elif how != TOO_LATE:
+        send([process], signal.SIGKILL if how == PARENT else getattr(signal, how))
+
+
+def bad_end(text: str, code: int, how: str) -> Problem | None:
+    """Judge the end of a command that was stopped by its exit code and stderr; None if nothing is wrong with it.
+
+    Where Python has not come to the command yet, it ends of a signal as Python does.
+    """
+    if how in (ALL, PARENT):
+        expected = code == -signal.SIGKILL
+    elif how in (TERM, INT):
+        expected = code == -getattr(signal, how)
+    else:
+        expected = False
+    if expected and "Traceback (most recent call last)" not in text:
+        return None
+    failure = of_stderr(text, code)
+    return None if failure is None or failure[0] == ONE_LINE else failure
+
+
+def outlived(family: list[int]) -> Problem | None:
+    """Wait for the end of processes whose parent has ended; (verdict, details) if they do not."""
     deadline = time.monotonic() + ENDS
     while left := [pid for pid in family if _lives(pid)]:
         if time.monotonic() > deadline:
-            _send(left, signal.SIGKILL)
+            send(left, signal.SIGKILL)
             return HANG, f"processes outlived it by {ENDS} s"
         time.sleep(0.1)
     return None
@@ -139,7 +194,8 @@ def _lives(pid: int) -> bool:
         return False
 
 
-def _send(pids: list[int], number: int) -> None:
+def send(pids: list[int], number: int) -> None:
+    """Send a signal to those processes that there still are."""
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
@@ -153,8 +209,8 @@ def twice(setting: Setting, folder: Path, undisturbed: Undisturbed, seed: int, n
     for number in numbers:
         for job in JOBS:
             chance = random.Random(f"{seed}/twice/{job.name}/{number}")
-            out = fresh(folder / "twice")
             gap = chance.uniform(0, 0.8 * undisturbed.of(job)[1]) if number % 2 else chance.uniform(0, 0.3)
+            out = job.laid(setting, folder / "twice")
             processes = []
             for _ in range(2):
                 command = [sys.executable, *map(str, job.start(setting, out))]
@@ -162,39 +218,22 @@ def twice(setting: Setting, folder: Path, undisturbed: Undisturbed, seed: int, n
                     subprocess.Popen(command, cwd=paths.ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
                 )
                 time.sleep(gap)
-            ends = [(process.communicate()[1].decode(errors="replace"), process.returncode) for process in processes]
-            failures = [failure for text, code in ends if (failure := of_stderr(text, code))]
-            bad = [failure for failure in failures if failure[0] != "one line"]
-            if len(failures) == 2 and not bad:
-                bad = [(LOST, f"both failed: {failures}")]
-            verdict, details = bad[0] if bad else compared(job, setting, out, undisturbed)
+            verdict, details = _both(processes) or compared(job, setting, out, undisturbed)
             yield Outcome("two at once", job.name, number, verdict, f"{gap:.2f} s apart: {details}" if details else "")
 
 
-# --- a full disk -----------------------------------------------------------------------------------------------------
-
-
-def full_disk(setting: Setting, folder: Path, undisturbed: Undisturbed, seed: int, numbers: range) -> Iterator[Outcome]:
-    """Run each command in a file system that is too small, then make room and let it go on. Needs leave to mount."""
-    for number in numbers:
-        for job in JOBS:
-            chance = random.Random(f"{seed}/disk/{job.name}/{number}")
-            out = fresh(folder / "disk")
-            kib = int(chance.uniform(0, 1.1) * sum(map(len, undisturbed.of(job)[0].values())) / 1024) + 4
-            if subprocess.run(
-                ["mount", "-t", "tmpfs", "-o", f"size={kib}k", "none", out], capture_output=True
-            ).returncode:
-                return
-            try:
-                code, text = run(job.start(setting, out))
-                failure = of_stderr(text, code)
-                subprocess.run(["mount", "-o", "remount,size=500m", out], check=True)
-                if failure and failure[0] != "one line":
-                    verdict, details = failure
-                else:
-                    verdict, details = compared(job, setting, out, undisturbed)
-            except subprocess.TimeoutExpired as error:
-                verdict, details = HANG, str(error)
-            finally:
-                subprocess.run(["umount", "-l", out], check=False)
-            yield Outcome("full disk", job.name, number, verdict, f"{kib} KiB: {details}" if details else "")
+def _both(processes: list[subprocess.Popen]) -> Problem | None:
+    """Wait for two processes; (verdict, details) unless each ends well or in one line, and one of them well."""
+    failures = []
+    for process in processes:
+        try:
+            text = process.communicate(timeout=PATIENCE)[1].decode(errors="replace")
+        except subprocess.TimeoutExpired:
+            for each in processes:
+                send([each.pid, *descendants(each.pid)], signal.SIGKILL)
+            return HANG, f"it did not end within {PATIENCE} s"
+        failures.append(of_stderr(text, process.returncode))
+    bad = [failure for failure in failures if failure and failure[0] != ONE_LINE]
+    if not bad and None not in failures:
+        bad = [(LOST, f"both failed: {failures}")]
+    return bad[0] if bad else None

@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 
 class Journal:
@@ -23,11 +23,14 @@ class Journal:
 
     header   JSON object that the records belong to, kept in the file's first line; None for a journal without one.
              A file that begins with another header is emptied.
+    valid    says of a record whether it can be one of this journal; the first that cannot, and all behind it, go
     Only one process at a time may have a journal open.
     """
 
-    def __init__(self, path: str | os.PathLike, header: dict | None = None) -> None:
-        self.path, self.header = Path(path), header
+    def __init__(
+        self, path: str | os.PathLike, header: dict | None = None, valid: Callable[[Any], bool] = lambda record: True
+    ) -> None:
+        self.path, self.header, self.valid = Path(path), header, valid
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._file = open(self.path, "ab")  # noqa: SIM115  closed by close()
         self._records = 0
@@ -41,15 +44,23 @@ class Journal:
         with open(self.path, "rb") as file:
             for number, line in enumerate(file):
                 header_line = number == 0 and self.header is not None
-                if (count == records and not header_line) or not _whole(line):
-                    break
-                if header_line and json.loads(line) != self.header:
+                if (count == records and not header_line) or not self._whole(line, header_line):
                     break
                 length += len(line)
                 count += not header_line
         self._file.truncate(length)
         self._file.seek(0, os.SEEK_END)
         self._records = count
+
+    def _whole(self, line: bytes, header_line: bool) -> bool:
+        """Tell whether a line is complete and holds what it should: a kill or a power cut can leave another one."""
+        if not line.endswith(b"\n"):
+            return False
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError):
+            return False
+        return value == self.header if header_line else self.valid(value)
 
     def append(self, *records: Any) -> None:
         """Append JSON values, one line each, and wait until they are on the disk."""
@@ -80,14 +91,3 @@ class Journal:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _whole(line: bytes) -> bool:
-    """Tell whether a line is complete and holds JSON; a kill or a power cut can leave one that does not."""
-    if not line.endswith(b"\n"):
-        return False
-    try:
-        json.loads(line)
-    except ValueError:
-        return False
-    return True

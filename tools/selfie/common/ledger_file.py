@@ -13,6 +13,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
+from types import TracebackType
 from typing import TypeVar
 
 from selfie.common import locks, paths
@@ -40,8 +41,16 @@ class LedgerFile:
             self._open = stack.pop_all()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None = None,
+        error: BaseException | None = None,
+        trace: TracebackType | None = None,
+    ) -> None:
+        """Close the database. What SQLite could not read of it is a SelfieError."""
         self._open.close()
+        if type(error) in (sqlite3.DatabaseError, sqlite3.OperationalError):
+            raise SelfieError(f"{self.file} is damaged ({error}): put a copy of it back") from error
 
     @contextmanager
     def step(self) -> Iterator[sqlite3.Connection]:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,6 +45,22 @@ def existing(path: str | os.PathLike, what: str = "file") -> Path:
     path = Path(path)
     if not path.exists():
         raise SelfieError(f"no such {what}: {path}")
+    return path
+
+
+def read_text(path: str | os.PathLike, what: str = "file") -> str:
+    """Read a text in UTF-8; SelfieError if the file is missing, no file (a pipe would keep us waiting), or no text."""
+    path = regular(existing(path, what))
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise SelfieError(f"{path} is damaged, or no text file: {error}") from error
+
+
+def regular(path: Path) -> Path:
+    """Return `path` if it is a file; SelfieError for a folder, a pipe or a device. OSError if it is missing."""
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise SelfieError(f"{path} is not a file")
     return path
 
 
@@ -132,7 +149,7 @@ def write_csv(path: str | os.PathLike, frame: polars.DataFrame) -> None:
 def read_json(path: str | os.PathLike) -> dict:
     """Read a JSON object; SelfieError if the file is missing, not JSON or another value (`shapes.read` checks more)."""
     try:
-        value = json.loads(existing(path).read_text(encoding="utf-8"))
+        value = json.loads(read_text(path))
     except (ValueError, RecursionError) as error:
         raise SelfieError(f"{path} is not valid JSON ({error})") from error
     if not isinstance(value, dict):
@@ -148,7 +165,7 @@ def sha256(path: str | os.PathLike) -> str:
 def digest(path: str | os.PathLike, algorithm: str) -> str:
     """Digest of a file's content under any hashlib `algorithm`, as hex; the file is read in pieces."""
     state = hashlib.new(algorithm)
-    with open(path, "rb") as file:
+    with open(regular(Path(path)), "rb") as file:
         while block := file.read(1 << 20):
             state.update(block)
     return state.hexdigest()

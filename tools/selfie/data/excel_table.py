@@ -7,7 +7,6 @@ import zipfile
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
-from xml.etree.ElementTree import ParseError
 
 import polars as pl
 
@@ -40,7 +39,9 @@ def read(path: Path, shown: Path) -> tuple[pl.DataFrame, list[str]]:
                         return _table(rows), notes
             finally:
                 book.close()
-    except (zipfile.BadZipFile, KeyError, ValueError, TypeError, ParseError, OSError) as error:
+    except SelfieError:
+        raise
+    except Exception as error:  # of zipfile, zlib, the XML parser and openpyxl: whatever they stumble over
         raise SelfieError(f"cannot read {shown}: it is no workbook that can be read ({error})") from error
     raise SelfieError(f"cannot read {shown}: it is empty, not even a header")
 

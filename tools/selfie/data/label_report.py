@@ -66,7 +66,7 @@ def group_auc(table: pl.DataFrame, column: str) -> pl.Series:
     good = pl.col("label").cast(pl.Float64)
     u = (pl.col("rank") * good).sum() - good.sum() * (good.sum() + 1) / 2
     groups = ranked.group_by("group").agg(auc=u / (good.sum() * (pl.len() - good.sum()))).sort("group")
-    return groups.collect()["auc"]
+    return groups.collect()["auc"].rechunk()  # sums of floats depend on the order: of pieces, too
 
 
 def overall_auc(table: pl.DataFrame, column: str) -> float:
@@ -89,8 +89,13 @@ def _half_width(table: pl.DataFrame, column: str, clusters: Clusters) -> float:
     )
     exceeded = 2 * (pl.col("all") - pl.col("own")) / pl.col("size")  # share of the group's other half
     placement = pl.when(pl.col("label") == 1).then(exceeded).otherwise(1 - exceeded)
-    influence = (placement - placement.mean().over("group")) * 2 / pl.col("size") / pl.col("group").n_unique()
-    return clusters.quantile * math.sqrt(clusters.variance(ranks.select(influence).collect().to_series().to_numpy()))
+    placed = ranks.select("group", "size", placement=placement).collect()
+    size, values = placed["size"].to_numpy(), placed["placement"].to_numpy()
+    groups = np.unique(placed["group"].to_numpy(), return_inverse=True)[1]
+    # Not by polars, whose threads sum floats in an order of their own: the last digits would change from run to run.
+    means = np.bincount(groups, values) / np.bincount(groups)
+    influence = (values - means[groups]) * 2 / size / len(means)
+    return clusters.quantile * math.sqrt(clusters.variance(influence))
 
 
 def scatter(table: pl.DataFrame, column: str, aucs: pl.Series, seed: int = 0) -> dict[str, Any]:

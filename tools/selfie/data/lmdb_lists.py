@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -17,6 +18,17 @@ from selfie.data import lmdb_posts, lmdb_reader
 # The first value of a journal's record: a record of the database, with the hashes (hex) of the picture file and of its
 # Datum; a picture that repeats another one, with the number of that one's row; a reject, with its reason.
 RECORD, REPEATED, REJECT = "+", "=", "-"
+HASH = re.compile("([0-9a-f]{2})+")
+
+
+def is_record(record: object, rows: int) -> bool:
+    """Whether a value can be a record of the journal of a build with so many rows."""
+    kind, *values = record if isinstance(record, list) and record else (None,)
+    if kind == RECORD:
+        return len(values) == 2 and all(isinstance(value, str) and HASH.fullmatch(value) for value in values)
+    if kind == REPEATED:
+        return len(values) == 1 and type(values[0]) is int and 0 <= values[0] < rows
+    return kind == REJECT and len(values) == 1 and isinstance(values[0], str)
 
 
 def finish(folder: Path, rows: pl.DataFrame, ids: pl.Series, journal: Journal, about: dict) -> None:

@@ -48,7 +48,7 @@ from selfie.common.work import Workers
 from selfie.data import lmdb_posts, lmdb_reader, lmdb_state, lmdb_work
 from selfie.data.image import IMAGE_SIZE
 from selfie.data.lmdb_inputs import check_options, describe, ordered_splits
-from selfie.data.lmdb_lists import RECORD, REJECT, REPEATED, finish
+from selfie.data.lmdb_lists import RECORD, REJECT, REPEATED, finish, is_record
 from selfie.data.lmdb_work import Record
 
 CHUNK_ROWS, CHUNK_BYTES = 256, 16 << 20  # per transaction: the most that a kill can cost
@@ -131,7 +131,9 @@ def _build_splits(
     with ExitStack() as journals:
         for split, rows in splits.items():
             (out / split).mkdir(exist_ok=True)
-            journal = journals.enter_context(Journal(out / split / lmdb_state.JOURNAL))
+            journal = journals.enter_context(
+                Journal(out / split / lmdb_state.JOURNAL, valid=lambda record: is_record(record, len(ids)))
+            )
             parts.append(_resume(out / split, rows, sum(len(part.rows) for part in parts), journal, seen))
         _build_parts(parts, ids, seen, about, _results(parts, about["inputs"], jobs, workers))
     return {part.folder.name: paths.read_json(part.folder / "meta.json") for part in parts}

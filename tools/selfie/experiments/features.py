@@ -207,7 +207,7 @@ def export(
             _begin(out, {**inputs, "batch": batch})
         width = net.blobs[blob].shape[1]  # channels: space is averaged over
         with (
-            Journal(out / "journal.jsonl") as journal,
+            Journal(out / "journal.jsonl", valid=_is_line) as journal,
             open(out / "features.npy", "ab") as matrix,
             tqdm(
                 total=len(source.names), initial=len(journal), unit="selfie", disable=True if workers else None
@@ -278,6 +278,12 @@ def _forward(net: ScoringNet, blob: str, group: list[tuple[str, np.ndarray | str
     return features, [
         [name, next(scores)] if isinstance(picture, np.ndarray) else [name, None, picture] for name, picture in group
     ]
+
+
+def _is_line(line: object) -> bool:
+    """Whether a value can be a record of the journal: [name, score], or [name, null, reason]."""
+    kinds = [type(value) for value in line] if isinstance(line, list) else []
+    return kinds in ([str, float], [str, type(None), str])
 
 
 # --- workers of a cluster --------------------------------------------------------------------------------------------

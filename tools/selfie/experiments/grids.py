@@ -112,7 +112,7 @@ def ids_with(
 
 def ids_listed(path: str | os.PathLike) -> set[str]:
     """Read ids from a hand-made list, one on a line."""
-    ids = {line.strip() for line in paths.existing(path, "list").read_text().splitlines() if line.strip()}
+    ids = {line.strip() for line in paths.read_text(path, "list").splitlines() if line.strip()}
     if not ids:
         raise SelfieError(f"{path} lists no id")
     return ids
@@ -121,7 +121,7 @@ def ids_listed(path: str | os.PathLike) -> set[str]:
 def examples(folder: Path, layout: Layout, seed: int) -> tuple[list[str], list[str]]:
     """Draw the keys of (bad, good) selfies at random from the database in `folder`, layout.count of each."""
     keys: tuple[list[str], list[str]] = ([], [])
-    for line in filter(None, paths.existing(folder / "list.txt", "database").read_text().split("\n")):
+    for line in filter(None, paths.read_text(folder / "list.txt", "database").split("\n")):
         key, label, _ = line.split("\t", 2)
         keys[int(label)].append(key)
     if min(map(len, keys)) < layout.count:

@@ -52,7 +52,7 @@ class Section:
 _RULES = {"rules": [{"claim": (str, None), "verdict": str, "why": (str, None)}]}
 _SPEARMAN = ({"value": float, "low": float, "high": float}, None)
 SHAPES: dict[str, dict] = {  # what the files that are shown must have
-    "test_evaluation.json": evaluate.SUMMARY,
+    "test_evaluation.json": {**evaluate.SUMMARY, "commoner?": float},
     "compare.json": {"continuum?": {"spearman?": {"score?": _SPEARMAN}}},
     "findings.json": {
         "score": {**_RULES, "selfies": int, "users?": (int, None)},
@@ -209,11 +209,12 @@ def _cards(run: Run) -> Iterator[tuple[str, str, str]]:
     """Yield the numbers to remember: (value, what it is, what to compare it with)."""
     if result := _json(run, "test_evaluation.json"):
         low, high = result["accuracy_95"]
-        baseline = result["majority_class"] if "majority_class" in result else result["commoner"]
+        baseline = result.get("majority_class", result.get("commoner"))
+        baseline = "" if baseline is None else f"; majority-class baseline {percent(baseline)}"
         yield (
             percent(result["accuracy"]),
             "accuracy",
-            f"95 % interval {percent(low)} to {percent(high)}; majority-class baseline {percent(baseline)}",
+            f"95 % interval {percent(low)} to {percent(high)}{baseline}",
         )
         between = "95 % interval {:.3f} to {:.3f}; ".format(*result["auc_95"]) if result.get("auc_95") else ""
         selfies = f"{result['selfies']:,} test selfies{clusters.of_users(result)}"

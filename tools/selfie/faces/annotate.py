@@ -33,6 +33,7 @@ MIN_FACE = (
 MEMORY = 700_000_000  # bytes of a process that looks at pictures
 SCHEMA = {"path": pl.String, "face_count": pl.Int64, **dict.fromkeys(BOX, pl.Float64), "face_error": pl.String}
 
+NoneType = type(None)
 Values = Sequence  # of COLUMNS, for one picture
 
 
@@ -68,7 +69,7 @@ def annotate(
     wanted = list(dict.fromkeys(path for path in manifest["path"] if path is not None))
     rows: dict[str, Values] = {}
     header = _looking(name, str(images), min_face)
-    with Journal(partial, header) if partial else nullcontext() as journal:
+    with Journal(partial, header, _is_record) if partial else nullcontext() as journal:
         if journal is not None:
             known = {path: row for record in journal for path, row in record.items()}
             rows = {path: known[path] for path in wanted if path in known}
@@ -99,6 +100,18 @@ def _joined(manifest: pl.DataFrame, tables: Iterable[pl.DataFrame]) -> pl.DataFr
     table = manifest.drop(COLUMNS, strict=False).join(found, on="path", how="left", maintain_order="left")
     return table.with_columns(
         pl.when(pl.col("path").is_null()).then(pl.lit("no path")).otherwise("face_error").alias("face_error")
+    )
+
+
+def _is_record(record: object) -> bool:
+    """Whether a value can be a record of the journal: path -> row."""
+    return isinstance(record, dict) and all(
+        isinstance(row, list)
+        and len(row) == len(COLUMNS)
+        and type(row[0]) in (int, NoneType)
+        and all(type(number) in (float, int, NoneType) for number in row[1:-1])
+        and type(row[-1]) in (str, NoneType)
+        for row in record.values()
     )
 
 

@@ -151,7 +151,7 @@ def _tag(order: Order) -> str:
 def _token(path: Path | None) -> str | None:
     if path is None:
         return None
-    token = paths.existing(path, "token file").read_text().strip()
+    token = paths.read_text(path, "token file").strip()
     if not re.fullmatch(r"[\x21-\x7e]+", token):
         raise SelfieError(f"{path} does not hold an access token: one word")
     return token

@@ -122,8 +122,8 @@ def read_net(prototxt: Path) -> Message:
     from google.protobuf import text_format
 
     try:
-        return text_format.Parse(prototxt.read_text(), caffe_pb2().NetParameter())
-    except (text_format.ParseError, UnicodeDecodeError) as error:
+        return text_format.Parse(paths.read_text(prototxt, "prototxt"), caffe_pb2().NetParameter())
+    except text_format.ParseError as error:
         raise SelfieError(f"{prototxt} is not a net: {error}") from error
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 
+from selfie.common import paths
 from selfie.common.errors import SelfieError
 from selfie.net import pycaffe
 from selfie.net.prototxt import scalar
@@ -21,6 +23,11 @@ def parse(text: str, name: str = "solver") -> Message:
         return text_format.Parse(text, pycaffe.caffe_pb2().SolverParameter())
     except text_format.ParseError as error:
         raise SelfieError(f"{name}: {error}") from error
+
+
+def read(file: Path) -> Message:
+    """Read a solver file; SelfieError if it is none."""
+    return parse(paths.read_text(file, "solver"), str(file))
 
 
 def change(text: str, settings: Mapping[str, object]) -> str:

@@ -117,7 +117,7 @@ def trained(recipe: Recipe, where: Place, folder: Path, shared_by: Sequence[Reci
 
 def _is_of(run: Run, recipe: Recipe, lmdb: Path) -> bool:
     """Tell whether a run was trained by a recipe as it is today, on this database."""
-    used = solver.parse((run.folder / "solver.prototxt").read_text())
+    used = solver.read(run.folder / "solver.prototxt")
     with Database(lmdb / "train") as records:
         same_tiles = records.meta["content"] == run.info["lmdb"]["train"]["content"]
     variant = recipe.net()

@@ -11,6 +11,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
@@ -48,23 +49,12 @@ class LogFollower:
         """
         if resumed:
             self.recover()
-        with open(self.folder / "log.txt", "a" if resumed else "w") as file:
-            # Caffe writes the file itself: a pipe would break, and stop it without a snapshot, if we were killed.
-            written = file.tell()
-            process = subprocess.Popen(
-                command,
-                cwd=paths.ROOT,
-                stderr=file,
-                start_new_session=True,
-                env={**os.environ, "GLOG_minloglevel": "0", "GLOG_logtostderr": "1"},
-                preexec_fn=_stop_when_orphaned,
-                pass_fds=[lock],
-            )
         with (
             tqdm(total=self.max_iter, initial=self.start, unit="it", desc=self.folder.name, disable=None) as bar,
-            _signals_passed_to(process) as signals,
+            _signals_noted() as signals,
         ):
-            for line in _follow(self.folder / "log.txt", written, process):
+            process, written = self._start(command, resumed, lock)
+            for line in _follow(self.folder / "log.txt", written, process, signals):
                 self.read(line, bar)
                 if self.diverged:
                     process.kill()  # a snapshot of nan is worth nothing
@@ -76,6 +66,22 @@ class LogFollower:
         if code or self.diverged:
             raise SelfieError(f"caffe train failed: {self.fatal or _end(code)} (whole log: {self.folder / 'log.txt'})")
         return bool(signals)
+
+    def _start(self, command: list[str], resumed: bool, lock: int) -> tuple[subprocess.Popen, int]:
+        """Start `command`, which writes log.txt; returns it, and the byte of the log where it begins."""
+        with open(self.folder / "log.txt", "a" if resumed else "w") as file:
+            # Caffe writes the file itself: a pipe would break, and stop it without a snapshot, if we were killed.
+            written = file.tell()
+            process = subprocess.Popen(
+                command,
+                cwd=paths.ROOT,
+                stderr=file,
+                start_new_session=True,
+                env={**os.environ, "GLOG_minloglevel": "0", "GLOG_logtostderr": "1"},
+                preexec_fn=partial(_stop_when_orphaned, os.getpid()),
+                pass_fds=[lock],
+            )
+        return process, written
 
     def recover(self) -> None:
         """Take from the log what a killed process had not written into metrics.csv, up to the start."""
@@ -198,13 +204,20 @@ def draw_curves(rows: dict[int, dict[str, float]], path: Path) -> None:
         (below or [above])[-1].set_xlabel("iteration")
 
 
-def _follow(file: Path, start: int, process: subprocess.Popen) -> Iterator[str]:
-    """Yield the lines that `process` appends to `file` from byte `start` on, as they come, until it ends."""
+def _follow(file: Path, start: int, process: subprocess.Popen, signals: list[int]) -> Iterator[str]:
+    """Yield the lines that `process` appends to `file` from byte `start` on, as they come, until it ends.
+
+    Each signal that comes into the list `signals` meanwhile stops it: it is passed on when the process is ready for it.
+    """
+    passed = 0
     with open(file, errors="replace") as log_file:
         log_file.seek(start)
         unfinished = ""
         while True:
             ended = process.poll() is not None  # asked before reading, so that the last lines are read
+            if passed < len(signals) and not ended and _catches(process.pid, signal.SIGINT):
+                process.send_signal(signal.SIGINT)
+                passed += 1
             for line in log_file:
                 unfinished += line
                 if line.endswith("\n"):
@@ -215,21 +228,31 @@ def _follow(file: Path, start: int, process: subprocess.Popen) -> Iterator[str]:
             time.sleep(0.1)
 
 
-def _stop_when_orphaned() -> None:
+def _catches(pid: int, number: int) -> bool:
+    """Whether a process has a handler for a signal. Caffe has none while it starts: it would end without a snapshot."""
+    try:
+        handled = re.search(r"^SigCgt:\s*([0-9a-f]+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    except OSError:
+        return True
+    return handled is None or bool(int(handled[1], 16) >> (number - 1) & 1)
+
+
+def _stop_when_orphaned(parent: int) -> None:
     """Ask Linux to send this process, which becomes Caffe, SIGTERM when its parent dies: it snapshots, then stops."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:  # it has died already
+        os._exit(1)
 
 
 @contextmanager
-def _signals_passed_to(process: subprocess.Popen) -> Iterator[list[int]]:
-    """Pass Ctrl-C and SIGTERM on to Caffe, which snapshots and stops; yields the list of signals received."""
+def _signals_noted() -> Iterator[list[int]]:
+    """Note Ctrl-C and SIGTERM instead of ending; yields the list of those received."""
     received: list[int] = []
 
-    def pass_on(number: int, frame: object) -> None:
+    def note(number: int, frame: object) -> None:
         received.append(number)
-        process.send_signal(signal.SIGINT)
 
-    before = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield received
     finally:

@@ -29,6 +29,8 @@ _ACCURACY = {"selfies": int, "accuracy": float, "accuracy_95": [float, float]}
 SUMMARY = {  # of <split>_evaluation.json; those of before version 0.2 know no users
     **_ACCURACY,
     "auc": float,
+    "auc_95?": ([float, float], None),
+    "majority_class?": float,
     "users?": int,
     "users_known?": bool,
     "margins?": [{**_ACCURACY, "margin": str, "users": int}],

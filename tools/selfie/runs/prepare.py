@@ -311,8 +311,9 @@ def _database_size(path: Path, classes: int) -> int:
 
 def _solver_text(job: Job, sizes: dict[str, int]) -> str:
     """Return the solver file with this run's paths, seed, length and --set values."""
-    file = paths.existing(job.solver or paths.SOLVER / f"{job.variant.name}.prototxt", "solver")
-    solver.parse(file.read_text(), str(file))  # so that an error names this file
+    file = job.solver or paths.SOLVER / f"{job.variant.name}.prototxt"
+    given = paths.read_text(file, "solver")
+    solver.parse(given, str(file))  # so that an error names this file
     fixed: dict[str, object] = {
         "net": paths.shown(job.run / "train_val.prototxt"),
         "snapshot_prefix": paths.shown(job.run / "snapshots" / job.run.name),
@@ -327,11 +328,11 @@ def _solver_text(job: Job, sizes: dict[str, int]) -> str:
         if not 0 < job.epochs < math.inf:
             raise SelfieError(f"--epochs {job.epochs}: it must be a number above 0")
         pictures = pictures_per_iteration(job.batch or job.variant.batch, job.gpu)
-        iter_size = solver.parse(solver.change(file.read_text(), job.settings), "--set").iter_size
+        iter_size = solver.parse(solver.change(given, job.settings), "--set").iter_size
         fixed["max_iter"] = max(1, round(job.epochs * sizes["train"] / (pictures * iter_size)))
     if job.seed is not None:
         fixed["random_seed"] = job.seed
-    text = solver.change(file.read_text(), {**fixed, **job.settings})
+    text = solver.change(given, {**fixed, **job.settings})
     if solver.parse(text, "--set").max_iter < 1:
         raise SelfieError("max_iter must be at least 1")
     return text

@@ -140,7 +140,7 @@ def selfies_per_step(run: Run) -> int:
 
 def _settings(run: Run) -> Message:
     """Read the run's solver."""
-    return solver.parse((run.folder / "solver.prototxt").read_text())
+    return solver.read(run.folder / "solver.prototxt")
 
 
 def _command(run: Run, state: Path | None) -> list[str]:

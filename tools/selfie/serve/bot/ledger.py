@@ -68,8 +68,8 @@ class Ledger(LedgerFile):
                 raise SelfieError(f"{self.folder} is the ledger of another account ({owner}): choose another --ledger")
             with self.step():
                 self.set("account", self.account)
-        except BaseException:
-            self.__exit__()
+        except BaseException as error:
+            self.__exit__(type(error), error, error.__traceback__)
             raise
         return self
 
