@@ -46,19 +46,18 @@ configure() {
         rm -rf "$binary"
     fi
     mkdir -p "$binary"
-    local include library
+    local include problem=''
     include=$(python_value 'sysconfig.get_path("include")')
-    library=$(python_value 'sysconfig.get_config_var("LIBDIR") + "/" + sysconfig.get_config_var("LDLIBRARY")')
     [ -f "$include/Python.h" ] || die "no Python.h in $include: run docker/setup_system.sh (python3-dev)"
-    # Python is named outright: another one may come first on PATH, and Boost.Python is made for Debian's.
+    # Python is named outright: another one may come first on PATH.
     cmake -S "$source" -B "$binary" -G Ninja -DCMAKE_BUILD_TYPE=Release -DCMAKE_INSTALL_PREFIX="$prefix" \
-        -DPYTHON_EXECUTABLE="$venv/bin/python" -DPYTHON_INCLUDE_DIR="$include" -DPYTHON_LIBRARY="$library" \
-        "${cmake_options[@]}" >"$binary/configure.log" 2>&1 ||
-        { rm -rf "$binary"/CMake{Cache.txt,Files} && die "cmake failed: $binary/configure.log"; }
+        -DPython_EXECUTABLE="$venv/bin/python" -DPython_INCLUDE_DIR="$include" \
+        "${cmake_options[@]}" >"$binary/configure.log" 2>&1 || problem="cmake failed"
     # CMake only mentions it when it leaves pycaffe out.
     if grep -q 'Python interface is disabled' "$binary/configure.log"; then
-        die "no Boost.Python or numpy for $venv/bin/python: $binary/configure.log"
+        problem="no nanobind in $venv, or no headers of its Python"
     fi
+    [ -z "$problem" ] || { rm -rf "$binary"/CMake{Cache.txt,Files} && die "$problem: $binary/configure.log"; }
 }
 
 python_value() {
@@ -82,5 +81,13 @@ install_caffe() {
     rm -rf "$stage"
     ln -sfn "caffe-$flavour/install" "$build/caffe"
     echo "$build/caffe/python" >"$(pth_file)"
+    add_types
     "$venv/bin/python" -c 'import caffe' || die "built, but 'import caffe' fails in $venv (see above)"
+}
+
+# Type stubs of pycaffe's binding, for editors and checkers.
+add_types() {
+    (cd "$prefix/python/caffe" && "$venv/bin/python" -m nanobind.stubgen --quiet --include-private --import . --module _caffe \
+        --pattern-file "$source/python/caffe/stubs.txt" --marker-file py.typed --output-file _caffe.pyi) ||
+        die "built, but nanobind makes no type stubs of it (see above)"
 }

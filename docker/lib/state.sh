@@ -2,7 +2,7 @@
 # Whether there is anything to do: what the build was made from, and whether it still works on this system.
 
 # One text that changes whenever Caffe has to be built again: our recipe, patches and files, where it is, what was chosen,
-# and the Python and numpy that pycaffe is compiled for. The versions of Debian's packages are not in it: an upgrade keeps
+# and the Python and nanobind that pycaffe is compiled for. The versions of Debian's packages are not in it: an upgrade keeps
 # their interfaces, and one that does not leaves a Caffe that cannot be loaded (load_problem).
 fingerprint() {
     local queue folders folder
@@ -15,8 +15,8 @@ fingerprint() {
     done
     echo "$root $build $venv CUDA=$cuda ARCH=$arch CUDNN=$cudnn NCCL=$nccl"
     "$venv/bin/python" -c 'import importlib.metadata, sysconfig
-print(sysconfig.get_config_var("SOABI"), "numpy", importlib.metadata.version("numpy"))' 2>/dev/null ||
-        die "numpy is missing in $venv: install requirements.txt into it"
+print(sysconfig.get_config_var("SOABI"), "nanobind", importlib.metadata.version("nanobind"))' 2>/dev/null ||
+        die "nanobind is missing in $venv: install requirements.txt into it"
 }
 
 up_to_date() {

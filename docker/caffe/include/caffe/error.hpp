@@ -38,8 +38,22 @@ std::string OneLine(const std::string& text);
 /// @brief What an exception says, in one line.
 std::string OneLine(const std::exception& error);
 
+/**
+ * @brief What Python raised, on its way through Caffe: in a layer, or in a
+ *        callback.
+ *
+ * It is no std::exception, since it is no error of Caffe's: nets and solvers go
+ * on after it. pycaffe throws it, and makes a Python error of it again.
+ */
+class PythonError {
+ public:
+  virtual ~PythonError() {}
+  /// @brief Prints it with its traceback, as Python does at its end.
+  virtual void Print() const = 0;
+};
+
 /// @brief Runs a program. What is thrown is logged as an error, one line, and
-///        is exit status 1.
+///        is exit status 1; what Python raised is printed.
 int RunProgram(int (*program)(int, char**), int argc, char** argv);
 
 /**

@@ -96,6 +96,9 @@ int RunProgram(int (*program)(int, char**), int argc, char** argv) {
   } catch (const std::exception& error) {
     LogError(error);
     return 1;
+  } catch (const PythonError& error) {
+    error.Print();
+    return 1;
   }
 }
 
