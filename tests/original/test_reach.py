@@ -50,7 +50,7 @@ def test_recipes_are_in_the_order_that_the_rule_needs(net):
 
 
 def test_a_fold_is_judged_by_a_calibration_that_does_not_know_it():
-    """Log-odds stretched ninefold are judged as they were before; a fold of noise counts with all its loss."""
+    """Log-odds stretched ninefold are judged as they were before; a fold that is turned round counts with its loss."""
     generator = np.random.default_rng(0)
     z, fold = generator.normal(0, 2, 900), np.arange(900) % 3
     labels = (generator.random(900) < calibration.probability(z)).astype(int)
@@ -59,9 +59,9 @@ def test_a_fold_is_judged_by_a_calibration_that_does_not_know_it():
     assert stretched["log_loss"] == pytest.approx(plain["log_loss"], abs=1e-3)
     assert plain["log_loss"] == pytest.approx(calibration.log_loss(z, labels).mean(), abs=0.01)
     noisy = table.with_columns(
-        log_odds=pl.when(pl.col("fold") == 0).then(-20 * pl.col("log_odds")).otherwise("log_odds")
+        log_odds=pl.when(pl.col("fold") == 0).then(-0.5 * pl.col("log_odds")).otherwise("log_odds")
     )
-    assert reach.judge(noisy)["log_loss"] > 2 * plain["log_loss"]
+    assert reach.judge(noisy)["log_loss"] > 1.2 * plain["log_loss"]
 
 
 def test_a_recipe_is_trained_on_tiles_of_no_test(published, tmp_path, monkeypatch):

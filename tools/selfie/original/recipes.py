@@ -55,7 +55,8 @@ class Recipe:
         blobs = " and ".join(blob.partition("/")[0] for blob in self.blobs)
         input_ = f"1/{self.shrink} of the resolution" if self.shrink > 1 else "the whole resolution"
         seen = f"{input_}, smoothed over {self.smooth} pixels" if self.smooth else input_
-        views = {MIRROR: "", CROPS: ", ten crops", LIGHT: ", four lights"}[self.views]
+        named = {MIRROR: "", CROPS: ", ten crops", LIGHT: ", four lights"}
+        views = named.get(self.views, f", {len(self.views)} views")
         return f"{how + ' of ' if how else ''}{blobs}{views}; {seen}; weight decay {self.weight_decay:g}"
 
 
