@@ -74,7 +74,7 @@ def logged(run: Path, text: str) -> bool:
     ("number", "moment"), [(signal.SIGINT, "Iteration 3 ("), (signal.SIGTERM, "Iteration 3 ("), (signal.SIGINT, "")]
 )
 def test_a_signal_snapshots_and_resume_goes_on(tiny_lmdb, tmp_path, number, moment):
-    """Ctrl-C or SIGTERM leaves a snapshot, also while Caffe starts; --resume goes on from there, and says when it is done."""
+    """Ctrl-C or SIGTERM leaves a snapshot, also while Caffe starts; --resume goes on from there and says its end."""
     folder = tmp_path / "run"
     with testlib.started(*begin(tiny_lmdb, folder, *ENDLESS), stderr=subprocess.PIPE) as process:
         testlib.wait_until(lambda: logged(folder, moment))
