@@ -78,7 +78,7 @@ class LogFollower:
                 stderr=file,
                 start_new_session=True,
                 env={**os.environ, "GLOG_minloglevel": "0", "GLOG_logtostderr": "1"},
-                preexec_fn=partial(_stop_when_orphaned, os.getpid()),
+                preexec_fn=partial(_become_caffe, os.getpid()),
                 pass_fds=[lock],
             )
         return process, written
@@ -237,8 +237,9 @@ def _catches(pid: int, number: int) -> bool:
     return handled is None or bool(int(handled[1], 16) >> (number - 1) & 1)
 
 
-def _stop_when_orphaned(parent: int) -> None:
-    """Ask Linux to send this process, which becomes Caffe, SIGTERM when its parent dies: it snapshots, then stops."""
+def _become_caffe(parent: int) -> None:
+    """In the process that becomes Caffe: catch nothing, and get SIGTERM when the parent dies: Caffe snapshots then."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # our own handler would look like Caffe's
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:  # it has died already
         os._exit(1)

@@ -101,6 +101,8 @@ def _run_caffe(run: Run, iteration: int, state: Path | None, lock: int) -> Run:
             raise
         raise SelfieError(_out_of_memory(run)) from error
     states = snapshots(run.folder)
+    if not states and stopped:
+        raise SelfieError("stopped before the first iteration: start it again with --replace")
     if not states:
         raise SelfieError(f"caffe train left no snapshot in {run.folder}/snapshots: start it again with --replace")
     reached, newest = states[0]
