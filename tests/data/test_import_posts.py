@@ -382,11 +382,15 @@ def test_typed_tables(tmp_path):
     [{"username": "ann", "followers": [1]}, {"username": {"a": 1}, "followers": 1}],
 )
 def test_profiles_of_wrong_types_give_no_followers(tmp_path, row):
-    """What is no number is counted, what is no column of numbers refused; JSON and Parquet have both."""
+    """What is no number is counted, what is no column of numbers or names refused; JSON and Parquet have both."""
     picture(tmp_path / "A.jpg")
     posts = write(tmp_path / "p.json", [apify("A")])
-    found = collect(posts, profile_table=write(tmp_path / "profiles.json", [row]))
-    assert found.frame["followers"].to_list() == [None]
+    profiles = write(tmp_path / "profiles.json", [row])
+    if isinstance(row["username"], str):
+        assert collect(posts, profile_table=profiles).frame["followers"].to_list() == [None]
+    else:
+        with pytest.raises(SelfieError, match="no column the names of users"):
+            collect(posts, profile_table=profiles)
     pl.DataFrame([row]).write_parquet(tmp_path / "profiles.parquet")
     with pytest.raises(SelfieError, match="holds no numbers"):
         collect(posts, profile_table=tmp_path / "profiles.parquet")

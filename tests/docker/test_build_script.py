@@ -291,7 +291,7 @@ def test_the_next_source_differs_in_what_was_changed(tmp_path, prepare):
     gone, changed, new = "src/caffe/util/few_rows.cpp", "include/caffe/util/few_rows.hpp", "python/caffe/our own.py"
     (copy / "caffe" / gone).unlink()
     (copy / "caffe" / changed).write_text("// changed\n")
-    (copy / "caffe" / new).parent.mkdir(parents=True)
+    (copy / "caffe" / new).parent.mkdir(parents=True, exist_ok=True)
     (copy / "caffe" / new).touch()
     after = written(prepare(copy, "13"))
     assert before.keys() - after.keys() == {gone} and after.keys() - before.keys() == {new}

@@ -327,7 +327,7 @@ def test_checkers_know_pycaffes_types(tmp_path):
     assert (installed / "py.typed").is_file()
     shutil.copy(installed / "_caffe.pyi", tmp_path)
     (tmp_path / "use.py").write_text(f"{USE}net.save(3)\nnet.blobs.data\nnet.step(1)\n")
-    command = [sys.executable, "-m", "mypy", "--cache-dir", paths.BUILD / "mypy", "--no-site-packages", "use.py"]
+    command = [sys.executable, "-m", "mypy", "--cache-dir", tmp_path / "mypy", "--no-site-packages", "use.py"]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     wrong = len(USE.splitlines())
     found = {int(line) for line in re.findall(r"^use\.py:(\d+): error", result.stdout, re.M)}

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from faults.jobs import JOBS, PATIENCE, Job, Setting, contents, run
 from faults.outcome import HANG, LOST, ONE_LINE, SAME, TRACEBACK, Outcome, of_stderr
-from faults.stops import Undisturbed, _send, descendants, fresh
+from faults.stops import Undisturbed, descendants, fresh, send
 from selfie.common import paths
 
 ON_CLUSTER = ("make_lmdb", "filter_faces", "export_fc7")
@@ -80,7 +80,7 @@ class Machines:
     def end(self) -> None:
         """Kill all."""
         for process in (*self.workers, self.scheduler):
-            _send([process.pid, *descendants(process.pid)], signal.SIGKILL)
+            send([process.pid, *descendants(process.pid)], signal.SIGKILL)
             process.wait()
 
 
@@ -158,14 +158,14 @@ def _disturb(machines: Machines, drivers: list, way: str, chance: random.Random,
         machines.mind()
         computing = machines.computing()
         if way == "SIGKILL to a worker" and computing and blows < 5:
-            _send([chance.choice(computing)], signal.SIGKILL)
+            send([chance.choice(computing)], signal.SIGKILL)
             blows += 1
         elif way == "SIGSTOP to a worker" and computing and not blows:
             stopped = chance.choice(computing)
-            _send([stopped], signal.SIGSTOP)
+            send([stopped], signal.SIGSTOP)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 drivers[0].wait(chance.uniform(1, 10))
-            _send([stopped], signal.SIGCONT)
+            send([stopped], signal.SIGCONT)
             blows += 1
         elif way == "SIGKILL to the scheduler" and blows < 2:
             machines.scheduler.kill()
@@ -178,7 +178,7 @@ def _disturb(machines: Machines, drivers: list, way: str, chance: random.Random,
 
 def _compared(out: Path, job: Job, expected: dict[str, bytes]) -> tuple[str, str]:
     """Compare the result with the undisturbed one of one machine: (verdict, details)."""
-    result = contents(out, job.result)
+    result = contents(job, out)
     if result != expected:
         names = sorted(name for name in {*result, *expected} if result.get(name) != expected.get(name))
         return LOST, f"other bytes than on one machine: {', '.join(names[:5])}"

@@ -9,10 +9,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Union
+from typing import Any, Union
 
 import numpy as np
 from tqdm import tqdm
@@ -48,6 +48,10 @@ class Scored:
     error: str | None = None
     low: float | None = None
     high: float | None = None
+
+    def fields(self) -> dict[str, Any]:
+        """Return what there is to say of it, for JSON; `low` and `high` only where there is an interval."""
+        return {name: value for name, value in asdict(self).items() if name not in ("low", "high") or value is not None}
 
 
 Entry = Union[str, Scored]  # a file's name, or the Scored of one already known to be unreadable

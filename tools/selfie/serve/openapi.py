@@ -25,6 +25,8 @@ _SCORED = {
         "score": {**_NUMBER, "minimum": 0, "maximum": 1, "description": "probability of good"},
         "percentile": {**_NUMBER, "minimum": 0, "maximum": 100},
         "error": {"type": ["string", "null"]},
+        "low": {**_NUMBER, "description": "with high a 95 % interval of the score, where the net is an ensemble"},
+        "high": _NUMBER,
     },
 }
 _RETRY = {"Retry-After": {"description": "seconds", "schema": {"type": "integer", "minimum": 1}}}

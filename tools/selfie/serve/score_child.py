@@ -11,7 +11,7 @@ from selfie.common import parallel
 from selfie.common.errors import SelfieError
 from selfie.data import image
 from selfie.data.image import BadImage
-from selfie.runs import evaluate, run_folder, score
+from selfie.runs import evaluate, heads, run_folder, score
 from selfie.runs.score import Picture, Scored
 from selfie.serve import child
 
@@ -24,6 +24,7 @@ class Scoring:
         self._run = run_folder.load(run)
         self._net = self._run.net(gpu)
         self._reference = evaluate.validation_scores(self._run, gpu)["score"].to_numpy()
+        self._intervals = heads.intervals(self._run)
         self._decoders = ThreadPoolExecutor(parallel.cores())
 
     def hello(self) -> dict:
@@ -40,9 +41,9 @@ class Scoring:
         return list(self._decoders.map(self._decode, parts))
 
     def compute(self, prepared: list[tuple[str, Picture]]) -> dict:
-        """Score a batch: a list of [score, percentile, error]."""
-        scored = score.score_batch(self._net, prepared, self._reference)
-        return {"scored": [{"score": one.score, "percentile": one.percentile, "error": one.error} for one in scored]}
+        """Score a batch: a list of what a Scored holds beside its name."""
+        scored = score.score_batch(self._net, prepared, self._reference, self._intervals)
+        return {"scored": [{name: value for name, value in one.fields().items() if name != "path"} for one in scored]}
 
     def _decode(self, data: bytes) -> tuple[str, Picture]:
         try:

@@ -11,7 +11,7 @@ import json
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -89,16 +89,16 @@ def _add_scores(app: FastAPI, service: Service) -> None:
     @app.post("/score", summary="Score one picture", **openapi.SCORE)
     async def score(request: Request) -> JSONResponse:
         _, answer = await scored(request)
-        return JSONResponse(asdict(answer), 200 if answer.error is None else 422)
+        return JSONResponse(answer.fields(), 200 if answer.error is None else 422)
 
     @app.post("/explain", summary="Score one picture and say why", **openapi.EXPLAIN)
     async def explain(request: Request, preview: bool = False) -> Response:
         taken, answer = await scored(request)
         if answer.error is not None:
-            return JSONResponse(asdict(answer), 422)
+            return JSONResponse(answer.fields(), 422)
 
         async def lines() -> AsyncIterator[str]:
-            yield json.dumps(asdict(answer)) + "\n"
+            yield json.dumps(answer.fields()) + "\n"
             found = {"error": explainer.SWITCHED_OFF}
             if service.explainer:
                 loop = asyncio.get_running_loop()

@@ -11,7 +11,7 @@
 // for vectors of a width of its own.
 //
 // Points of the polynomials are 0, 3/4, -3/4, 3/2, -3/2 and infinity: exact in
-// binary, and they round a third as much as 0, 1, -1, 2, -2 of the paper do. A
+// binary, and they round a fifth as much as 0, 1, -1, 2, -2 of the paper do. A
 // tile of outputs is Y = A' [(G g G') . (B' d B)] A, for
 //
 //   B' = 1.265625   0       -2.8125  0       1    0     G = 1/N0  0     0
