@@ -169,7 +169,7 @@ report: | ready ## evaluate RUN and show what the post shows, as one page: grids
 	$(PY) tools/grids.py continuum $(run) $(GRID_FLAGS)
 	$(PY) tools/grids.py best $(run) $(GRID_FLAGS)
 	$(PY) tools/grids.py worst $(run) $(GRID_FLAGS)
-	$(PY) tools/grids.py posneg $(run)
+	$(PY) tools/grids.py posneg $(run) $(GRID_FLAGS)
 	$(PY) tools/findings.py $(run) $(if $(wildcard $(MANIFEST)),--manifest $(MANIFEST)) --jobs $(JOBS)
 	$(if $(CROPS),$(PY) pycaffe_scripts/crops.py $(run) $(one_gpu) $(CROPS))
 	$(PY) tools/tsne_map.py $(run) $(one_gpu) $(MAP_FLAGS)
