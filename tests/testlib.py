@@ -155,3 +155,9 @@ def heads_job(run: Run, lmdb: Path, folder: Path, readout: Readout = READOUT, **
     settings = {"weight_decay": "0.1", "max_iter": "200"}
     solver = paths.SOLVER / "squeezenet_frozen.prototxt"
     return Job(variant, lmdb, folder, run.caffemodel, solver, settings=settings, **more)
+
+
+def children(pid: int) -> list[int]:
+    """The child processes of a process; not those that Python 3.14's multiprocessing keeps for itself."""
+    found = [child for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()]
+    return [int(child) for child in found if b"multiprocessing" not in Path(f"/proc/{child}/cmdline").read_bytes()]

@@ -191,7 +191,7 @@ def test_a_killed_run_that_is_resumed_has_the_metrics_of_an_uninterrupted_one(wh
     options = [part for setting in settings for part in ("--set", setting)]
     with testlib.started(*begin(job, folder, *options), stderr=subprocess.DEVNULL) as process:
         testlib.wait_until(lambda: logged(folder, "Iteration 7 ("))
-        [caffe] = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        [caffe] = testlib.children(process.pid)
         os.kill(int(caffe), signal.SIGKILL)
         process.kill()
         process.wait()
@@ -338,7 +338,7 @@ def test_one_process_trains_in_a_folder_and_others_are_told_which(tiny_lmdb, tmp
                 result, f"at work in {folder}: process {process.pid} (tools/train.py", "since"
             )
         assert process.poll() is None
-        [caffe] = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        [caffe] = testlib.children(process.pid)
         process.kill()
         process.wait()
         os.kill(int(caffe), signal.SIGSTOP)  # it takes its time over the snapshot
