@@ -37,7 +37,7 @@ def is_workbook(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             return "xl/workbook.xml" in archive.namelist()
-    except (zipfile.BadZipFile, OSError):
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError):  # a version, a name that is no UTF-8
         return False
 
 
@@ -67,7 +67,11 @@ def unpacked(path: Path) -> Iterator[Path]:
                     _copy(source, target, path)
         except (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, gzip.BadGzipFile, _zstd_error()) as error:
             raise SelfieError(f"cannot read {path}: its {compression} data are damaged or cut off ({error})") from error
-        except (NotImplementedError, RuntimeError) as error:  # zipfile: a method it does not know; a password
+        except (
+            NotImplementedError,
+            RuntimeError,
+            ValueError,
+        ) as error:  # zipfile: a method or version; a password; names
             raise SelfieError(f"cannot read {path}: {error}") from error
         yield target
 
