@@ -1,5 +1,5 @@
 #ifdef USE_ONEDNN
-#include <omp.h>
+#include <dlfcn.h>
 
 #include <algorithm>
 #include <cmath>
@@ -17,6 +17,19 @@
 #include "caffe/test/test_caffe_main.hpp"
 
 namespace caffe {
+
+// OpenMP as libcaffe has it loaded: the tests are not linked with it.
+static int omp_get_max_threads() {
+  typedef int (*Function)();
+  return reinterpret_cast<Function>(
+      dlsym(RTLD_DEFAULT, "omp_get_max_threads"))();
+}
+
+static void omp_set_num_threads(int threads) {
+  typedef void (*Function)(int);
+  reinterpret_cast<Function>(
+      dlsym(RTLD_DEFAULT, "omp_set_num_threads"))(threads);
+}
 
 using winograd::Kernels;
 using winograd::Sizes;
