@@ -103,7 +103,7 @@ help: ## list the targets and the variables
 # In the images of docker/ all is there, and nobody could install more.
 setup: $(if $(PREBUILT),,caffe) ## install Debian packages (root or sudo), .venv and Caffe: what is missing
 
-what_setup_takes = "Setting up: about 6 minutes on two cores, 3.0 GB of disk (Debian packages 1.7, .venv 1.2, Caffe 0.1)"
+what_setup_takes = "Setting up: about 6 minutes on two cores, 3.3 GB of disk (Debian packages 1.7, .venv 1.5, Caffe 0.1)"
 
 have_python = $(or $(PREBUILT),$(wildcard $(PY)))
 have_caffe  = $(or $(PREBUILT),$(wildcard $(CAFFE)))

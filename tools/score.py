@@ -6,8 +6,8 @@ The percentile is its place among the validation selfies of the run. Pictures th
 are scored, and the exit code is 1 (with --lenient only where no picture at all could be scored). What else a folder
 holds is counted on standard error. Odd names are told in quotes, with escapes (docs/data.md).
 
-Where the run's net is an ensemble, low and high are a 95 % interval of the score. With --html a page is
-written as well: each photo, its score and what it means, its best crop, and which properties moved it.
+Where the run's net is an ensemble, low and high are a 95 % interval of the score. With --html a page is written as
+well: each photo, its score and what it means, its best crop, and which properties moved it.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ class Scored:
 
     score        probability of *good* in [0, 1]
     percentile   percent of the run's validation selfies that it beats, in [0, 100]
-    low, high    its interval, by how far the heads of the run's ensemble agree (net.caffe_net); None without one
+    low, high    a 95 % interval of the score, where the run's net is an ensemble of heads (runs.heads); else None
     """
 
     path: str
