@@ -1,8 +1,10 @@
 """Measure gathering: posts noted a second, pictures a second, and memory with many rows. Run by hand; not a test.
 
     PYTHONPATH=tools:tests/gather .venv/bin/python tests/gather/measure_gather.py [--posts N] [--latency SECONDS]
+        [--hosts N] [--pictures N] [--rows N]
 
-A server process of its own answers with recorded pages (all fields that Mastodon sends, 2 kB a post) after a latency.
+A server process of its own answers with recorded pages (all fields that Mastodon sends, 2 kB a post) after a latency;
+the pictures stand at N hosts (addresses of loopback).
 Beside wall time stands the CPU time of the gatherer alone.
 """
 
@@ -32,7 +34,7 @@ STEP = 10_000  # rows of a transaction; in a gathering there is one, but fsync w
 DAY = 86_400
 
 
-def serve(pipe, posts: int, pictures: int, latency: float) -> None:
+def serve(pipe, posts: int, pictures: int, latency: float, hosts: int) -> None:
     """A server of recorded pages; sends its port through the pipe."""
     with Strict() as strict:
         status = strict.post(1, age_days=40)
@@ -68,7 +70,8 @@ def serve(pipe, posts: int, pictures: int, latency: float) -> None:
             return self.send(json.dumps(page).encode(), "application/json", link)
 
         def status(self, number: int) -> dict:
-            url = f"http://{self.headers['Host']}/media/{number}.jpg"
+            host = f"127.0.0.{1 + number % hosts}:{self.headers['Host'].rpartition(':')[2]}"
+            url = f"http://{host}/media/{number}.jpg"
             account = {**status["account"], **person, "acct": f"user{number % 5000}"}
             media = [{"type": "image", "url": url, "preview_url": url, "meta": {}, "blurhash": "U" * 30}]
             uri = f"https://a.example/users/user{number % 5000}/statuses/{number}"
@@ -84,7 +87,7 @@ def serve(pipe, posts: int, pictures: int, latency: float) -> None:
         def log_message(self, *_: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer(("", 0), Handler)
     pipe.send(server.server_port)
     server.serve_forever()
 
@@ -122,16 +125,17 @@ def fill(ledger: Ledger, rows: int, part: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, default in (("posts", 40_000), ("pictures", 500), ("rows", 1_000_000)):
+    for name, default in (("posts", 40_000), ("pictures", 500), ("rows", 1_000_000), ("hosts", 4)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--latency", type=float, default=0.02)
     args = parser.parse_args()
     ours, theirs = multiprocessing.Pipe()
-    given = theirs, args.posts, args.pictures, args.latency
+    given = theirs, args.posts, args.pictures, args.latency, args.hosts
     server = multiprocessing.get_context("spawn").Process(target=serve, args=given, daemon=True)
     server.start()
     url = f"http://127.0.0.1:{ours.recv()}"
-    order = gather.Order(url, "selfie", "me@example.org", ("127.0.0.1",), 30, args.posts, 0, 4, ("127.0.0.1/32",))
+    whom = (url, "selfie", "me@example.org", ("127.0.0.1",))
+    order = gather.Order(*whom, 30, args.posts, 0, args.hosts, ("127.0.0.0/8",))
     with tempfile.TemporaryDirectory() as folder:
         timed("posts noted", args.posts, lambda: gather.run(order, Path(folder, "a"), "note"))
         few = dataclasses.replace(order, limit=args.pictures)

@@ -7,6 +7,8 @@ import queue
 import threading
 from collections import defaultdict
 from collections.abc import Iterator
+from concurrent import futures
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -14,7 +16,7 @@ from urllib.parse import urlsplit
 import cv2
 import numpy as np
 
-from selfie.common import paths
+from selfie.common import parallel, paths
 from selfie.data import image
 from selfie.gather import fetch as fetcher
 from selfie.gather.ledger import Kept, Wanted, stem
@@ -38,7 +40,11 @@ class Outcome(NamedTuple):
 
 
 class Fetcher:
-    """Fetches pictures into a folder: a connection to a host at a time, to at most `jobs` hosts."""
+    """Fetches pictures into a folder: a connection to a host at a time, to at most `jobs` hosts.
+
+    While a host is asked for its next picture, another thread decodes and hashes the last one. A picture is on the disk
+    before the next is asked for, so that SIGKILL costs at most the one that is on its way.
+    """
 
     def __init__(self, images: Path, limits: Limits, robots: Robots, pace: Pace, jobs: int) -> None:
         self.images, self.limits, self.robots, self.pace, self.jobs = images, limits, robots, pace, jobs
@@ -52,9 +58,9 @@ class Fetcher:
         todo: queue.SimpleQueue[list[Wanted]] = queue.SimpleQueue()
         for group in hosts.values():
             todo.put(group)
-        stop = threading.Event()
+        stop, lookers = threading.Event(), ThreadPoolExecutor(parallel.cores())
         threads = [
-            threading.Thread(target=self._work, args=(todo, done, stop), daemon=True)
+            threading.Thread(target=self._work, args=(todo, lookers, done, stop), daemon=True)
             for _ in range(min(self.jobs, len(hosts)))
         ]
         try:
@@ -69,51 +75,64 @@ class Fetcher:
             stop.set()
             for thread in threads:
                 thread.join(2)  # it may be waiting for a host's turn; what it brings then is found by the next run
+            lookers.shutdown(wait=False)
 
-    def _work(self, todo: queue.SimpleQueue, done: queue.SimpleQueue, stop: threading.Event) -> None:
+    def _work(
+        self, todo: queue.SimpleQueue, lookers: ThreadPoolExecutor, done: queue.SimpleQueue, stop: threading.Event
+    ) -> None:
+        looking: Future[Outcome] | None = None
         try:
             while True:
                 for wanted in todo.get_nowait():
                     if stop.is_set():
                         return
-                    done.put(self.bring(wanted))
+                    brought = self._bring(wanted)
+                    if looking:
+                        futures.wait([looking])
+                    looking = lookers.submit(self._look, wanted, brought)
+                    looking.add_done_callback(lambda looked: done.put(looked.exception() or looked.result()))
         except queue.Empty:
             return
         except BaseException as error:  # a full disk, our own bugs: raised where the outcomes are read
             done.put(error)
 
-    def bring(self, wanted: Wanted) -> Outcome:
-        """Fetch one picture; one that an earlier process had written when it was killed is taken from the disk."""
-        place = stem(self.images, wanted.key)
-        here = next((path for kind in KINDS if (path := place.with_suffix(f".{kind}")).exists()), None)
-        host = urlsplit(wanted.url).netloc
+    def _bring(self, wanted: Wanted) -> Path | Outcome:
+        """Fetch a picture and write it, or say why there is none; one that an earlier process had written when it was
+        killed is taken from the disk.
+        """
+        place, host = stem(self.images, wanted.key), urlsplit(wanted.url).netloc
+        for kind in KINDS:
+            if (here := place.with_suffix(f".{kind}")).exists():
+                return here
         try:
-            if here:
-                data = here.read_bytes()
-                header = image.header(data)
-                kind, width, height = header.kind.lower(), header.width, header.height
-            else:
-                with self.pace.turn(host):
-                    got = fetcher.fetch(wanted.url, self.limits, self.robots.rules)
-                data, kind, width, height = got.data, got.kind, got.width, got.height
-            perceptual = perceptual_hash(image.decode(data, SMALL))
+            with self.pace.turn(host):
+                got = fetcher.fetch(wanted.url, self.limits, self.robots.rules)
         except FetchError as error:
             if error.status in (429, 503):
                 self.pace.hold(host, min(retry_after(error.headers) or 30, 900))
             reason = f"picture: {error.status}" if error.status else f"picture: {error.reason}"
             passing = error.reason in PASSING or error.status == 429 or (error.status or 0) >= 500
             return Outcome(wanted.key, None, reason, passing)
+        path = place.with_suffix(f".{got.kind}")
+        for torn in path.parent.glob(f".{path.stem}.*"):  # of a process that was killed while it wrote
+            torn.unlink()
+        with paths.atomic_write(path, "wb") as file:
+            file.write(got.data)
+        return path
+
+    def _look(self, wanted: Wanted, brought: Path | Outcome) -> Outcome:
+        """Look at a picture that was brought; one that cannot be used does not stay."""
+        if isinstance(brought, Outcome):
+            return brought
+        data = brought.read_bytes()
+        try:
+            header = image.header(data)
+            perceptual = perceptual_hash(image.decode(data, SMALL))
         except image.BadImage as error:
+            brought.unlink()
             return Outcome(wanted.key, None, f"picture: {fetcher.reason(error)[0]}")
-        path = place.with_suffix(f".{kind}")
-        if not here:
-            for torn in path.parent.glob(f".{path.stem}.*"):  # of a process that was killed while it wrote
-                torn.unlink()
-            with paths.atomic_write(path, "wb") as file:
-                file.write(data)
-        digest = hashlib.sha256(data).hexdigest()
-        name = path.relative_to(self.images).as_posix()
-        return Outcome(wanted.key, Kept(name, digest, width, height, perceptual))
+        name, digest = brought.relative_to(self.images).as_posix(), hashlib.sha256(data).hexdigest()
+        return Outcome(wanted.key, Kept(name, digest, header.width, header.height, perceptual))
 
 
 def perceptual_hash(bgr: np.ndarray) -> int:
