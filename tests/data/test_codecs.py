@@ -472,8 +472,8 @@ def test_decoding_works_without_a_stderr():
     """As a daemon has none; and it has none afterwards."""
     code = """if True:
         import os
-        os.close(2)
         from selfie.data import image
+        os.close(2)  # only now: else the first file that an import keeps open gets its number
         assert image.decode(open(os.environ["PICTURE"], "rb").read()).shape
         try:
             os.fstat(2)
