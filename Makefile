@@ -221,7 +221,8 @@ figures_run := runs/figures$(addprefix -,$(filter-out squeezenet,$(figures_net))
 define figures_tiles
 $(PY) tools/fetch_weights.py $(figures_net)
 $(PY) tools/cut_figures.py --out data/figures --whole-continuum
-$(PY) tools/make_lmdb.py --labels data/figures/labels.csv --images data/figures/tiles --out data/figures/lmdb --raw --force
+$(PY) tools/make_lmdb.py --labels data/figures/labels.csv --images data/figures/tiles --out data/figures/lmdb --raw \
+      --detail 32 --force
 endef
 
 figures-run: | ready ## heads on ImageNet features (VARIANT=vgg16: VGG16's), trained on the post's own published tiles

@@ -82,9 +82,9 @@ class Explaining:
         explained, selfies    share of the scores' variance that the influences explain, and of how many selfies; None
                     and 0 where the run has no measured properties
         """
-        square = image.square(bgr, self.size)
-        faces = self._detect(square)
-        measured = properties.measure(square, max(faces, key=lambda face: face.w * face.h, default=None), len(faces))
+        faces = self._detect(image.square(bgr, self.size))  # a detector needs what the net may not see
+        seen = self._searcher.preprocessing.square(bgr)
+        measured = properties.measure(seen, max(faces, key=lambda face: face.w * face.h, default=None), len(faces))
         model = self._model
         return {
             "faces": len(faces),

@@ -23,7 +23,7 @@ import polars as pl
 
 from selfie.common import calibration, parallel, paths, stats
 from selfie.common.errors import SelfieError
-from selfie.data import image, tables
+from selfie.data import tables
 from selfie.data.lmdb_reader import Database
 from selfie.net import solver
 from selfie.original import agreement, baselines, recipes, tile_labels
@@ -119,7 +119,8 @@ def _is_of(run: Run, recipe: Recipe, lmdb: Path) -> bool:
     """Tell whether a run was trained by a recipe as it is today, on this database."""
     used = solver.read(run.folder / "solver.prototxt")
     with Database(lmdb / "train") as records:
-        same_tiles = records.meta["content"] == run.info["lmdb"]["train"]["content"]
+        there, learned = records.meta, run.info["lmdb"]["train"]
+    same_tiles = there["content"] == learned["content"] and _detail(there) == _detail(learned)
     variant = recipe.net()
     same_net = "frozen" in run.info and (run.variant.shrink, run.variant.smooth) == (variant.shrink, variant.smooth)
     return (
@@ -128,6 +129,11 @@ def _is_of(run: Run, recipe: Recipe, lmdb: Path) -> bool:
         and run.readout == variant.readout
         and abs(used.weight_decay / recipe.weight_decay - 1) < 1e-3
     )
+
+
+def _detail(meta: dict) -> int:
+    """Return the detail of a database's pictures, see image.square."""
+    return meta["inputs"].get("detail", 0)
 
 
 # --- the test --------------------------------------------------------------------------------------------------------
@@ -157,7 +163,7 @@ def order(run: Run) -> tuple[list[Tile], np.ndarray]:
     if continuum["duplicate_of"].count():
         raise SelfieError("a selfie of the continuum is among the training tiles")
     tiles = [tile for tile in every if tile.figure == "continuum"]
-    pictures = [image.square(tile.bgr) for tile in tiles]
+    pictures = [run.preprocessing.square(tile.bgr) for tile in tiles]
     net = run.net()
     scores = [net.scores(np.stack(batch)) for batch in parallel.batches(pictures, evaluate.BATCH)]
     return tiles, np.concatenate(scores)
