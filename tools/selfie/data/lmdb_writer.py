@@ -45,7 +45,7 @@ from selfie.common import locks, parallel, paths, places
 from selfie.common.errors import SelfieError
 from selfie.common.journal import Journal
 from selfie.common.work import Workers
-from selfie.data import lmdb_posts, lmdb_reader, lmdb_state, lmdb_work
+from selfie.data import label_rule, lmdb_posts, lmdb_reader, lmdb_state, lmdb_work
 from selfie.data.image import IMAGE_SIZE
 from selfie.data.lmdb_inputs import check_options, describe, ordered_splits
 from selfie.data.lmdb_lists import RECORD, REJECT, REPEATED, finish, is_record
@@ -114,7 +114,11 @@ def build(
         lmdb_state.begin(out, inputs, force)
         about = {
             "inputs": inputs,
-            "labels_file": {"name": Path(labels_csv).name, "sha256": paths.sha256(labels_csv)},
+            "labels_file": {
+                "name": Path(labels_csv).name,
+                "sha256": paths.sha256(labels_csv),
+                "rule": label_rule.of(labels_csv),
+            },
             "versions": _versions(),
         }
         metas = _build_splits(out, splits, about, jobs, workers)

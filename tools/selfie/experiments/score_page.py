@@ -61,6 +61,8 @@ class Card:
     percentile: float
     spread: tuple[float, float] | None
     thumbnail: str
+    unlike: float | None = None
+    unknown: bool = False
     picture: str = ""
     small: bool = False  # it stays at thumbnail size
     crop: dict | None = None
@@ -127,6 +129,7 @@ def write(run: Run, scored: Sequence[Scored], folder: Path, gpu: int | None = No
             title="How good is this selfie?" if len(cards) == 1 else f"How good are these {len(cards)} selfies?",
             run=paths.shown(run.folder),
             selfies=f"{len(evaluate.validation_scores(run, gpu)):,}",
+            labels=run.meaning,
             cards=[card for card in cards if card.picture],
             listed=[card for card in cards if not card.picture],
             left=len(ranked) - min(len(ranked), LISTED),
@@ -167,7 +170,9 @@ def _card(one: Scored, number: int, bgr: np.ndarray, folder: Path, small: bool) 
     thumbnail = f"{PICTURES}/{number:04d}-small.jpg"
     _save(folder / thumbnail, _thumbnail(bgr))
     spread = None if one.low is None or one.high is None else (one.low, one.high)
-    return Card(number, names.shown(one.path), one.score or 0, one.percentile or 0, spread, thumbnail, small=small)
+    card = Card(number, names.shown(one.path), one.score or 0, one.percentile or 0, spread, thumbnail, small=small)
+    card.unlike, card.unknown = one.unlike, one.unknown
+    return card
 
 
 def _explain(card: Card, bgr: np.ndarray, explaining: Explaining, folder: Path) -> None:

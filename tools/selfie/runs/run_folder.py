@@ -27,7 +27,9 @@ import cv2
 
 from selfie.common import locks, paths, shapes, temporaries, times
 from selfie.common.errors import SelfieError
+from selfie.data import label_rule
 from selfie.data.image import IMAGE_SIZE, Preprocessing
+from selfie.data.label_rule import Meaning
 from selfie.data.lmdb_inputs import MAX_SIZE
 from selfie.data.lmdb_reader import Database
 from selfie.net import caffe_net, pycaffe, variants
@@ -46,6 +48,7 @@ DATABASE = {
     "count": int,
     "content": str,
     "inputs": {"rows": str, "images": str, "size?": int, "detail?": int, "preprocessing?": int},
+    "labels_file?": dict,
 }
 SHAPE = {
     "variant": str,
@@ -144,6 +147,11 @@ class Run:
         own = self.info["frozen"]["readout"]
         blobs, pools, views = (tuple(own[name]) for name in ("blobs", "pools", "views"))
         return Readout(blobs, pools, own["folds"], own["seeds"], views)
+
+    @property
+    def meaning(self) -> Meaning:
+        """Return what its labels mean, that is, what its scores are the probability of."""
+        return label_rule.meaning(self.info["lmdb"]["train"].get("labels_file", {}).get("rule"))
 
     @property
     def batch(self) -> int:
