@@ -72,6 +72,11 @@ class Card:
     found: dict = field(default_factory=dict)
 
     @property
+    def cropped_better(self) -> bool:
+        """Tell whether the best crop scores higher than the photo, as far as the page shows scores."""
+        return self.crop is not None and round(self.crop["score"], 3) > round(self.score, 3)
+
+    @property
     def side(self) -> str:
         """Return good from one half on, else bad: the class in CSS."""
         return "good" if self.score >= 0.5 else "bad"
@@ -190,7 +195,7 @@ def _explain(card: Card, bgr: np.ndarray, explaining: Explaining, folder: Path) 
         side = round(card.crop["width"] * width)
         card.crop_picture = f"{PICTURES}/{card.number:04d}-crop.jpg"
         _save(folder / card.crop_picture, at_most(bgr[top : top + side, left : left + side], SHOWN // 2))
-        card.framed = card.crop["score"] > card.score
+        card.framed = card.cropped_better
         shown = _framed(shown, card.crop) if card.framed else shown
     _save(folder / card.picture, shown)
 
