@@ -28,7 +28,7 @@ JOBS     ?= $(shell nproc)
 #:   GPU=0                     train and score on that GPU (0,1: train on both); needs a Caffe for GPUs: make caffe CUDA=13
 #:   EPOCHS=3                  train, ablation: epochs, that is how often each training selfie is seen (sets max_iter)
 #:   BATCH=16                  train: selfies per iteration on each GPU (GPU=0,1: 32 per iteration)
-#:   WEIGHTS=file              train: another caffemodel to start from (none: random weights)
+#:   WEIGHTS=file              train, figures-run: another caffemodel to start from (train: none for random weights)
 #:   SOLVER=file               train: another solver
 #:   REPLACE=1                 train: remove an older run of that name first
 #:   RESUME=1                  train: go on from the newest snapshot of RUN, with the data and options of its start (so the
@@ -218,22 +218,27 @@ demo: setup ## set up, then the whole job on generated pictures, from faces and 
 figures_net := $(if $(call given,VARIANT),$(VARIANT),squeezenet)
 figures_run := runs/figures$(addprefix -,$(filter-out squeezenet,$(figures_net)))
 
+figures_weights := $(if $(WEIGHTS),--weights $(WEIGHTS))
+# By name; a file is there. The probe that runs are compared with is SqueezeNet's.
+figures_fetched := $(sort squeezenet $(if $(WEIGHTS),$(filter-out $(wildcard $(WEIGHTS)),$(WEIGHTS)),$(figures_net)))
+
 define figures_tiles
-$(PY) tools/fetch_weights.py $(figures_net)
+for name in $(figures_fetched); do $(PY) tools/fetch_weights.py "$$name" || exit; done
 $(PY) tools/cut_figures.py --out data/figures --whole-continuum
-$(PY) tools/make_lmdb.py --labels data/figures/labels.csv --images data/figures/tiles --out data/figures/lmdb --raw --force
+$(PY) tools/make_lmdb.py --labels data/figures/labels.csv --images data/figures/tiles --out data/figures/lmdb --raw \
+      --detail 32 --force
 endef
 
 figures-run: | ready ## heads on ImageNet features (VARIANT=vgg16: VGG16's), trained on the post's own published tiles
 	$(figures_tiles)
-	$(PY) tools/reach.py --net $(figures_net) --run $(figures_run)
+	$(PY) tools/reach.py --net $(figures_net) $(figures_weights) --run $(figures_run)
 	$(PY) tools/compare_paper.py --run $(figures_run) $(one_gpu)
 	$(MAKE) --no-print-directory report RUN=$(figures_run) MANIFEST= GRID_FLAGS="--rows 4 --columns 5" \
 	      MAP_FLAGS="--perplexity 15" CROPS="$$(ls $(VENV)/lib/python3*/site-packages/skimage/data/astronaut.png)"
 
 reach: | ready ## order the published continuum by every recipe of figures-run, the chosen one first
 	$(figures_tiles)
-	$(PY) tools/reach.py --net $(figures_net)
+	$(PY) tools/reach.py --net $(figures_net) $(figures_weights)
 
 # --- for developers ------------------------------------------------------------------------------------------------
 

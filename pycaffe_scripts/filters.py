@@ -61,7 +61,7 @@ def draw_maps(run: Run, args: argparse.Namespace) -> None:
     from selfie.data import image
     from selfie.experiments import feature_maps
 
-    picture = image.square(image.read_named(args.maps), run.preprocessing.size)
+    picture = run.preprocessing.square(image.read_named(args.maps))
     folder = args.out or run.folder / "maps" / Path(args.maps).stem
     print_files(feature_maps.draw(feature_maps.compute(run, picture, args.gpu), folder))
 

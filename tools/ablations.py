@@ -49,7 +49,7 @@ def print_table(result: dict) -> None:
         line = f"  {row['arm']:10} {row['accuracy']:6.1%}"
         if apart := row.get("difference"):
             line += f"   {apart['value']:+.1%} ({apart['low']:+.1%} to {apart['high']:+.1%})"
-            line += f"   {row['finding']}: {row['verdict']}"
+            line += f"   {row['finding'] or 'no claim of the post'}: {row['verdict']}"
         print(line)
 
 

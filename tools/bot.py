@@ -81,8 +81,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     port = urlsplit(args.server or "").port
     limits = Limits(allow_networks=tuple(args.allow_network), ports=DEFAULTS.ports | ({port} if port else set()))
-    settings = Settings(args.poll, args.per_account, args.per_day, args.about, limits)
     run = run_folder.find(args.run)
+    settings = Settings(args.poll, args.per_account, args.per_day, args.about, limits, run.meaning)
     with (
         closing(opened(args.server, args.token_file)) as network,
         Ledger(args.ledger, network.account) as ledger,

@@ -4,6 +4,7 @@
 Writes into --out:
   tiles/<figure>_RR_CC.png   every tile, resized and re-encoded identically, so that only the selfie tells its figure
   labels.csv                 id,path,label,split,user,audience,group,likes: best = 1, worst = 0; paths start in tiles/
+  labels.report.json         by which rule they are good or bad, for what a score means
   continuum.csv              id,path,row,column,duplicate_of: the published order, row 0 best; duplicate_of names the
                              labelled tile that shows the same selfie: leave such rows out of a test
 Figures that are not here are looked for in SELFIE_MIRROR, then downloaded.

@@ -29,6 +29,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--raw", action="store_true", help="store plain pixels, not JPEG")
     parser.add_argument("--quality", type=int, default=95, metavar="Q", help="JPEG quality, 1-100 (default: 95)")
     parser.add_argument("--size", type=int, help="side of the stored pictures in pixels (default: 256)")
+    parser.add_argument(
+        "--detail",
+        type=int,
+        default=0,
+        metavar="D",
+        help="reduce pictures to so many pixels before they are brought to that size, and whatever the run scores "
+        "later as well: for pictures so small that larger ones would look sharper than any of them (default: do not)",
+    )
     cli.add_jobs(parser, "threads that read pictures")
     cli.add_cluster(parser)
     cli.add_seed(parser, 0, "the order of records")
@@ -56,6 +64,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             args.images,
             args.out,
             size=image.IMAGE_SIZE if args.size is None else args.size,
+            detail=args.detail,
             raw=args.raw,
             quality=args.quality,
             jobs=args.jobs,

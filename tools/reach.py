@@ -4,7 +4,8 @@
 Cross-validates every recipe of tools/selfie/original/recipes.py on the training tiles (--lmdb, made of what
 tools/cut_figures.py --whole-continuum writes), chooses one by the rule in reach.py beside it, and writes it to
 runs/reach/NET/choice.json. Then --run trains it in a run folder; without --run the continuum is ordered by every
-recipe: runs/reach/NET/reach.json. What is trained already is not trained again. Needs the net's ImageNet weights.
+recipe: runs/reach/NET/reach.json. What is trained already is not trained again. Needs the net's ImageNet weights, or
+some of --weights; recipes that read layers which these lack are left out.
 """
 
 from __future__ import annotations
@@ -25,13 +26,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--lmdb", type=Path, default="data/figures/lmdb", metavar="DIR", help="the tiles (default: %(default)s)"
     )
+    parser.add_argument(
+        "--weights", metavar="NAME", help="other weights of the net: a caffemodel, or vgg16_notop (default: the net's)"
+    )
     parser.add_argument("--run", type=Path, metavar="DIR", help="train the chosen recipe in this run folder, and stop")
     parser.add_argument("--choose-only", action="store_true", help="stop before the continuum is looked at")
     args = parser.parse_args(argv)
 
     from selfie.original import reach, recipes
 
-    chosen_from, where, results = recipes.of(args.net), reach.place(args.net, args.lmdb), []
+    chosen_from = reach.usable(recipes.of(args.net), args.weights)
+    where, results = reach.place(args.net, args.lmdb, args.weights), []
     for result in reach.cross_validate(chosen_from, where):
         results.append(result)
         print(HELD_OUT.format(**result), flush=True)

@@ -6,13 +6,14 @@ The percentile is its place among the validation selfies of the run. Pictures th
 are scored, and the exit code is 1 (with --lenient only where no picture at all could be scored). What else a folder
 holds is counted on standard error. Odd names are told in quotes, with escapes (docs/data.md).
 
-Where the run's net is an ensemble, low and high are a 95 % interval of the score. With --html a page is written as
-well: each photo, its score and what it means, its best crop, and which properties moved it.
+Where the run's net is an ensemble, low and high are a 95 % interval of the score, and unlike is the percentage of the
+selfies that it learned from which are closer to their average than this picture. From 95 % on the net does not know
+such pictures: the table says so, and the interval is all that a score can be. With --html a page is written as well:
+each photo, its score and what it means, its best crop, and which properties moved it.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -20,10 +21,10 @@ from typing import TYPE_CHECKING
 
 from selfie.common import cli, names
 
-SPREAD = ("low", "high")  # of a Scored: only an ensemble's scores have it
-
 if TYPE_CHECKING:
     from selfie.runs.score import Scored
+
+FIELDS = ("path", "score", "percentile", "error")  # of each picture; runs with heads say more
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -45,12 +46,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="one JSON object per line")
-    form.add_argument("--csv", action="store_true", help="path,score,percentile,error (low,high); scores in [0, 1]")
+    form.add_argument(
+        "--csv", action="store_true", help="path,score,percentile,error (low,high,unlike); scores in [0, 1]"
+    )
     args = parser.parse_args(argv)
 
     from selfie.cluster import mapper
     from selfie.data import listing
-    from selfie.runs import heads, run_folder, score
+    from selfie.runs import run_folder, score, trust
 
     run = run_folder.find(args.run)
     entries = score.expand(args.paths, listing.from_standard_input())
@@ -60,18 +63,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         entries = score_page.without_page(entries, args.html)
     counts = {"scored": 0, "unreadable": 0}
     shown: list[Scored] = []
-    spread = heads.intervals(run) is not None
+    more = score.JUDGED if trust.of(run) is not None else ()
     with mapper.workers(args.scheduler, args.workers, args.shards or run.folder / "shards", args.shard_rows) as workers:
         pictures = score.score(run, entries, args.gpu, args.batch, args.jobs, workers)
         pictures = counted(pictures, counts, shown if args.html is not None else None)
         if args.sort:
             pictures = sorted(pictures, key=lambda one: -1 if one.score is None else one.score, reverse=True)
         if args.json:
-            write_json(pictures, spread)
+            write_json(pictures, more)
         elif args.csv:
-            write_csv(pictures, spread)
+            write_csv(pictures, more)
         else:
-            write_table(pictures, str(run.folder), spread)
+            write_table(pictures, str(run.folder), bool(more))
     if args.html is not None:
         page = score_page.write(run, shown, args.html, args.gpu)
         print(f"the page: {names.shown(page)}", file=sys.stderr)
@@ -86,23 +89,21 @@ def counted(pictures: Iterable[Scored], counts: dict[str, int], kept: list[Score
         yield one
 
 
-def write_json(pictures: Iterable[Scored], spread: bool) -> None:
+def write_json(pictures: Iterable[Scored], more: Sequence[str]) -> None:
     import json
 
     for one in pictures:
-        values = {name: value for name, value in dataclasses.asdict(one).items() if spread or name not in SPREAD}
+        values = {name: getattr(one, name) for name in (*FIELDS, *more)}
         print(names.json_printable(json.dumps(values, ensure_ascii=False)))
 
 
-def write_csv(pictures: Iterable[Scored], spread: bool) -> None:
+def write_csv(pictures: Iterable[Scored], more: Sequence[str]) -> None:
     import csv
 
     writer = csv.writer(sys.stdout)
-    more = SPREAD if spread else ()
-    writer.writerow(["path", "score", "percentile", "error", *more])
+    writer.writerow([*FIELDS, *more])
     for one in pictures:
-        values = (getattr(one, name) for name in more)
-        writer.writerow([names.shown(one.path), one.score, one.percentile, one.error, *values])
+        writer.writerow([names.shown(one.path), *(getattr(one, name) for name in (*FIELDS[1:], *more))])
 
 
 def write_table(pictures: Iterable[Scored], run: str, spread: bool) -> None:
@@ -115,8 +116,9 @@ def write_table(pictures: Iterable[Scored], run: str, spread: bool) -> None:
         if heading:
             print(heading)
             heading = ""
-        heads = f"{100 * one.low:5.1f} - {100 * one.high:5.1f}%  " if spread else ""
-        print(f"{100 * one.score:5.1f}%  {one.percentile:9.1f}%  {heads}{names.shown(one.path)}")
+        between = f"{100 * one.low:5.1f} - {100 * one.high:5.1f}%  " if spread else ""
+        unknown = "  (unlike what this net learned from)" if one.unknown else ""
+        print(f"{100 * one.score:5.1f}%  {one.percentile:9.1f}%  {between}{names.shown(one.path)}{unknown}")
 
 
 if __name__ == "__main__":

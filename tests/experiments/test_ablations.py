@@ -44,6 +44,17 @@ def test_a_planted_difference_shows_and_none_does_not():
     assert ablations.verdict("face_init", ablations.difference(base, worse)).startswith("contradicted")
 
 
+def test_what_the_post_does_not_claim_is_not_contradicted():
+    """A start from random weights is worse, better, or neither; no verdict speaks of a claim."""
+    told = {
+        "worse": (-0.2, -0.1),
+        "better": (0.1, 0.2),
+        "no difference at this size: the interval holds 0": (-0.1, 0.1),
+    }
+    for words, (low, high) in told.items():
+        assert ablations.verdict("no_init", {"value": (low + high) / 2, "low": low, "high": high}) == words
+
+
 def test_users_widen_the_interval_of_a_difference():
     """Answers that are right or wrong by user: a difference of 5 points between 40 users is luck; seeds vary, too."""
     generator = np.random.default_rng(0)

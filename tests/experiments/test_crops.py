@@ -198,7 +198,7 @@ def test_a_level_holds_the_pixels_of_its_crops(photo, steps, wanted):
     assert all(0.95 * most < side <= most for side, most in zip(size, wanted))
     demo = variants.get("demo").preprocessing
     for part in crop_space.passes(crop_space.space(photo, demo.crop), *size, steps, demo):
-        resized = crop_space.level(photo, part, steps, 256)
+        resized = crop_space.level(photo, part, steps, demo)
         for number, window in enumerate(part.windows):
             row, column = (256 // steps * place for place in divmod(number, part.columns))
             seen = resized[row : row + 256, column : column + 256]

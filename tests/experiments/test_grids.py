@@ -110,6 +110,8 @@ def test_best_and_worst_and_those_with_an_attribute(tmp_path):
     )
     small = grids.Layout(2, 2, 48)
     assert grids.best(scored, small)["key"].to_list() == scored["key"][:4].to_list()
+    assert len(grids.best(scored, grids.Layout(5, 4, 48))) == 20
+    assert grids.best(scored, grids.Layout(5, 4, 49))["score"].min() >= 0.5, "those below are not drawn large"
     assert grids.worst(scored, small)["key"].to_list() == scored["key"].reverse()[:4].to_list()
     with pytest.raises(SelfieError, match="at most 48 pixels"):
         grids.worst(scored, grids.Layout(2, 2, 49))

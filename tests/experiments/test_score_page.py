@@ -94,6 +94,18 @@ def test_an_ensembles_interval_is_shown(heads_run, photos, tmp_path):
     assert "No interval" not in text
 
 
+def test_a_photo_that_the_net_does_not_know_is_told(heads_run, photos, tmp_path):
+    """Beside its score, with the number; not beside others."""
+    scored = [
+        Scored(str(photos / "a.jpg"), 0.9, 80.0, None, 0.02, 0.98, 96.6),
+        Scored(str(photos / "b.jpg"), 0.8, 70.0),
+    ]
+    text = " ".join(score_page.write(heads_run, scored, tmp_path / "out").read_text().split())
+    first, second = text.split('id="photo-1"')[1].split('id="photo-2"')
+    assert "Unlike what this net learned from:</b> 97&nbsp;% of its training selfies" in first
+    assert "Unlike" not in second.partition('id="meaning"')[0]
+
+
 def test_it_is_written_again_over_itself_and_over_nothing_else(tiny_run, photos, page, tmp_path):
     """A folder with other things is refused before anything is scored; a page's own pictures are not scored."""
     out = tmp_path / "photos" / "out"

@@ -12,7 +12,7 @@ import pytest
 from selfie.common import calibration
 from selfie.common.errors import SelfieError
 from selfie.data import lmdb_writer
-from selfie.net import variants
+from selfie.net import architectures, pycaffe, variants
 from selfie.original import baselines, compare, reach, recipes, tile_labels
 from selfie.original.figures import Tile
 from selfie.original.tiles import Tiles
@@ -62,6 +62,22 @@ def test_a_fold_is_judged_by_a_calibration_that_does_not_know_it():
         log_odds=pl.when(pl.col("fold") == 0).then(-0.5 * pl.col("log_odds")).otherwise("log_odds")
     )
     assert reach.judge(noisy)["log_loss"] > 1.2 * plain["log_loss"]
+
+
+def test_weights_without_fully_connected_layers_serve_what_reads_no_such_layer(tmp_path, caplog):
+    """Those of VGG16's convolutions alone leave out fc7's recipes, and say so; those of another net serve none."""
+    message = pycaffe.caffe_pb2().NetParameter(name="notop")
+    for stage, (convolutions, _) in enumerate(architectures.VGG16_STAGES, 1):
+        for number in range(1, convolutions + 1):
+            blob = message.layer.add(name=f"conv{stage}_{number}", type="Convolution").blobs.add(data=[0.0])
+            blob.shape.dim.append(1)
+    (tmp_path / "notop.caffemodel").write_bytes(message.SerializeToString())
+    with caplog.at_level("INFO"):
+        found = reach.usable(recipes.of("vgg16"), str(tmp_path / "notop.caffemodel"))
+    assert found == [recipe for recipe in recipes.of("vgg16") if recipe.blobs == ("pool5",)]
+    assert "fc7_sharp_10" in caplog.text
+    with pytest.raises(SelfieError, match="has no weights for conv1"):
+        reach.usable(recipes.of("squeezenet"), str(tmp_path / "notop.caffemodel"))
 
 
 def test_a_recipe_is_trained_on_tiles_of_no_test(published, tmp_path, monkeypatch):

@@ -88,22 +88,6 @@ def test_scores_are_bounded_by_what_the_number_of_selfies_can_tell(run, tiny_lmd
     assert scores.min() >= 1 / 46 - 1e-6 and scores.max() <= 45 / 46 + 1e-6 and scores[1] > 0.9 > 0.1 > scores[0]
 
 
-def test_intervals_hold_their_scores_and_are_as_wide_as_the_jackknife_says(run, tiny_lmdb):
-    """Around the score, within the bound; for one partition the jackknife's formula, head by head."""
-    _, shown = pictures(tiny_lmdb, "test")
-    members, prob = run.net().forward(shown, ("members", "prob"))
-    low, high = heads.interval(run, members)
-    assert (low < prob[:, 1]).all() and (prob[:, 1] < high).all() and low.min() > 1 / 46 - 1e-6
-    once = replace(READOUT, blobs=("pool3",), seeds=1)
-    frozen = {**run.info["frozen"], "readout": {**run.info["frozen"]["readout"], "seeds": 1}}
-    one = run_folder.Run(run.folder, {**run.info, "frozen": frozen})
-    values = members[:1, : once.folds].astype(float)
-    spread = np.sqrt(2 / 3 * ((values - values.mean()) ** 2).sum())
-    bound = run.info["calibration"]["bound"]
-    expected = bound + (1 - 2 * bound) * calibration.probability(values.mean() + 1.96 * spread)
-    assert heads.interval(one, values)[1][0] == pytest.approx(expected)
-
-
 def test_it_tells_good_from_bad_and_is_used_like_any_run(run, tiny_lmdb, tmp_path):
     """Accuracy on the test selfies; the convolutional net is the same net; run.json says what it is."""
     result = evaluate.summarise(evaluate.score_database(run, tiny_lmdb / "test"), evaluate.Posts.unknown(24))

@@ -16,7 +16,7 @@ import testlib
 from selfie.common import stats
 from selfie.common.errors import SelfieError
 from selfie.data import image
-from selfie.runs import evaluate, heads, run_folder, score
+from selfie.runs import evaluate, run_folder, score, trust
 from selfie.runs.run_folder import Run
 from selfie.runs.score import Scored
 
@@ -187,11 +187,11 @@ def test_an_ensemble_says_how_sure_it_is(heads_run, tiny_lmdb):
     """By what its heads say (runs.heads); other columns stay as they are."""
     files = sorted((tiny_lmdb.parent / "images").glob("test*"))[:7]
     squares = np.stack([image.square(image.read(file)) for file in files])
-    scores, members = heads_run.net().scores_and_members(squares)
-    wanted = zip(*heads.interval(heads_run, members), scores)
+    judged = trust.of(heads_run).judge(heads_run.net(), squares)
+    wanted = zip(judged.low, judged.high, judged.scores)
     arguments = ["tools/score.py", "--run", heads_run.folder, *files]
     rows = list(csv.DictReader(io.StringIO(testlib.command(*arguments, "--csv").stdout)))
-    assert list(rows[0]) == ["path", "score", "percentile", "error", "low", "high"]
+    assert list(rows[0]) == ["path", "score", "percentile", "error", "low", "high", "unlike"]
     for row, (low, high, score_) in zip(rows, wanted):
         values = [float(row[name]) for name in ("low", "score", "high")]
         np.testing.assert_allclose(values, (low, score_, high), atol=1e-5)

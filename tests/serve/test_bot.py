@@ -335,6 +335,8 @@ def test_answers_are_short_and_never_louder_than_the_question():
     """280 characters, X's limit, where there is no link; what is not known counts as private."""
     name = "n" * 30
     texts = [words.score(name, 0.001, 1, False), words.score(name, 1, 100, False), words.no_picture(name)]
+    texts.append(words.score(name, 1, 100, False, unknown=True))
+    assert words.UNKNOWN in texts[-1] and "Wow" not in texts[-1]
     assert max(map(len, texts)) <= 280
     assert [quieter(one) for one in ("public", "unlisted", "private", "direct", "?")] == [
         "unlisted",

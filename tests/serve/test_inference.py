@@ -45,7 +45,7 @@ def test_the_server_tells_what_it_is(client, server):
         described = client.get_model_metadata(server.model, version)
         assert described["name"] == server.model and described["versions"] == ["1"]
         assert described["inputs"] == [{"name": "picture", "datatype": "BYTES", "shape": [-1]}]
-        assert [one["datatype"] for one in described["outputs"]] == ["FP32", "FP32", "BYTES"]
+        assert [one["datatype"] for one in described["outputs"]] == ["FP32", "FP32", "BYTES", "FP32"]
 
 
 @pytest.mark.parametrize("sent", [True, False], ids=["binary", "base64"])

@@ -24,6 +24,7 @@ from selfie.runs.run_folder import Run
 if find_spec("fastapi") is None:
     testlib.skip("serve", "pip install -r requirements-dev.txt", whole_module=True)
 
+import requests
 from servers import Server, application, serving
 
 from selfie.serve.explainer import Explainer
@@ -247,3 +248,25 @@ def contrast(browser: Browser, name: str) -> float:
     ]
     low, high = sorted(float(one @ [0.2126, 0.7152, 0.0722]) for one in linear)
     return (high + 0.05) / (low + 0.05)
+
+
+def test_a_picture_that_the_net_does_not_know_is_told(heads_run, tiny_lmdb, skimage_data, browser):
+    """With the number and the interval, in the answer and on the page; of a picture that it knows only the interval."""
+    known = tiny_lmdb.parent / "images"
+    scored = score.score(heads_run, [str(file) for file in sorted(known.glob("test*"))])
+    files = [skimage_data / "text.png", next(Path(one.path) for one in scored if not one.unknown)]
+    with serving(heads_run.folder, "--per-minute", 0, "--no-explain") as server:
+        for file, told in zip(files, (True, False)):
+            with open(file, "rb") as data:
+                answer = requests.post(server.address + "score", files={"picture": data}).json()
+            assert (answer["unlike"] >= 95) == told and answer["low"] <= answer["score"] <= answer["high"]
+            browser.open("about:blank")
+            browser.open(server.address)
+            browser.wait("document.body.dataset.ready")
+            browser.choose("#file", file)
+            browser.wait(RESULT)
+            assert browser.run("element('unknown').hidden") != told
+            words = shown(browser, "unknown").replace("\xa0", " ")
+            assert (f"{round(answer['unlike'])} % of its training selfies" in words) == told
+            between = f"Interval of the score: {100 * answer['low']:.0f} % to {100 * answer['high']:.0f} %."
+            assert shown(browser, "interval") == between

@@ -83,7 +83,7 @@ def test_a_picture_that_kills_is_found_and_the_others_are_scored(tiny_run, files
         if sys.argv[0] == "-m":  # the child, before its module is looked for
             from selfie.data import image
             decode = image.decode_square
-            image.decode_square = lambda data, size: os.abort() if data == b"poison" else decode(data, size)
+            image.decode_square = lambda data, *how: os.abort() if data == b"poison" else decode(data, *how)
     """)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     data, wanted = [path.read_bytes() for path in files[:6]], expected(tiny_run, files[:6])

@@ -19,7 +19,6 @@ from selfie.bench.contenders import OURS, OURS_AVX2, STOCK, STOCK_AVX2, Contende
 from selfie.bench.record import Row, in_turns, median_ratio
 from selfie.bench.workload import PHOTOS, Setting, make_run, photograph
 from selfie.common.errors import SelfieError
-from selfie.data import image
 
 BATCH = 8
 PAUSE = 0.1  # seconds until the threads of the contender before do not spin any more
@@ -83,7 +82,8 @@ def nets(setting: Setting) -> Iterable[Row]:
     rounds = 3 if setting.quick else 9
     for variant in ("vgg16", "squeezenet"):
         run, folder = make_run(setting.folder, variant), setting.folder / "nets" / variant
-        photos = np.stack([image.square(photograph(PHOTOS[number % len(PHOTOS)])) for number in range(BATCH)])
+        names = [PHOTOS[number % len(PHOTOS)] for number in range(BATCH)]
+        photos = np.stack([run.preprocessing.square(photograph(name)) for name in names])
         net_files.prepare(run.deploy, run.folder / "random.caffemodel", run.preprocessing.prepare(photos), folder)
         for work in ("forward", "training"):
             others = [name for name in installed if work == "forward" or name in contenders.CAN_TRAIN]

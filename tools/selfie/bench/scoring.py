@@ -78,7 +78,7 @@ class _Pipeline:
     def reading(self, number: int) -> float:
         """Read a share's pictures with all cores, and do nothing with them."""
         begin = time.perf_counter()
-        for _ in score.read_ahead(self._share(number), self.batch):
+        for _ in score.read_ahead(self._share(number), self.batch, self.net.preprocessing):
             pass
         return self.share / (time.perf_counter() - begin)
 

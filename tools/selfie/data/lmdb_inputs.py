@@ -20,12 +20,14 @@ MAX_SIZE = 4096  # pixels of a side of a stored picture
 ROW = ("id", "path", "label")  # what a record is made from
 
 
-def check_options(images: str | os.PathLike, size: int, quality: int, seed: int) -> None:
+def check_options(images: str | os.PathLike, size: int, quality: int, seed: int, detail: int = 0) -> None:
     """Raise SelfieError for a folder that does not exist and for values out of range."""
     if not places.is_folder(images):
         raise SelfieError(f"no such folder of images: {images}")
     if not 1 <= size <= MAX_SIZE:
         raise SelfieError(f"--size is {size}: it must be in 1 ... {MAX_SIZE}")
+    if not 0 <= detail <= size:
+        raise SelfieError(f"--detail is {detail}: it must be in 1 ... {size}, the size, or 0 for all that there is")
     if not 1 <= quality <= 100:
         raise SelfieError(f"--quality is {quality}: it must be in 1 ... 100")
     if seed < 0:
@@ -86,7 +88,12 @@ def _read_labels(labels_csv: str | os.PathLike) -> pl.DataFrame:
 
 
 def describe(
-    splits: dict[str, pl.DataFrame], images: str | os.PathLike, size: int, quality: int | None, seed: int
+    splits: dict[str, pl.DataFrame],
+    images: str | os.PathLike,
+    size: int,
+    quality: int | None,
+    seed: int,
+    detail: int = 0,
 ) -> dict[str, str | int | None]:
     """Describe, JSON-ready, all that a database is made from: equal inputs, equal databases. `quality` None: raw."""
     return {
@@ -97,6 +104,7 @@ def describe(
         "quality": quality,
         "seed": seed,
         "preprocessing": image.PREPROCESSING,
+        **({"detail": detail} if detail else {}),  # so that databases without it stay what they were
     }
 
 

@@ -18,6 +18,7 @@ from selfie.data.image import BadImage
 
 TASK_ROWS = 16  # rows per task of a thread: 3 MB of raw datums
 MEMORY = 700_000_000  # bytes of a process that encodes pictures for a cluster
+PARAMETERS = ("images", "size", "detail", "quality", "preprocessing")  # of a cluster's work, as of lmdb_inputs
 COLUMNS = {"file_hash": bytes, "value": bytes, "reason": str}  # of a cluster's work
 
 
@@ -26,6 +27,7 @@ class Task(NamedTuple):
 
     images: str
     size: int
+    detail: int
     quality: int | None  # None: raw
     rows: list[tuple[str, int]]
 
@@ -41,9 +43,9 @@ class Record(NamedTuple):
 
 
 def tasks(rows: pl.DataFrame, options: dict) -> Iterator[Task]:
-    """Cut rows (columns path, label) into tasks. options: images, size and quality, as lmdb_inputs describes them."""
+    """Cut rows (columns path, label) into tasks. options: images, size, detail and quality, as of lmdb_inputs."""
     for part in rows.select("path", "label").iter_slices(TASK_ROWS):
-        yield Task(options["images"], options["size"], options["quality"], part.rows())
+        yield Task(options["images"], options["size"], options.get("detail", 0), options["quality"], part.rows())
 
 
 def encode(task: Task) -> list[Record | str]:
@@ -56,7 +58,7 @@ def _encode_one(task: Task, path: str, label: int) -> Record | str:
         return "control character in the path"  # it would break list.txt
     try:
         data = image.load(places.join(task.images, path))
-        bgr = image.decode_square(data, task.size)
+        bgr = image.decode_square(data, task.size, task.detail)
     except BadImage as error:
         return str(error)
     value = datum.encode_raw(bgr, label) if task.quality is None else datum.encode_jpeg(bgr, label, task.quality)
@@ -82,7 +84,7 @@ class Rows:
 
 def work(options: dict, probe: str | None) -> Work:
     """Describe the work of making records. options: as of `tasks`; probe: a picture that all must see."""
-    parameters = {name: options[name] for name in ("images", "size", "quality", "preprocessing")}
+    parameters = {name: value for name, value in options.items() if name in PARAMETERS}
     return Work("records", rows_of, parameters, COLUMNS, "reason", TASK_ROWS, MEMORY, probe)
 
 

@@ -45,7 +45,7 @@ from selfie.common import locks, parallel, paths, places
 from selfie.common.errors import SelfieError
 from selfie.common.journal import Journal
 from selfie.common.work import Workers
-from selfie.data import lmdb_posts, lmdb_reader, lmdb_state, lmdb_work
+from selfie.data import label_rule, lmdb_posts, lmdb_reader, lmdb_state, lmdb_work
 from selfie.data.image import IMAGE_SIZE
 from selfie.data.lmdb_inputs import check_options, describe, ordered_splits
 from selfie.data.lmdb_lists import RECORD, REJECT, REPEATED, finish, is_record
@@ -76,6 +76,7 @@ def build(
     out: str | os.PathLike,
     *,
     size: int = IMAGE_SIZE,
+    detail: int = 0,
     raw: bool = False,
     quality: int = 95,
     jobs: int | None = None,
@@ -95,14 +96,14 @@ def build(
         a single record is replaced without asking.)
     SelfieError also for labels that cannot be used, a split without a usable picture, a full disk, and while another
     process builds in OUT. A picture whose file content has occurred before, in this split or an earlier one, is
-    rejected as "same image as <id>".
+    rejected as "same image as <id>". `size` and `detail` of the stored pictures are those of image.square.
     """
     out = Path(out)
-    check_options(images, size, quality, seed)
+    check_options(images, size, quality, seed, detail)
     splits = ordered_splits(labels_csv, seed)
     for rows in splits.values():
         paths.check_inside(rows["path"], labels_csv, outside)
-    inputs = describe(splits, images, size, None if raw else quality, seed)
+    inputs = describe(splits, images, size, None if raw else quality, seed, detail)
     with locks.folder(out), _clear_write_errors(out):
         if not force and (metas := lmdb_state.finished(out, list(splits), inputs)):
             lmdb_state.forget(out)
@@ -113,7 +114,11 @@ def build(
         lmdb_state.begin(out, inputs, force)
         about = {
             "inputs": inputs,
-            "labels_file": {"name": Path(labels_csv).name, "sha256": paths.sha256(labels_csv)},
+            "labels_file": {
+                "name": Path(labels_csv).name,
+                "sha256": paths.sha256(labels_csv),
+                "rule": label_rule.of(labels_csv),
+            },
             "versions": _versions(),
         }
         metas = _build_splits(out, splits, about, jobs, workers)

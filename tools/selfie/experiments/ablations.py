@@ -24,10 +24,12 @@ from selfie.runs.run_folder import Run
 from selfie.runs.snapshots import snapshots
 
 BASE = "base"
-FINDINGS = {  # arm -> what the post says of it, and the sign that its difference from the base should then have
+HOLDS_0 = "the interval holds 0"
+NO_DIFFERENCE = f"no difference at this size: {HOLDS_0}"
+FINDINGS: dict[str, tuple[str | None, int]] = {  # arm -> what the post says of it, and the sign of its difference then
     "dropout": ("dropout makes it worse", -1),
     "face_init": ("starting from faces is no better than from ImageNet", 0),
-    "no_init": ("(not in the post) starting from nothing is worse", -1),
+    "no_init": (None, 0),  # the post says nothing of a start from random weights
 }
 
 
@@ -162,13 +164,18 @@ def difference(
 
 
 def verdict(arm: str, apart: dict) -> str:
-    """Judge whether the post's finding shows in an arm's difference from the base (value, low, high)."""
-    _, sign = FINDINGS[arm]
+    """Judge whether the post's finding shows in an arm's difference from the base (value, low, high).
+
+    Where the post has none, say what was measured.
+    """
+    finding, sign = FINDINGS[arm]
+    if finding is None:
+        return "better" if apart["low"] > 0 else "worse" if apart["high"] < 0 else NO_DIFFERENCE
     if sign == 0:
         return "contradicted: better" if apart["low"] > 0 else "shows: not better"
     if apart["high"] < 0:
         return "shows"
-    return "contradicted: better" if apart["low"] > 0 else "does not show at this size: the interval holds 0"
+    return "contradicted: better" if apart["low"] > 0 else f"does not show at this size: {HOLDS_0}"
 
 
 def run(plan: Plan) -> dict:

@@ -217,8 +217,15 @@ def level_size(width: float, height: float, steps: int, size: int) -> tuple[int,
     return max(1, int(width) // unit) * unit, max(1, int(height) // unit) * unit
 
 
-def level(bgr: np.ndarray, part: Pass, steps: int, size: int) -> np.ndarray:
-    """Resize the picture so that each window of a pass has size x size pixels; they are size / steps pixels apart."""
+def level(bgr: np.ndarray, part: Pass, steps: int, preprocessing: Preprocessing) -> np.ndarray:
+    """Resize the picture so that each window of a pass is the square that the net's crop is cut out of.
+
+    These are size x size pixels, with as much detail as a single window has, and size / steps pixels apart.
+    """
+    size, detail, region = preprocessing.size, preprocessing.detail, part.region.cut(bgr)
     sides = [size + size // steps * (count - 1) for count in (part.columns, part.rows)]
-    halved = image.reduced(part.region.cut(bgr), image.halving(min(part.first.width, part.first.height), size))
-    return cv2.resize(halved, sides, interpolation=cv2.INTER_LINEAR)
+    if detail and detail <= min(part.first.width, part.first.height):
+        region = cv2.resize(region, [side * detail // size for side in sides], interpolation=cv2.INTER_AREA)
+    else:
+        region = image.reduced(region, image.halving(min(part.first.width, part.first.height), size))
+    return cv2.resize(region, sides, interpolation=cv2.INTER_LINEAR)

@@ -32,7 +32,6 @@ from tqdm import tqdm
 
 from selfie.common import parallel
 from selfie.common.errors import SelfieError
-from selfie.data import image
 from selfie.experiments.crop_space import Pass, Space, Window, distinct, grid, level, level_size, passes, random
 from selfie.net import surgery
 from selfie.net.pycaffe import Net
@@ -126,11 +125,11 @@ class Searcher:
 
     def steady(self, bgr: np.ndarray, windows: list[Window]) -> tuple[np.ndarray, np.ndarray]:
         """Score each window, and the views of it: (exact scores, their means over VIEWS), N floats in [0, 1] each."""
-        size, crop = self.preprocessing.size, self.preprocessing.crop
         scores = []
         for batch in parallel.batches(windows, evaluate.BATCH):
-            squares = np.stack([image.square(window.cut(bgr), size) for window in batch])
-            scores.append([self.net.scores(readings.VIEWS[name].of(squares, crop)) for name in VIEWS])
+            squares = np.stack([self.preprocessing.square(window.cut(bgr)) for window in batch])
+            views = [readings.VIEWS[name].of(squares, self.preprocessing.crop) for name in VIEWS]
+            scores.append([self.net.scores(view) for view in views])
         joined = np.concatenate(scores, axis=1)
         return joined[0], joined.mean(0)
 
@@ -165,7 +164,7 @@ class Searcher:
         """Score the windows of one forward pass of the convolutional net: rows x columns floats."""
         conv_net, steps = self.convolutional()
         size, crop, margin = self.preprocessing.size, self.preprocessing.crop, self.preprocessing.margin
-        pixels = level(bgr, part, steps, size)[margin:, margin:]
+        pixels = level(bgr, part, steps, self.preprocessing)[margin:, margin:]
         height, width = (side - size + crop + margin for side in pixels.shape[:2])
         mean = np.asarray(self.preprocessing.mean, np.float32)[:, None, None]
         data = pixels[:height, :width].transpose(2, 0, 1) - mean

@@ -82,9 +82,12 @@ class Explaining:
         explained, selfies    share of the scores' variance that the influences explain, and of how many selfies; None
                     and 0 where the run has no measured properties
         """
-        square = image.square(bgr, self.size)
-        faces = self._detect(square)
-        measured = properties.measure(square, max(faces, key=lambda face: face.w * face.h, default=None), len(faces))
+        preprocessing = self._searcher.preprocessing
+        faces = self._detect(image.square(bgr, self.size))  # a detector needs what the net may not see
+        largest = max(faces, key=lambda face: face.w * face.h, default=None)
+        measured = properties.measure(preprocessing.square(bgr), largest, len(faces))
+        if preprocessing.detail:  # what the run's selfies are like was measured in pictures too small for a detector
+            measured |= dict.fromkeys(properties.FACE)
         model = self._model
         return {
             "faces": len(faces),

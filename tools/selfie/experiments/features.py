@@ -35,12 +35,12 @@ from selfie.common.journal import Journal
 from selfie.common.names import shown, unquoted
 from selfie.common.work import Row, Work, Workers
 from selfie.data import datum, image, tables
-from selfie.data.image import IMAGE_SIZE
+from selfie.data.image import Preprocessing
 from selfie.data.lmdb_reader import Database
 from selfie.net.caffe_net import ScoringNet
 from selfie.runs import evaluate, net_work, score
 from selfie.runs.run_folder import Run
-from selfie.runs.score import Scored
+from selfie.runs.score import Entry, Scored
 
 INPUTS = {
     "blob": str,
@@ -52,6 +52,7 @@ INPUTS = {
 META = {"run": str, "variant": str, "inputs": INPUTS, "rows": int, "columns": int, "rejects": dict}  # of meta.json
 COLUMNS = {"score": float, "reason": str, "features": bytes}  # of a cluster's work; features: D float32
 AT_ONCE = 256  # rows of a cluster that are written at once
+SHOWN = Preprocessing((0.0, 0.0, 0.0), image.IMAGE_SIZE)  # of pictures that people are to see
 HEADER = 128  # bytes before the first row of a .npy file; numpy pads its header to a multiple of 64
 
 log = logging.getLogger(__name__)
@@ -72,9 +73,10 @@ class Files:
         """The names, once each, in the order of the list."""
         return list(dict.fromkeys(self.listed))
 
-    def read(self, names: list[str], size: int = IMAGE_SIZE) -> Iterator[tuple[str, np.ndarray | str]]:
+    def read(self, names: list[str], preprocessing: Preprocessing = SHOWN) -> Iterator[tuple[str, np.ndarray | str]]:
         """Yield (name, size x size x 3 picture, or the reason why there is none), in the order of `names`."""
-        read_ahead = score.read_ahead([str(self.folder / unquoted(name)) for name in names], evaluate.BATCH, size=size)
+        files: list[Entry] = [str(self.folder / unquoted(name)) for name in names]
+        read_ahead = score.read_ahead(files, evaluate.BATCH, preprocessing)
         for name, (_, picture) in zip(names, read_ahead):
             yield name, picture if isinstance(picture, np.ndarray) else str(picture.error)
 
@@ -95,14 +97,17 @@ class Records:
         with Database(self.folder) as records:
             return records.keys()
 
-    def read(self, names: list[str], size: int = IMAGE_SIZE) -> Iterator[tuple[str, np.ndarray]]:
-        """Yield (key, size x size x 3 picture) of those keys that are in `names`, in the database's order."""
+    def read(self, names: list[str], preprocessing: Preprocessing = SHOWN) -> Iterator[tuple[str, np.ndarray]]:
+        """Yield (key, size x size x 3 picture) of those keys that are in `names`, in the database's order.
+
+        Its pictures were brought to the run's detail when it was built (Run.database), so only their size may differ.
+        """
         wanted = set(names)
         with Database(self.folder) as records:
             for key, value in records.items(min(wanted, default=None)):
                 if key in wanted:
                     wanted.remove(key)
-                    yield key, image.square(datum.decode(value)[0], size)
+                    yield key, image.square(datum.decode(value)[0], preprocessing.size)
                 if not wanted:
                     return
 
@@ -216,7 +221,7 @@ def export(
             _recover(matrix, journal, width)
             done: Iterable[tuple[np.ndarray, list[list]]]
             if workers is None:
-                groups = parallel.batches(source.read(source.names[len(journal) :], net.preprocessing.size), batch)
+                groups = parallel.batches(source.read(source.names[len(journal) :], net.preprocessing), batch)
                 done = (_forward(net, blob, group) for group in groups)
             else:
                 done = _by_workers(workers, _work(run, net, source, blob, batch), source.names, len(journal))
@@ -301,7 +306,7 @@ def rows_of(parameters: dict, names: list[str]) -> Iterator[Row]:
     """In a worker: the COLUMNS of each name."""
     net, place = net_work.net_of(parameters), parameters["source"]
     source = Records(Path(place["database"])) if "database" in place else Files(names, Path(place["files"]))
-    for group in parallel.batches(source.read(names, net.preprocessing.size), parameters["batch"]):
+    for group in parallel.batches(source.read(names, net.preprocessing), parameters["batch"]):
         features, lines = _forward(net, parameters["blob"], group)
         rows = iter(features)
         for _, scored, *reason in lines:

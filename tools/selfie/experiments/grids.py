@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -75,9 +75,10 @@ def spread(ordered: pl.DataFrame, layout: Layout) -> pl.DataFrame:
 
 
 def best(ordered: pl.DataFrame, layout: Layout) -> pl.DataFrame:
-    """Choose the best, best first."""
+    """Choose the best, best first; for cells above WORST_CELL only those that score at least one half."""
     _check_enough(ordered, layout)
-    return ordered.head(layout.count)
+    chosen = ordered.head(layout.count)
+    return chosen if layout.cell <= WORST_CELL else chosen.filter(pl.col("score") >= 0.5)
 
 
 def worst(ordered: pl.DataFrame, layout: Layout) -> pl.DataFrame:
@@ -246,6 +247,9 @@ def scored_grid(
         chosen = picked(ordered.head(top), ids or set(), layout)
     else:
         chosen = {"continuum": spread, "best": best, "worst": worst}[kind](ordered, layout)
+    if chosen.is_empty():  # of the best none scores one half: then all are as small as the worst
+        layout = replace(layout, cell=WORST_CELL)
+        chosen = best(ordered, layout)
     picture = draw(run.database(split), chosen, layout, with_scores)
     return picture, chosen.select("key", "score").to_dicts()
 

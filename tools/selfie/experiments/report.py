@@ -70,7 +70,9 @@ EVALUATION, LIKES, CROPS, MAP, ORIGINAL = (
 )
 SECTIONS = (
     Section(
-        "Training", "make train", (Picture("curves.png", "Loss and validation accuracy while training.", least=600),)
+        "Training",
+        "make train",
+        (Picture("curves.png", "Loss while training, and validation accuracy where it is measured.", least=600),),
     ),
     Section(
         EVALUATION,
@@ -257,6 +259,8 @@ def _facts(run: Run) -> list[tuple[str, str]]:
     return [
         ("run", paths.shown(run.folder)),
         ("net", f"{info['variant']}, {info['parameters']:,} parameters"),
+        ("good, bad", f"{run.meaning.good}; {run.meaning.bad}, {run.meaning.scope}"),
+        ("pictures", _preparation(run)),
         ("trained on", _counted(info["lmdb"]["train"])),
         ("validated on", _counted(info["lmdb"]["val"])),
         ("iterations", f"{info['iterations']:,}{batch}"),
@@ -267,6 +271,13 @@ def _facts(run: Run) -> list[tuple[str, str]]:
         ("command", shlex.join(info["command"])),
         ("versions", ", ".join(f"{name} {version}" for name, version in info["versions"].items())),
     ]
+
+
+def _preparation(run: Run) -> str:
+    """Say how pictures become what the net sees."""
+    size, crop, detail = run.preprocessing.size, run.preprocessing.crop, run.preprocessing.detail
+    reduced = f"reduced to {detail} x {detail} pixels, then " if detail else ""
+    return f"{reduced}squashed to {size} x {size}, of which the net sees {crop} x {crop}"
 
 
 def _counted(meta: dict) -> str:

@@ -61,6 +61,8 @@ class Card:
     percentile: float
     spread: tuple[float, float] | None
     thumbnail: str
+    unlike: float | None = None
+    unknown: bool = False
     picture: str = ""
     small: bool = False  # it stays at thumbnail size
     crop: dict | None = None
@@ -68,6 +70,11 @@ class Card:
     framed: bool = False  # the picture has the best crop's frame: that crop scores higher than the photo
     influences: list[Influence] = field(default_factory=list)
     found: dict = field(default_factory=dict)
+
+    @property
+    def cropped_better(self) -> bool:
+        """Tell whether the best crop scores higher than the photo, as far as the page shows scores."""
+        return self.crop is not None and round(self.crop["score"], 3) > round(self.score, 3)
 
     @property
     def side(self) -> str:
@@ -127,6 +134,7 @@ def write(run: Run, scored: Sequence[Scored], folder: Path, gpu: int | None = No
             title="How good is this selfie?" if len(cards) == 1 else f"How good are these {len(cards)} selfies?",
             run=paths.shown(run.folder),
             selfies=f"{len(evaluate.validation_scores(run, gpu)):,}",
+            labels=run.meaning,
             cards=[card for card in cards if card.picture],
             listed=[card for card in cards if not card.picture],
             left=len(ranked) - min(len(ranked), LISTED),
@@ -167,7 +175,9 @@ def _card(one: Scored, number: int, bgr: np.ndarray, folder: Path, small: bool) 
     thumbnail = f"{PICTURES}/{number:04d}-small.jpg"
     _save(folder / thumbnail, _thumbnail(bgr))
     spread = None if one.low is None or one.high is None else (one.low, one.high)
-    return Card(number, names.shown(one.path), one.score or 0, one.percentile or 0, spread, thumbnail, small=small)
+    card = Card(number, names.shown(one.path), one.score or 0, one.percentile or 0, spread, thumbnail, small=small)
+    card.unlike, card.unknown = one.unlike, one.unknown
+    return card
 
 
 def _explain(card: Card, bgr: np.ndarray, explaining: Explaining, folder: Path) -> None:
@@ -185,7 +195,7 @@ def _explain(card: Card, bgr: np.ndarray, explaining: Explaining, folder: Path) 
         side = round(card.crop["width"] * width)
         card.crop_picture = f"{PICTURES}/{card.number:04d}-crop.jpg"
         _save(folder / card.crop_picture, at_most(bgr[top : top + side, left : left + side], SHOWN // 2))
-        card.framed = card.crop["score"] > card.score
+        card.framed = card.cropped_better
         shown = _framed(shown, card.crop) if card.framed else shown
     _save(folder / card.picture, shown)
 

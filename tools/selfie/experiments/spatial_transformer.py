@@ -6,6 +6,7 @@ across picture and glimpse the glimpse's pixel (u, v) shows the picture at (a u 
 is the 256 x 256 picture that a file becomes when it is scored, so (1, 0, 0, 0, 1, 0) is the whole picture, squashed to
 a square, and (s, 0, x, 0, s, y) a crop of the picture's own aspect; the net sees the glimpse's centre, as always.
 Scores are those of the same crop cut out and scored as a file, up to the rounding to whole grey levels on the way.
+Where a run reduces pictures to less detail, the glimpse is averaged in the net and a second transformer enlarges it.
 
 The post tried this, and it got stuck or drifted; to constrain it to scale and translation did not help.
 """
@@ -21,6 +22,7 @@ import numpy as np
 from tqdm import trange
 
 from selfie.common import plots
+from selfie.common.errors import SelfieError
 from selfie.data.image import Preprocessing
 from selfie.experiments import crop_space, crops
 from selfie.net import gradient, pycaffe
@@ -37,17 +39,23 @@ class Glimpses:
     def __init__(self, run: Run, bgr: np.ndarray, gpu: int | None = None) -> None:
         message = pycaffe.read_net(run.deploy)
         self.odds = next(layer for layer in message.layer if layer.type == "Softmax").bottom[0]
-        part = _with_transformer(gradient.up_to(message, self.odds), bgr.shape, run.preprocessing.crop)
+        part = _with_transformer(gradient.up_to(message, self.odds), bgr.shape, run.preprocessing)
         self.net = gradient.load(part, run.caffemodel, gpu)
         mean = np.asarray(run.preprocessing.mean, np.float32)
         self.net.blobs["image"].data[...] = (bgr - mean).transpose(2, 0, 1)
         self._centre = centre(run.preprocessing)
+        self._reduced = run.preprocessing.detail > 0
 
     def look(self, theta: np.ndarray) -> np.ndarray:
         """Compute the log-odds of *good* for N x 6 transformations: N floats, whose logistic function is the score."""
-        self.net.blobs["theta"].reshape(len(theta), 6)
+        values = {"theta": theta if self._reduced else (theta.reshape(-1, 2, 3) @ self._centre).reshape(-1, 6)}
+        if self._reduced:
+            values["centre"] = np.tile(self._centre[:2].reshape(1, 6), (len(theta), 1))
+        for name in values:
+            self.net.blobs[name].reshape(len(theta), 6)
         self.net.reshape()
-        self.net.blobs["theta"].data[...] = (theta.reshape(-1, 2, 3) @ self._centre).reshape(-1, 6)
+        for name, numbers in values.items():
+            self.net.blobs[name].data[...] = numbers
         self.net.forward()
         bad, good = self.net.blobs[self.odds].data.reshape(len(theta), 2).T
         return (good - bad).astype(float)
@@ -59,18 +67,36 @@ class Glimpses:
         diff[...] = np.reshape([-1, 1], (1, 2) + (1,) * (diff.ndim - 2))
         self.net.backward()
         down = self.net.blobs["theta"].diff.reshape(-1, 2, 3).astype(float)
-        return odds, (down @ self._centre.T).reshape(-1, 6)
+        return odds, (down if self._reduced else down @ self._centre.T).reshape(-1, 6)
 
 
-def _with_transformer(message: Message, shape: tuple[int, ...], crop: int) -> Message:
-    """Return the net with its "data" made of the blobs "image" (of a picture's shape, H x W x 3) and "theta"."""
+def _with_transformer(message: Message, shape: tuple[int, ...], preprocessing: Preprocessing) -> Message:
+    """Return the net with its "data" made of the blobs "image" (of a picture's shape, H x W x 3) and "theta".
+
+    With a detail: of "centre" as well, the transformation that cuts the net's input out of the reduced glimpse.
+    SelfieError for a detail that does not divide the size.
+    """
     part = type(message)()
     part.layer.add(name="image", type="Input", top=["image"]).input_param.shape.add(dim=[1, 3, *shape[:2]])
-    part.layer.add(name="theta", type="Input", top=["theta"]).input_param.shape.add(dim=[1, 6])
-    layer = part.layer.add(name="data", type="SpatialTransformer", bottom=["image", "theta"], top=["data"])
-    layer.spatial_transformer_param.output_h = layer.spatial_transformer_param.output_w = crop
+    size, detail, crop = preprocessing.size, preprocessing.detail, preprocessing.crop
+    if not detail:
+        _transform(part, "data", "image", "theta", crop)
+    elif size % detail:
+        raise SelfieError(f"a detail of {detail} pixels does not divide {size}: the transformer cannot reduce to it")
+    else:
+        _transform(part, "glimpse", "image", "theta", size)
+        mean = part.layer.add(name="reduced", type="Pooling", bottom=["glimpse"], top=["reduced"]).pooling_param
+        mean.pool, mean.kernel_size, mean.stride = mean.AVE, size // detail, size // detail
+        _transform(part, "data", "reduced", "centre", crop)
     part.layer.extend(layer for layer in message.layer if layer.type != "Input")
     return part
+
+
+def _transform(part: Message, name: str, picture: str, theta: str, side: int) -> None:
+    """Append a transformer that makes side x side pixels of the blob `picture` by the input `theta`, N x 6."""
+    part.layer.add(name=theta, type="Input", top=[theta]).input_param.shape.add(dim=[1, 6])
+    layer = part.layer.add(name=name, type="SpatialTransformer", bottom=[picture, theta], top=[name])
+    layer.spatial_transformer_param.output_h = layer.spatial_transformer_param.output_w = side
 
 
 def centre(preprocessing: Preprocessing) -> np.ndarray:

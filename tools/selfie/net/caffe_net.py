@@ -13,14 +13,11 @@ import numpy as np
 
 from selfie.common import paths
 from selfie.common.errors import SelfieError
-from selfie.data import image
 from selfie.data.image import Preprocessing
 from selfie.net import architectures, device, memory, pycaffe
 from selfie.net.prototxt import dump
 from selfie.net.pycaffe import Blob, Message, Net
 from selfie.net.variants import Variant
-
-MEMBERS = "members"  # blob of an ensemble: what each of its heads says, before they are averaged
 
 Shapes = dict[str, list[tuple[int, ...]]]  # layer -> shapes of its learned blobs
 
@@ -65,14 +62,9 @@ class ScoringNet:
         """Return the probability of *good* of N x size x size x 3 uint8 BGR pictures: N float32 in [0, 1]."""
         return self.forward(pictures)[0].reshape(len(pictures), -1)[:, 1]
 
-    def scores_and_members(self, pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the scores of N pictures, and what each of an ensemble's heads says of them (net.heads): N x heads."""
-        scores, members = self.forward(pictures, ("prob", MEMBERS))
-        return scores.reshape(len(pictures), -1)[:, 1], members.reshape(len(pictures), -1)
-
     def squared_scores(self, pictures: list[np.ndarray]) -> np.ndarray:
         """Return the scores of H x W x 3 uint8 BGR pictures of any sizes, each squashed to a square first."""
-        return self.scores(np.stack([image.square(bgr, self.preprocessing.size) for bgr in pictures]))
+        return self.scores(np.stack([self.preprocessing.square(bgr) for bgr in pictures]))
 
     def _check_memory(self, batch: int) -> None:
         """Raise SelfieError if the net's GPU has no room for a larger batch, before Caffe fails halfway."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from selfie.common import clusters, shapes
+from selfie.data.label_rule import AUDIENCE, MEANINGS
 from selfie.net import architectures, variants
 from selfie.runs import evaluate, train
 from selfie.runs.run_folder import Run
@@ -102,6 +103,9 @@ def _data(run: Run, tiles: int) -> list[Row]:
     if tiles:
         ours, mark = "published best 100 and worst 300", DIFFERENT
         why = "extremes, not halves: all that was published"
+    elif run.meaning != MEANINGS[AUDIENCE]:
+        ours, mark = f"{run.meaning.good}, {run.meaning.scope}", DIFFERENT
+        why = "another rule (docs/labels.md)"
     else:
         ours, mark = "likes within groups of 100 of similar audience, split by user (tools/label.py)", RECONSTRUCTED
         why = "the post gives the rule; limits of followers and tags and the bonus per tag are our numbers"

@@ -14,6 +14,7 @@ come first, is taken. All its heads, of every fold of each partition, are one ne
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,30 +24,58 @@ import polars as pl
 
 from selfie.common import calibration, parallel, paths, stats
 from selfie.common.errors import SelfieError
-from selfie.data import image, tables
+from selfie.data import tables
 from selfie.data.lmdb_reader import Database
-from selfie.net import solver
+from selfie.net import architectures, caffe_net, solver
 from selfie.original import agreement, baselines, recipes, tile_labels
 from selfie.original.figures import Tile
 from selfie.original.recipes import Recipe
 from selfie.runs import evaluate, prepare, readings, run_folder, train
 from selfie.runs.run_folder import HELD_OUT, Run
 
+log = logging.getLogger(__name__)
+
 COLUMNS = {"key": pl.String, "label": pl.Int64, "fold": pl.Int64, "log_odds": pl.Float64}  # of held_out.csv
 
 
 @dataclass(frozen=True)
 class Place:
-    """The databases of the tiles, the folder of what nets make of them, and the folder of the recipes' runs."""
+    """The databases of the tiles, the folder of what nets make of them, and the folder of the recipes' runs.
+
+    pretrained   the frozen net's weights: a file or a name; None: those of its variant
+    """
 
     lmdb: Path
     readings: Path
     runs: Path
+    pretrained: str | None = None
 
 
-def place(net: str, lmdb: Path) -> Place:
+def place(net: str, lmdb: Path, pretrained: str | None = None) -> Place:
     """Return where the recipes of a net are: readings below the databases' folder, runs/reach/<net>."""
-    return Place(lmdb, lmdb.parent / "readings", paths.RUNS / "reach" / net)
+    return Place(lmdb, lmdb.parent / "readings", paths.RUNS / "reach" / net, pretrained)
+
+
+def usable(listed: Sequence[Recipe], pretrained: str | None) -> list[Recipe]:
+    """Return those recipes whose frozen net finds its weights; the others are logged. SelfieError if none does."""
+    found = [recipe for recipe in listed if not _lacking(recipe, pretrained)]
+    if not found:
+        raise SelfieError(
+            f"{pretrained} has no weights for {_lacking(listed[0], pretrained)[0]}: give another --weights"
+        )
+    if left_out := [recipe.name for recipe in listed if recipe not in found]:
+        log.info("%s lacks layers that these recipes read: %s", pretrained, ", ".join(left_out))
+    return found
+
+
+def _lacking(recipe: Recipe, pretrained: str | None) -> list[str]:
+    """List the layers of a recipe's frozen net that weights do not have."""
+    variant = recipe.net()
+    weights = prepare.starting_weights(variant, pretrained)
+    there = {} if weights is None else caffe_net.caffemodel_shapes(weights)
+    layers = architectures.build(variant, "deploy")["layer"]
+    learned = [layer["name"] for layer in layers if layer["type"] in ("Convolution", "InnerProduct")]
+    return [name for name in learned if name not in there and name not in variant.fresh]
 
 
 # --- the choice ------------------------------------------------------------------------------------------------------
@@ -102,10 +131,10 @@ def trained(recipe: Recipe, where: Place, folder: Path, shared_by: Sequence[Reci
     """
     if (folder / "run.json").exists():
         run = run_folder.load(folder)
-        if run.finished and _is_of(run, recipe, where.lmdb):
+        if run.finished and _is_of(run, recipe, where):
             return run
     variant = recipe.net()
-    pretrained = prepare.starting_weights(variant, None)
+    pretrained = prepare.starting_weights(variant, where.pretrained)
     shared = where.readings / recipe.readings
     widest = replace(variant, readout=recipes.widest(tuple(shared_by), recipe.readings))
     assert pretrained is not None
@@ -115,19 +144,27 @@ def trained(recipe: Recipe, where: Place, folder: Path, shared_by: Sequence[Reci
     return train.train(job)
 
 
-def _is_of(run: Run, recipe: Recipe, lmdb: Path) -> bool:
-    """Tell whether a run was trained by a recipe as it is today, on this database."""
+def _is_of(run: Run, recipe: Recipe, where: Place) -> bool:
+    """Tell whether a run was trained by a recipe as it is today, on this database, from these weights."""
     used = solver.read(run.folder / "solver.prototxt")
-    with Database(lmdb / "train") as records:
-        same_tiles = records.meta["content"] == run.info["lmdb"]["train"]["content"]
+    with Database(where.lmdb / "train") as records:
+        there, learned = records.meta, run.info["lmdb"]["train"]
+    same_tiles = there["content"] == learned["content"] and _detail(there) == _detail(learned)
     variant = recipe.net()
     same_net = "frozen" in run.info and (run.variant.shrink, run.variant.smooth) == (variant.shrink, variant.smooth)
+    weights = prepare.starting_weights(variant, where.pretrained)
+    same_net = same_net and weights is not None and run.info["weights"]["sha256"] == paths.sha256(weights)
     return (
         same_tiles
         and same_net
         and run.readout == variant.readout
         and abs(used.weight_decay / recipe.weight_decay - 1) < 1e-3
     )
+
+
+def _detail(meta: dict) -> int:
+    """Return the detail of a database's pictures, see image.square."""
+    return meta["inputs"].get("detail", 0)
 
 
 # --- the test --------------------------------------------------------------------------------------------------------
@@ -157,7 +194,7 @@ def order(run: Run) -> tuple[list[Tile], np.ndarray]:
     if continuum["duplicate_of"].count():
         raise SelfieError("a selfie of the continuum is among the training tiles")
     tiles = [tile for tile in every if tile.figure == "continuum"]
-    pictures = [image.square(tile.bgr) for tile in tiles]
+    pictures = [run.preprocessing.square(tile.bgr) for tile in tiles]
     net = run.net()
     scores = [net.scores(np.stack(batch)) for batch in parallel.batches(pictures, evaluate.BATCH)]
     return tiles, np.concatenate(scores)

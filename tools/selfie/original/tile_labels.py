@@ -10,7 +10,7 @@ import polars as pl
 from tqdm import tqdm
 
 from selfie.common import paths
-from selfie.data import image
+from selfie.data import image, label_rule
 from selfie.original import figures
 from selfie.original.duplicates import near_duplicates
 from selfie.original.figures import Tile
@@ -57,9 +57,10 @@ def labelled(size: int = SIZE, seed: int = 0, whole_continuum: bool = False) -> 
 
 
 def write(out: Path, labelled: Labelled) -> None:
-    """Write tiles/, labels.csv and continuum.csv into the folder `out`."""
+    """Write tiles/, labels.csv, labels.report.json and continuum.csv into the folder `out`."""
     for tile in tqdm(labelled.tiles, "tiles", disable=None):
         image.write(out / "tiles" / tile.file, tile.bgr)
+    paths.write_json(out / "labels.report.json", {"rule": label_rule.PUBLISHED})
     paths.write_csv(out / "labels.csv", labelled.labels)
     paths.write_csv(out / "continuum.csv", labelled.continuum)
 

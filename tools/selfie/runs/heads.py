@@ -10,7 +10,8 @@ scores has all heads and averages their log-odds.
                         that do not learn from it, so the validation loss in Caffe's log is the held-out one
     start.caffemodel    the statistics by which features are standardised
     weights.caffemodel  the frozen net with its heads, calibrated: what scores
-    held_out.csv        key, split, label, fold, log_odds (mean of its heads, as trained), score (calibrated)
+    held_out.csv        key, split, label, fold, log_odds (mean of its heads, as trained), score (calibrated), distance
+                        (from the average selfie of the other folds, see selfie.runs.trust)
 """
 
 from __future__ import annotations
@@ -18,9 +19,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Callable
 
 import lmdb
 import numpy as np
@@ -32,7 +31,7 @@ from selfie.data import datum, lmdb_posts
 from selfie.net import caffe_net, device, pycaffe
 from selfie.net.heads import IGNORED
 from selfie.net.variants import Variant
-from selfie.runs import readings
+from selfie.runs import readings, trust
 from selfie.runs.readings import SPLITS, Readings
 from selfie.runs.run_folder import HELD_OUT, Run
 
@@ -177,12 +176,23 @@ def finish(run: Run, trained: Path) -> Run:
     log_odds = np.where(held_out, odds, 0).sum(1) / held_out.sum(1)
     fitted = Calibration.fit(log_odds, selfies.labels)
     scores = fitted.scores(log_odds)
-    table = selfies.table.with_columns(fold=selfies.folds[0], log_odds=log_odds, score=scores)
+    distance = _held_out_distances(features, selfies.folds[0])
+    table = selfies.table.with_columns(fold=selfies.folds[0], log_odds=log_odds, score=scores, distance=distance)
     _write_net(run, blobs["standardised"], weights * fitted.slope, bias * fitted.slope + fitted.offset, fitted.bound)
     shutil.rmtree(run.folder / "heads")
     paths.write_csv(run.folder / HELD_OUT, table)
     paths.write_csv(run.folder / "val_scores.csv", table.filter(pl.col("split") == "val").select(VAL_SCORES))
     return run.save(calibration=fitted.record(log_odds, selfies.labels))
+
+
+def _held_out_distances(features: np.ndarray, fold: np.ndarray) -> np.ndarray:
+    """Measure how far each of N selfies (N x D features) is from the average one of the other folds: N floats."""
+    distances = np.empty(len(features))
+    for number in np.unique(fold):
+        others = features[fold != number].astype(np.float64)
+        deviation = np.sqrt(others.var(0) + EPSILON)
+        distances[fold == number] = trust.distance((features[fold == number] - others.mean(0)) / deviation)
+    return distances
 
 
 @dataclass(frozen=True)
@@ -217,29 +227,6 @@ class Calibration:
             "fitted_on": f"{len(labels)} held-out selfies of train and val",
             "log_loss": [float(calibration.log_loss(z, labels).mean()) for z in (log_odds, after)],
         }
-
-
-Intervals = Callable[[np.ndarray], "tuple[np.ndarray, np.ndarray]"]  # from `members` to the ends, see `interval`
-
-
-def intervals(run: Run) -> Intervals | None:
-    """Return what computes the intervals of the run's scores; None where its net has no heads."""
-    return partial(interval, run) if "frozen" in run.info else None
-
-
-def interval(run: Run, members: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return both ends (N floats each) of 95 % intervals of scores, from `members` (N x heads).
-
-    What varies is the training selfies. Heads that lack a fold each tell the variance of what all of them learned, by
-    the delete-a-group jackknife (Kott 2001): (folds - 1) / folds times the sum of squares around their mean; those of
-    the partitions are averaged. It says nothing of what all heads have in common, such as the frozen net.
-    """
-    readout, bound = run.readout, run.info["calibration"]["bound"]
-    parts = np.asarray(members, np.float64).reshape(len(members), readout.seeds, readout.folds)
-    variance = (readout.folds - 1) * parts.var(axis=2).mean(axis=1)
-    centre, half = parts.mean(axis=(1, 2)), 1.96 * np.sqrt(variance)
-    low, high = (bound + (1 - 2 * bound) * calibration.probability(centre + side * half) for side in (-1, 1))
-    return low, high
 
 
 def _write_net(run: Run, statistics: list[np.ndarray], weights: np.ndarray, bias: np.ndarray, bound: float) -> None:

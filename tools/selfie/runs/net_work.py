@@ -22,6 +22,7 @@ def parameters(run: Run, gpu: int | None, batch: int) -> dict[str, Any]:
         "run": str(run.folder.resolve()),
         "caffemodel": paths.sha256(run.caffemodel),
         "size": run.preprocessing.size,
+        **({"detail": run.preprocessing.detail} if run.preprocessing.detail else {}),
         "preprocessing": image.PREPROCESSING,
         "gpu": gpu,
         "batch": batch,

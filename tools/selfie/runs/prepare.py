@@ -224,20 +224,19 @@ def _check_folder(job: Job) -> None:
 
 
 def _for_database(job: Job) -> Job:
-    """Return the job with its variant adapted: the batch asked for, and the picture size of its database.
+    """Return the job with its variant adapted: the batch asked for, and the size and detail of its database's pictures.
 
     SelfieError if either does not fit.
     """
     if job.batch is not None and job.batch < 1:
         raise SelfieError(f"--batch {job.batch}: it must be at least 1")
     with Database(job.lmdb / "train") as records:
-        size = records.meta["inputs"].get("size", image.IMAGE_SIZE)
+        inputs = records.meta["inputs"]
+    size, detail = inputs.get("size", image.IMAGE_SIZE), inputs.get("detail", 0)
     if size < job.variant.crop:
         raise SelfieError(f"{job.lmdb} holds pictures of {size} pixels, the net's input has {job.variant.crop}")
-    adapted = replace(
-        job.variant, batch=job.batch or job.variant.batch, preprocessing=replace(job.variant.preprocessing, size=size)
-    )
-    return replace(job, variant=adapted)
+    preprocessing = replace(job.variant.preprocessing, size=size, detail=detail)
+    return replace(job, variant=replace(job.variant, batch=job.batch or job.variant.batch, preprocessing=preprocessing))
 
 
 def _for_heads(job: Job, sizes: dict[str, int]) -> Job:

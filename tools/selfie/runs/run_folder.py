@@ -27,7 +27,9 @@ import cv2
 
 from selfie.common import locks, paths, shapes, temporaries, times
 from selfie.common.errors import SelfieError
+from selfie.data import label_rule
 from selfie.data.image import IMAGE_SIZE, Preprocessing
+from selfie.data.label_rule import Meaning
 from selfie.data.lmdb_inputs import MAX_SIZE
 from selfie.data.lmdb_reader import Database
 from selfie.net import caffe_net, pycaffe, variants
@@ -42,7 +44,12 @@ HELD_OUT = "held_out.csv"
 ENDED = ("trained", "finished")  # states in which the weights are final
 
 # What run.json must have to be used: what every version has written. A run that has ended has more.
-DATABASE = {"count": int, "content": str, "inputs": {"rows": str, "images": str, "size?": int, "preprocessing?": int}}
+DATABASE = {
+    "count": int,
+    "content": str,
+    "inputs": {"rows": str, "images": str, "size?": int, "detail?": int, "preprocessing?": int},
+    "labels_file?": dict,
+}
 SHAPE = {
     "variant": str,
     "state": str,
@@ -53,7 +60,7 @@ SHAPE = {
     "gpu": (str, None),
     "batch?": int,
     "parameters": int,
-    "preprocessing?": {"mean": [float], "crop": int, "size": int},
+    "preprocessing?": {"mean": [float], "crop": int, "size": int, "detail?": int},
     "lmdb": {"path": str, "train": DATABASE, "val": DATABASE},
     "frozen?": {
         "shrink": int,
@@ -116,7 +123,8 @@ class Run:
         """
         recorded = self.info.get("preprocessing")
         if recorded:
-            return Preprocessing(tuple(recorded["mean"]), recorded["crop"], recorded["size"])
+            mean, crop, size = (recorded[name] for name in ("mean", "crop", "size"))
+            return Preprocessing(tuple(mean), crop, size, recorded.get("detail", 0))
         message = pycaffe.read_net(paths.existing(self.folder / "train_val.prototxt", "prototxt"))
         # Of training and validation, which share mean and crop: the latter is fed as scoring is.
         data_layers = [layer.transform_param for layer in message.layer if layer.type == "Data"]
@@ -139,6 +147,11 @@ class Run:
         own = self.info["frozen"]["readout"]
         blobs, pools, views = (tuple(own[name]) for name in ("blobs", "pools", "views"))
         return Readout(blobs, pools, own["folds"], own["seeds"], views)
+
+    @property
+    def meaning(self) -> Meaning:
+        """Return what its labels mean, that is, what its scores are the probability of."""
+        return label_rule.meaning(self.info["lmdb"]["train"].get("labels_file", {}).get("rule"))
 
     @property
     def batch(self) -> int:
@@ -194,7 +207,7 @@ class Run:
         """Return the folder of a split's finished database, checked against the one that the run was trained on.
 
         All code opens a run's databases by this method. SelfieError if it was rebuilt since from other labels (its
-        selfies may then have been trained on) or in another size.
+        selfies may then have been trained on), in another size or with another detail.
         """
         folder = paths.ROOT / self.info["lmdb"]["path"] / split
         trained = self.info["lmdb"]["train"]["inputs"]
@@ -208,6 +221,8 @@ class Run:
                 f"{folder} holds pictures of {size} pixels, but {self.folder} was trained on "
                 f"{self.preprocessing.size}: train again"
             )
+        if inputs.get("detail", 0) != self.preprocessing.detail:
+            raise SelfieError(f"{folder} was built with another --detail than {self.folder} learned from: train again")
         return folder
 
     def net(self, gpu: int | None = None) -> ScoringNet:
@@ -253,7 +268,9 @@ def _out_of_range(info: dict) -> str:
     limits = {
         "batch": 1 <= info.get("batch", 1) <= 1 << 20,
         "max_iter": 1 <= info["max_iter"] < 1 << 31,
-        "preprocessing": len(prepared["mean"]) == 3 and 1 <= prepared["crop"] <= prepared["size"] <= MAX_SIZE,
+        "preprocessing": len(prepared["mean"]) == 3
+        and 1 <= prepared["crop"] <= prepared["size"] <= MAX_SIZE
+        and 0 <= prepared.get("detail", 0) <= prepared["size"],
         "lmdb": all(info["lmdb"][split]["count"] >= 1 for split in ("train", "val")),
         "started": _is_time(info["started"]),
         "ended": _is_time(info.get("ended", info["started"])),

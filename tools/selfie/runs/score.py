@@ -23,12 +23,14 @@ from selfie.common.names import shown
 from selfie.common.work import Row, Work, Workers
 from selfie.data import image
 from selfie.data import listing as listings
-from selfie.data.image import IMAGE_SIZE
+from selfie.data.image import Preprocessing
 from selfie.net.caffe_net import ScoringNet
-from selfie.runs import evaluate, heads, net_work, run_folder
+from selfie.runs import evaluate, net_work, run_folder, trust
 from selfie.runs.run_folder import Run
+from selfie.runs.trust import Trust
 
-COLUMNS = {"score": float, "low": float, "high": float, "error": str}  # of a cluster's work
+JUDGED = ("low", "high", "unlike")  # fields of a Scored that only runs with heads have
+COLUMNS = {"score": float, "low": float, "high": float, "unlike": float, "error": str}  # of a cluster's work
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +41,8 @@ class Scored:
 
     score        probability of *good* in [0, 1]
     percentile   percent of the run's validation selfies that it beats, in [0, 100]
-    low, high    a 95 % interval of the score, where the run's net is an ensemble of heads (runs.heads); else None
+    low, high    a 95 % interval of the score, where the run's net is an ensemble of heads (runs.trust); else None
+    unlike       how unlike the selfies that it learned from the picture is, percent of them, in [0, 100]; likewise
     """
 
     path: str
@@ -48,10 +51,16 @@ class Scored:
     error: str | None = None
     low: float | None = None
     high: float | None = None
+    unlike: float | None = None
+
+    @property
+    def unknown(self) -> bool:
+        """Tell whether the picture is one that the net does not know, see runs.trust."""
+        return self.unlike is not None and self.unlike >= trust.UNKNOWN
 
     def fields(self) -> dict[str, Any]:
-        """Return what there is to say of it, for JSON; `low` and `high` only where there is an interval."""
-        return {name: value for name, value in asdict(self).items() if name not in ("low", "high") or value is not None}
+        """Return what there is to say of it, for JSON; `low`, `high` and `unlike` only where they are known."""
+        return {name: value for name, value in asdict(self).items() if name not in JUDGED or value is not None}
 
 
 Entry = Union[str, Scored]  # a file's name, or the Scored of one already known to be unreadable
@@ -117,7 +126,7 @@ def score(
     reference = evaluate.validation_scores(run, gpu)["score"].to_numpy()
     if workers is not None:
         return _by_workers(workers, _work(run, net, names, batch), names, reference)
-    return _score(net, reference, names, batch, jobs, heads.intervals(run))
+    return _score(net, reference, names, batch, jobs, trust.of(run))
 
 
 def check_preprocessing(run: Run) -> None:
@@ -135,39 +144,36 @@ def _score(
     names: list[Entry],
     batch: int,
     jobs: int | None,
-    intervals: heads.Intervals | None,
+    judge: Trust | None,
 ) -> Iterator[Scored]:
     """Score in batches; percentiles refer to the `reference` scores."""
     with (
         tqdm(total=len(names), unit="selfie", disable=True if len(names) < 2 * batch else None) as bar,
-        closing(read_ahead(names, batch, jobs, net.preprocessing.size)) as pictures,
+        closing(read_ahead(names, batch, net.preprocessing, jobs)) as pictures,
     ):
         for group in parallel.batches(pictures, batch):
-            yield from score_batch(net, group, reference, intervals)
+            yield from score_batch(net, group, reference, judge)
             bar.update(len(group))
 
 
 def score_batch(
-    net: ScoringNet, group: list[tuple[str, Picture]], reference: np.ndarray, intervals: heads.Intervals | None = None
+    net: ScoringNet, group: list[tuple[str, Picture]], reference: np.ndarray, judge: Trust | None = None
 ) -> list[Scored]:
     """Score the readable pictures of a batch, given as (name, picture); a Scored stays as it is.
 
-    Percentiles refer to the `reference` scores, those of the run's validation selfies; `intervals`: of an ensemble's.
+    Percentiles refer to the `reference` scores, those of the run's validation selfies; `judge`: of a run with heads.
     """
     readable = [picture for _, picture in group if isinstance(picture, np.ndarray)]
-    scores, bounds = np.empty(0, np.float32), [(None, None)] * len(readable)
-    if readable and intervals is not None:
-        scores, members = net.scores_and_members(np.stack(readable))
-        bounds = list(zip(*(end.tolist() for end in intervals(members))))
+    scores, columns = np.empty(0, np.float32), {}
+    if readable and judge is not None:
+        judged = judge.judge(net, np.stack(readable))
+        scores, columns = judged.scores, {"low": judged.low, "high": judged.high, "unlike": judged.unlike}
     elif readable:
         scores = net.scores(np.stack(readable))
-    values = iter(zip(scores.tolist(), stats.percentiles(scores, reference).tolist(), bounds))
-
-    def scored(name: str) -> Scored:
-        score, percentile, (low, high) = next(values)
-        return Scored(name, score, percentile, None, low, high)
-
-    return [picture if isinstance(picture, Scored) else scored(name) for name, picture in group]
+    columns = {"score": scores, "percentile": stats.percentiles(scores, reference), **columns}
+    known = {name: values.tolist() for name, values in columns.items() if values is not None}
+    rows = (dict(zip(known, row)) for row in zip(*known.values()))
+    return [picture if isinstance(picture, Scored) else Scored(name, **next(rows)) for name, picture in group]
 
 
 # --- workers of a cluster --------------------------------------------------------------------------------------------
@@ -182,12 +188,12 @@ def _work(run: Run, net: ScoringNet, names: list[Entry], batch: int) -> Work:
 
 def rows_of(parameters: dict, files: list[str | None]) -> Iterator[Row]:
     """In a worker: the COLUMNS of each file; None stands for one that is known to be unreadable."""
-    net, intervals = net_work.net_of(parameters), heads.intervals(run_folder.load(parameters["run"]))
+    net, judge = net_work.net_of(parameters), trust.of(run_folder.load(parameters["run"]))
     entries = [Scored("", error="") if file is None else file for file in files]
-    with closing(read_ahead(entries, parameters["batch"], size=net.preprocessing.size)) as pictures:
+    with closing(read_ahead(entries, parameters["batch"], net.preprocessing)) as pictures:
         for group in parallel.batches(pictures, parameters["batch"]):
-            scored = score_batch(net, group, np.zeros(1), intervals)
-            yield from ((one.score, one.low, one.high, one.error) for one in scored)
+            scored = score_batch(net, group, np.zeros(1), judge)
+            yield from (tuple(getattr(one, name) for name in COLUMNS) for one in scored)
 
 
 def _by_workers(workers: Workers, work: Work, names: list[Entry], reference: np.ndarray) -> Iterator[Scored]:
@@ -196,30 +202,35 @@ def _by_workers(workers: Workers, work: Work, names: list[Entry], reference: np.
     for group in parallel.batches(zip(names, workers(work, files)), 1024):
         scores = np.array([row[0] for _, row in group if row[0] is not None], np.float32)
         values = iter(zip(scores.tolist(), stats.percentiles(scores, reference).tolist()))
-        for name, (score, low, high, error) in group:
+        for name, row in group:
+            found = dict(zip(COLUMNS, row))
             if isinstance(name, Scored):
                 yield name
+            elif found["score"] is None:
+                yield Scored(name, error=found["error"])
             else:
-                yield Scored(name, error=error) if score is None else Scored(name, *next(values), None, low, high)
+                found["score"], percentile = next(values)
+                yield Scored(name, percentile=percentile, **found)
 
 
 # --- pictures --------------------------------------------------------------------------------------------------------
 
 
 def read_ahead(
-    names: list[Entry], batch: int, jobs: int | None = None, size: int = IMAGE_SIZE
+    names: list[Entry], batch: int, preprocessing: Preprocessing, jobs: int | None = None
 ) -> Generator[tuple[str, Picture], None, None]:
     """Read pictures with `jobs` threads (default: one per core), two batches ahead of the net.
 
     Yields (name, size x size x 3 uint8 BGR), or (name, a Scored that says why there is no picture), in order.
     """
-    return parallel.threads(partial(_read, size=size), names, jobs, 2 * max(batch, jobs or parallel.cores()))
+    read = partial(_read, preprocessing=preprocessing)
+    return parallel.threads(read, names, jobs, 2 * max(batch, jobs or parallel.cores()))
 
 
-def _read(name: Entry, size: int) -> tuple[str, Picture]:
+def _read(name: Entry, preprocessing: Preprocessing) -> tuple[str, Picture]:
     if isinstance(name, Scored):
         return name.path, name
     try:
-        return name, image.decode_square(image.load(name), size)
+        return name, preprocessing.decode(image.load(name))
     except SelfieError as error:
         return name, Scored(name, error=str(error))

@@ -6,6 +6,8 @@ Clients of Triton and KServe speak it (tritonclient, kserve). The model takes pi
     score       FP32 [N]              probability of *good*; NaN (in JSON null) where there is an error
     percentile  FP32 [N]              percent of the run's validation selfies that it beats; likewise
     error       BYTES [N]             why there is no score; empty where there is one
+    unlike      FP32 [N]              percent of the selfies that it learned from which are closer to their average than
+                                      this picture, see runs.trust; NaN where that is not known
 
 Tensors come and go as binary data behind the JSON (the extension binary_tensor_data: each element of BYTES is preceded
 by its length, four bytes, least first), as tritonclient sends them, or inside it; pictures inside JSON are base64.
@@ -35,6 +37,7 @@ OUTPUTS = [
     {"name": "score", "datatype": "FP32", "shape": [-1]},
     {"name": "percentile", "datatype": "FP32", "shape": [-1]},
     {"name": "error", "datatype": "BYTES", "shape": [-1]},
+    {"name": "unlike", "datatype": "FP32", "shape": [-1]},
 ]
 NAMES = [str(output["name"]) for output in OUTPUTS]
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from selfie.runs import trust
 from selfie.serve import inference
 from selfie.serve.intake import JSON, LONGEST_ADDRESS, MULTIPART
 
 DESCRIPTION = (
-    "Scores selfies by a run of the selfie experiment. The score is the net's probability that a picture is in the "
-    "better half by likes among posts with a similar audience; the percentile is the share of the run's validation "
-    "selfies that it beats. Pictures are JPEG, PNG, WebP, HEIC, AVIF, GIF, BMP or TIFF of at most 10 MB and 50 "
-    "megapixels. Nothing is kept."
+    "Scores selfies by a run of the selfie experiment. The score is the net's probability that a picture is good, by "
+    "default in the better half by likes among posts with a similar audience; the percentile is the share of the run's "
+    "validation selfies that it beats. Pictures are JPEG, PNG, WebP, HEIC, AVIF, GIF, BMP or TIFF of at most 10 MB and "
+    "50 megapixels. Nothing is kept."
 )
 
 _NUMBER = {"type": ["number", "null"]}
@@ -27,6 +28,13 @@ _SCORED = {
         "error": {"type": ["string", "null"]},
         "low": {**_NUMBER, "description": "with high a 95 % interval of the score, where the net is an ensemble"},
         "high": _NUMBER,
+        "unlike": {
+            **_NUMBER,
+            "minimum": 0,
+            "maximum": 100,
+            "description": "likewise: percent of the selfies that it learned from which are closer to their average; "
+            f"from {trust.UNKNOWN:.0f} on the net does not know such pictures, and the score says little",
+        },
     },
 }
 _RETRY = {"Retry-After": {"description": "seconds", "schema": {"type": "integer", "minimum": 1}}}

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from selfie.common import html, paths
+from selfie.data.label_rule import Meaning
+from selfie.runs import trust
 
 FILE = Path(__file__).with_name("page.html")
 ETHICS = paths.ROOT / "docs" / "ethics.md"
@@ -22,9 +24,10 @@ class Page:
     headers: dict[str, str]
 
 
-def make(run: str, selfies: int) -> Page:
-    """Fill in the page: the run's name, and how many validation selfies percentiles refer to."""
-    text = html.fill(FILE.read_text(), run=run, selfies=selfies, ethics=ETHICS.exists())
+def make(run: str, selfies: int, labels: Meaning) -> Page:
+    """Fill in the page: the run's name, how many validation selfies percentiles refer to, and what its labels mean."""
+    values = {"run": run, "selfies": selfies, "labels": labels, "unknown_from": trust.UNKNOWN}
+    text = html.fill(FILE.read_text(), ethics=ETHICS.exists(), **values)
     return Page(text, _headers(text))
 
 

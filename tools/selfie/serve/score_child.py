@@ -9,9 +9,8 @@ import numpy as np
 
 from selfie.common import parallel
 from selfie.common.errors import SelfieError
-from selfie.data import image
 from selfie.data.image import BadImage
-from selfie.runs import evaluate, heads, run_folder, score
+from selfie.runs import evaluate, run_folder, score, trust
 from selfie.runs.score import Picture, Scored
 from selfie.serve import child
 
@@ -24,7 +23,7 @@ class Scoring:
         self._run = run_folder.load(run)
         self._net = self._run.net(gpu)
         self._reference = evaluate.validation_scores(self._run, gpu)["score"].to_numpy()
-        self._intervals = heads.intervals(self._run)
+        self._judge = trust.of(self._run)
         self._decoders = ThreadPoolExecutor(parallel.cores())
 
     def hello(self) -> dict:
@@ -42,12 +41,12 @@ class Scoring:
 
     def compute(self, prepared: list[tuple[str, Picture]]) -> dict:
         """Score a batch: a list of what a Scored holds beside its name."""
-        scored = score.score_batch(self._net, prepared, self._reference, self._intervals)
+        scored = score.score_batch(self._net, prepared, self._reference, self._judge)
         return {"scored": [{name: value for name, value in one.fields().items() if name != "path"} for one in scored]}
 
     def _decode(self, data: bytes) -> tuple[str, Picture]:
         try:
-            return "", image.decode_square(data, self._net.preprocessing.size)
+            return "", self._net.preprocessing.decode(data)
         except BadImage as error:
             return "", Scored("", error=str(error))
 

@@ -29,7 +29,7 @@ from selfie.serve.service import Service
 
 def build(service: Service) -> FastAPI:
     """Make the application of a service."""
-    shown = page.make(service.name, service.scorer.validation_selfies)
+    shown = page.make(service.name, service.scorer.validation_selfies, service.scorer.run.meaning)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NoReturn, Protocol
 
+from selfie.data.label_rule import AUDIENCE, MEANINGS, Meaning
 from selfie.gather import fetch
 from selfie.gather.limits import DEFAULTS, FetchError, Limits
 from selfie.runs.score import Scored
@@ -44,6 +45,7 @@ class Settings:
     per_account, per_day   answers in 24 hours, to one account and to all; what is over is left, without a word
     about     address where more is said about scores, "" for none
     limits    of the fetches of pictures
+    labels    what the run's labels mean
     """
 
     poll: float = 20.0
@@ -51,6 +53,7 @@ class Settings:
     per_day: int = 1000
     about: str = ""
     limits: Limits = DEFAULTS
+    labels: Meaning = MEANINGS[AUDIENCE]
 
 
 class Bot:
@@ -137,8 +140,10 @@ class Bot:
     def text(self, entry: Entry) -> str:
         """Look at the picture, and say what is to be said."""
         if not entry.pictures:
+            if not entry.question:
+                return words.no_picture(entry.name)
             about = self.settings.about if self.network.links else ""
-            return words.meaning(entry.name, about) if entry.question else words.no_picture(entry.name)
+            return words.meaning(entry.name, about, self.settings.labels)
         try:
             picture = fetch.fetch(entry.pictures[0], self.settings.limits)
         except FetchError as error:
@@ -147,7 +152,8 @@ class Bot:
         if scored.score is None or scored.percentile is None:
             return words.problem(entry.name, scored.error or "it has no score")
         sides = sorted((picture.width, picture.height))
-        return words.score(entry.name, scored.score, scored.percentile, sides[1] <= ALMOST_SQUARE * sides[0])
+        square = sides[1] <= ALMOST_SQUARE * sides[0]
+        return words.score(entry.name, scored.score, scored.percentile, square, scored.unknown)
 
 
 def quieter(visibility: str) -> str:

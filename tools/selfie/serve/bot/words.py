@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from selfie.data.label_rule import AUDIENCE, MEANINGS, Meaning
+
 PRAISE = (  # least percentile -> what the post's bot would say
     (95, "Wow!"),
     (80, "Great one."),
@@ -11,29 +13,35 @@ PRAISE = (  # least percentile -> what the post's bot would say
 )
 SQUASHED = "It is not square, so I squashed it: a square one does better."
 HINT = 'Ask "?" and I tell what that means.'
+OF_HALVES = "My score is how likely a picture is to get more likes than others with the same audience."
 MEANING = (
-    "My score is how likely a picture is to get more likes than others with the same audience. I know light, framing "
-    "and filters; I know nothing about people. No picture is kept. Say stop, and I never answer you again."
+    f"{OF_HALVES} I know light, framing and filters; I know nothing about people. No picture is kept. Say stop, and I "
+    "never answer you again."
 )
+OF_EXTREMES = "My score is how likely a picture is {good} rather than {worse}; most are neither."
+UNKNOWN = "But it is unlike all that I learned from, so do not take my word for it."
 NO_PICTURE = "I see no picture: attach a selfie, or a link to one, and mention me again."
 ETHICS = "docs/ethics.md"  # below the address of the project, where the bot's user names one
 
 
-def score(name: str, score: float, percentile: float, square: bool) -> str:
-    """Tell a score in [0, 1] and its percentile in [0, 100]."""
-    praise = next(word for least, word in PRAISE if percentile >= least)
+def score(name: str, score: float, percentile: float, square: bool, unknown: bool = False) -> str:
+    """Tell a score in [0, 1] and its percentile in [0, 100]; `unknown`: of a picture that the net does not know."""
+    praise = UNKNOWN if unknown else next(word for least, word in PRAISE if percentile >= least)
     parts = [
         f"@{name} looking at your selfie ... you get a score of {score:.1%}. {praise}",
         f"That beats {percentile:.0f} % of the selfies that I compare with.",
-        *([] if square else [SQUASHED]),
+        *([] if square or unknown else [SQUASHED]),
         HINT,
     ]
     return " ".join(parts)
 
 
-def meaning(name: str, about: str = "") -> str:
-    """Tell what a score means, with an address where more is said."""
-    return f"@{name} {MEANING}" + (f" {about}" if about else "")
+def meaning(name: str, about: str = "", labels: Meaning = MEANINGS[AUDIENCE]) -> str:
+    """Tell what a score means, by the labels that were learned from, with an address where more is said."""
+    text = MEANING
+    if labels.extremes:
+        text = OF_EXTREMES.format(good=labels.good, worse=labels.worse) + text.removeprefix(OF_HALVES)
+    return f"@{name} {text}" + (f" {about}" if about else "")
 
 
 def no_picture(name: str) -> str:
