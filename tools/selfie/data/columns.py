@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import shlex
+import unicodedata
 from collections.abc import Collection, Iterable, Mapping
 
 from selfie.common.errors import SelfieError
@@ -32,8 +33,10 @@ ALIASES = {
 
 
 def plain(name: str) -> str:
-    """Write a name without case, spaces, underscores, dots and dashes: 'Posted At' is 'postedat'."""
-    return re.sub(r"[\s_.\-/:]+", "", name.strip("\ufeff").casefold())
+    """Write a name without case, spaces, marks and what cannot be seen: 'Posted At' is 'postedat', '[likes]' 'likes'."""
+    if not name.isascii():  # full-width letters, zero-width spaces
+        name = "".join(each for each in unicodedata.normalize("NFKC", name) if unicodedata.category(each) != "Cf")
+    return re.sub(r"""[\s_.\-/:#'"`\[\]]+""", "", name.casefold())
 
 
 KNOWN = frozenset(plain(name) for name in ALIASES) | {alias for aliases in ALIASES.values() for alias in aliases}

@@ -1,8 +1,9 @@
 """Read CSV: by polars where that is safe, by Python's csv module where it is not, and never a row less than there is.
 
 polars is fast, but it has lost rows without a word (a quote inside of a field, and a selection of columns). So the file
-is measured first by csv_shape, which knows nothing of polars: a file with irregular quotes, lone carriage returns or
-blank lines goes to the csv module, and so does one of which polars read another number of rows than were counted.
+is measured first by csv_shape, which knows nothing of polars: a file with irregular quotes, lone carriage returns,
+spaces around its fields or blank lines goes to the csv module, and so does one of which polars read another number of
+rows than were counted.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ def _read(
     notes = dialect.notes + notes
     chosen = set(names if choose is None else choose(names))
     wanted = [name for name in names if name in chosen]
-    regular = shape.irregular is None and not shape.blank
+    regular = dialect.plain and shape.irregular is None and not shape.blank
     if regular:
         _check(shape, dialect, shown)
     counted = shape.records
@@ -83,7 +84,14 @@ def _read(
         log.info("%s: polars read %d of %d rows, so Python's csv module reads it", shown, frame.height, counted)
         frame = None
     if frame is None:
-        frame, shape = _by_csv(path, dialect, names, wanted, shown)
+        try:
+            frame, shape = _by_csv(path, dialect, names, wanted, shown)
+        except SelfieError as error:
+            escaped = _escaped(path, dialect, names, wanted, shown)
+            if regular or escaped is None:
+                raise error
+            frame, shape, dialect = escaped
+            notes = dialect.notes + notes[len(dialect.notes) - 1 :]
     if regular and shape.records != counted:
         raise SelfieError(f"cannot read {shown}: {counted} rows were counted, but {shape.records} read")
     if shape.swallowed is not None:
@@ -109,14 +117,14 @@ def _check(shape: csv_shape.Shape, dialect: dialects.Dialect, shown: Path) -> No
         line, fields = shape.long
         raise SelfieError(
             f"cannot read {shown}: line {line + dialect.prelude} has {fields} fields, the header {shape.fields}: a "
-            "field with a separator in it must stand in quotes"
+            "field with a separator in it must stand in quotes (or the header lacks a name)"
         )
 
 
 def _header(path: Path, dialect: dialects.Dialect) -> list[str]:
     """Read the names of the columns: the first record that is not blank."""
     with _records(path, dialect) as records:
-        return next((row for row in records if row), [])
+        return _unpadded(next((row for row in records if row), []), dialect)
 
 
 def _unique(header: list[str]) -> tuple[list[str], list[str]]:
@@ -169,6 +177,24 @@ def _by_csv(
     return pl.concat([*chunks, pl.DataFrame(columns, schema=schema)]), shape
 
 
+def _escaped(
+    path: Path, dialect: dialects.Dialect, names: list[str], wanted: list[str], shown: Path
+) -> tuple[pl.DataFrame, csv_shape.Shape, dialects.Dialect] | None:
+    r"""Read a file whose quotes inside of fields are \", as Spark and MySQL write them; None if it is no such file."""
+    dialect = replace(dialect, escape="\\")
+    if not csv_shape.holds(path, b'\\"'):
+        return None
+    try:
+        frame, shape = _by_csv(path, dialect, names, wanted, shown)
+    except SelfieError:
+        return None
+    return None if shape.short or shape.swallowed else (frame, shape, dialect)
+
+
+def _unpadded(row: list[str], dialect: dialects.Dialect) -> list[str]:
+    return [field.strip(" ") for field in row] if dialect.padded else row
+
+
 def _columns(names: list[str]) -> dict[str, list[str | None]]:
     return {name: [] for name in names}
 
@@ -181,6 +207,7 @@ def _rows(path: Path, dialect: dialects.Dialect, shape: csv_shape.Shape) -> Iter
     header = False
     with _records(path, dialect, sentinel=True) as records:
         for row in records:
+            row = _unpadded(row, dialect)
             begins, shape.lines = shape.lines + 1, records.line_num
             if row == [_SENTINEL]:
                 return
@@ -227,7 +254,13 @@ def _records(path: Path, dialect: dialects.Dialect, sentinel: bool = False) -> I
     before = csv.field_size_limit(sys.maxsize)
     try:
         with open(path, encoding="utf-8-sig", errors="replace", newline="") as file:
-            yield csv.reader(_lines(file, sentinel), delimiter=dialect.separator)
+            yield csv.reader(
+                _lines(file, sentinel),
+                delimiter=dialect.separator,
+                skipinitialspace=dialect.padded,
+                quotechar=dialect.quote,
+                escapechar=dialect.escape,
+            )
     finally:
         csv.field_size_limit(before)
 
