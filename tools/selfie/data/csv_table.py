@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from selfie.common.errors import SelfieError
+from selfie.data import columns as column_names
 from selfie.data import csv_shape, dialects
 from selfie.data.nested import Pick
 
@@ -129,15 +130,8 @@ def _header(path: Path, dialect: dialects.Dialect) -> list[str]:
 
 def _unique(header: list[str]) -> tuple[list[str], list[str]]:
     """Give a number to names that stand twice in a header; returns the names, and a note on those."""
-    names: list[str] = []
-    twice: list[str] = []
-    for name in header:
-        number, new = 0, name
-        while new in names:  # as polars calls them
-            number, new = number + 1, f"{name}_duplicated_{number}"
-        if new != name and name.strip() and name not in twice:
-            twice.append(name)
-        names.append(new)
+    names = column_names.unique(header)
+    twice = dict.fromkeys(name for name, new in zip(header, names) if new != name and name.strip())
     return names, [f"more than one column is called '{name}': the first is taken" for name in twice]
 
 
