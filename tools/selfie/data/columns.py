@@ -35,7 +35,7 @@ ALIASES = {
 
 
 def plain(name: str) -> str:
-    """Write a name without case, spaces, marks and what cannot be seen: 'Posted At' is 'postedat', '[likes]' 'likes'."""
+    """Write a name without case, spaces and marks: 'Posted At' is 'postedat', '[Likes]' 'likes'."""
     if not name.isascii():  # full-width letters, zero-width spaces
         name = "".join(each for each in unicodedata.normalize("NFKC", name) if unicodedata.category(each) != "Cf")
     return re.sub(r"""[\s_.\-/:#'"`\[\]]+""", "", name.casefold())

@@ -170,8 +170,8 @@ def _prelude(lines: Sequence[str], names: Collection[str]) -> tuple[str | None, 
     """Find what stands before the header: (the separator that it names, its lines, how many are comments)."""
     given, prelude, comments = None, 0, 0
     for place, line in enumerate(lines):
-        if match := re.fullmatch(r"\"?sep=([\x01-\x7f])\"?\s*", line, re.IGNORECASE):
-            given = match[1]
+        if match := re.fullmatch(r"\"?sep=(.)\"?\s*", line, re.IGNORECASE):
+            given = match[1] if match[1].isascii() else None  # no reader takes others
         elif re.match(r"\s*#(\s|[^,;\t|]*$)", line):
             after = next((each for each in lines[place + 1 :] if each.strip() and each.lstrip()[0] != "#"), "")
             if _known(line, names) >= HEADER_NAMES > _known(after, names):

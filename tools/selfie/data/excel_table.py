@@ -15,7 +15,6 @@ import polars as pl
 from selfie.common.errors import SelfieError
 from selfie.data import columns, dialects, unpack
 
-
 TITLE_ROWS = 20  # that may stand before a header
 _MERGED = re.compile(rb"<mergeCell [^>]*?ref=\"([A-Z]{1,3})(\d+):([A-Z]{1,3})(\d+)\"")
 _NO_VALUE = re.compile(rb"<c [^>]*>\s*<f(?:\s[^>]*)?(?:/>|>[^<]*</f>)\s*(?:<v\s*/>|<v>\s*</v>)?\s*</c>")
@@ -50,7 +49,10 @@ def read(path: Path, shown: Path) -> tuple[pl.DataFrame, list[str]]:
                 if chosen is not None:
                     rows, notes = _rows(chosen, book)
                     others = len(sheets) - 1
-                    return _table(rows), [f"sheet '{chosen.title}'" + (f", {others} more not read" * bool(others)), *notes]
+                    return _table(rows), [
+                        f"sheet '{chosen.title}'" + (f", {others} more not read" * bool(others)),
+                        *notes,
+                    ]
             finally:
                 book.close()
     except SelfieError:
@@ -61,7 +63,7 @@ def read(path: Path, shown: Path) -> tuple[pl.DataFrame, list[str]]:
 
 
 def _chosen(sheets: list[Any]) -> Any:
-    """Choose the first sheet whose header has known names, else the first with anything in it; None if there is none."""
+    """Choose the first sheet whose header has known names, else the first with anything in it; None for neither."""
     filled = None
     for sheet in sheets:
         first = [row for row in islice(sheet.iter_rows(values_only=True), TITLE_ROWS + 1) if _is_filled(row)]

@@ -153,7 +153,7 @@ def _begins_with_a_line(path: Path) -> bool:
     try:
         return isinstance(json.loads(line), dict)
     except json.JSONDecodeError as error:  # of damage within, the lines are told
-        return not line.lstrip().startswith(("{", "\x1e")) or _is_cut(line, error)
+        return not line.startswith("\x1e") and (not line.lstrip().startswith("{") or _is_cut(line, error))
     except (ValueError, RecursionError):  # an integer of thousands of digits
         return True
 
