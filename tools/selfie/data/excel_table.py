@@ -99,12 +99,12 @@ def _rows(sheet: Any, book: Any) -> tuple[Rows, list[str]]:
 
 def _unmerged(numbered: list[tuple[int, tuple[Any, ...]]], merged: list[tuple[bytes, ...]]) -> list[tuple[int, Any]]:
     """Write what the first of merged cells holds into those below it, in rows that are not empty."""
-    from openpyxl.utils import column_index_from_string
+    import openpyxl
 
     rows = {number: list(row) for number, row in numbered}
     filled = 0
     for left, top, _, bottom in merged:
-        place, first = column_index_from_string(left.decode()) - 1, rows.get(int(top), [])
+        place, first = openpyxl.utils.column_index_from_string(left.decode()) - 1, rows.get(int(top), [])
         value = first[place] if place < len(first) else None
         for number in range(int(top) + 1, int(bottom) + 1 if value is not None else 0):
             filled += 1

@@ -51,6 +51,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection
 from datetime import datetime
+from typing import Any
 
 import polars as pl
 
@@ -119,7 +120,7 @@ def label(
         raise SelfieError(_too_few(path, rows, removed, settings, assumed))
     used = _halve(used, MEASURES[settings.rule], size)
     used = used.with_columns(split=assign_split(used["user"], settings.split, settings.seed))
-    report = {
+    report: dict[str, Any] = {
         "rule": settings.rule,
         "settings": _used_settings(settings, as_of),
         "as_of_from": source,
