@@ -131,3 +131,17 @@ def test_tags(tmp_path, text, meant):
     assert manifest.read(tmp_path / "m.csv")["tags"].to_list() == [meant]
     pl.DataFrame({"id": ["1"], "tags": [["#a", "b c", None]]}).write_parquet(tmp_path / "m.parquet")
     assert manifest.read(tmp_path / "m.parquet")["tags"].to_list() == ["a bc"]
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ["selfie", "selfie me you", "", None],
+        ["selfie  me", " selfie", "me ", "a\tb\nc", "  ", "\x0b", "a"],
+        ["selfie\u00a0me", "été", "\u3000", "a b"],
+    ],
+)
+def test_tags_are_counted_as_words(texts):
+    """By the quick way and by the other: white space of any kind separates."""
+    counts = values.tag_counts(pl.Series("tags", texts, dtype=pl.String))
+    assert counts.to_list() == [len((text or "").split()) for text in texts]

@@ -208,15 +208,33 @@ def tags(column: pl.Series) -> pl.Series:
             raise SelfieError(f"column '{name}' holds {dtype}, which are no tags")
         items = column.cast(pl.List(dtype.inner)).list.eval(tag.cast(pl.String).str.replace_all(r"[\s#＃]+", ""))
         return items.list.join(" ", ignore_nulls=True)
-    foreign = column.str.contains(_FOREIGN).fill_null(False)
+    foreign = column.str.contains(_FOREIGN if is_ascii(column) else _FOREIGN_ANYWHERE).fill_null(False)
     if not foreign.any():
         return column
     return column.to_frame().select(pl.when(foreign).then(_split(pl.col(name))).otherwise(pl.col(name))).to_series()
 
 
 _TAG_FIELDS = ("name", "tag", "text", "hashtag", "title")  # of objects in lists of tags
-_FOREIGN = r"[#,;|\[{＃，、；｜]"
+_FOREIGN, _FOREIGN_ANYWHERE = r"[#,;|\[{]", r"[#,;|\[{＃，、；｜]"  # the second takes five times as long
 _OBJECTS = r"""["'](?:name|tag|text|hashtag|title)["']\s*:\s*["']([^"']*)["']"""
+
+
+def tag_counts(column: pl.Series) -> pl.Series:
+    """Count the tags of `tags`: words between white space of any kind; 0 where there is none. N UInt32."""
+    plain = is_ascii(column) and not (
+        column.str.contains("  ", literal=True).any()
+        or column.str.contains(r"[\t\n\x0b\x0c\r]").any()
+        or (column.str.starts_with(" ") | column.str.ends_with(" ")).any()
+    )
+    if plain:  # one space between two tags: a third of the time
+        spaces = column.str.count_matches(" ", literal=True)
+        return (spaces + (column.str.len_bytes() > 0).cast(pl.UInt32)).fill_null(0)
+    return column.str.count_matches(r"\S+").fill_null(0)
+
+
+def is_ascii(column: pl.Series) -> bool:
+    """Whether a column of text holds nothing but ASCII."""
+    return column.str.len_bytes().sum() == column.str.len_chars().sum()
 
 
 def _split(text: pl.Expr) -> pl.Expr:
