@@ -18,6 +18,8 @@ from selfie.data import dialects, nested
 BLOCK = 1 << 22
 
 
+_BETWEEN = re.compile(r"[\s,\x1e]*")  # values that run together
+
 AsText = Callable[[str], bool]  # says of a column's name whether its values shall be text, unless they are nested
 
 
@@ -184,24 +186,36 @@ def _objects(path: Path, shown: Path) -> Iterable[dict]:
 
 
 def _run_together(path: Path, shown: Path) -> Iterable[dict]:
-    """Yield objects that stand one after the other, wherever their lines end; commas and RS (RFC 7464) between them."""
+    """Yield objects that stand one after the other, wherever their lines end."""
     try:
         text = path.read_text("utf-8-sig")
     except UnicodeDecodeError as error:
         raise SelfieError(f"cannot read {shown}: it is not UTF-8 text: save it as UTF-8") from error
-    decoder, between = json.JSONDecoder(), re.compile(r"[\s,\x1e]*")
-    place = between.match(text).end()  # type: ignore[union-attr]  # matches anything
-    while place < len(text):
-        line = text.count("\n", 0, place) + 1
-        try:
-            value, place = decoder.raw_decode(text, place)
-        except (ValueError, RecursionError) as error:
-            line = getattr(error, "lineno", line)
-            raise SelfieError(f"cannot read {shown}: line {line} is not JSON ({_said(error)})") from error
-        if not isinstance(value, dict):
-            raise SelfieError(f"cannot read {shown}: line {line} is not a JSON object")
-        yield value
-        place = between.match(text, place).end()  # type: ignore[union-attr]
+    line = 1
+    try:
+        for line, value in run_together(text):
+            if not isinstance(value, dict):
+                raise SelfieError(f"cannot read {shown}: line {line} is not a JSON object")
+            yield value
+    except (ValueError, RecursionError) as error:
+        line = getattr(error, "lineno", line)
+        raise SelfieError(f"cannot read {shown}: line {line} is not JSON ({_said(error)})") from error
+
+
+def run_together(text: str) -> Iterable[tuple[int, Any]]:
+    """Yield (line, value) of JSON values one after the other, with commas or RS (RFC 7464) between them, or nothing.
+
+    ValueError, or RecursionError, for what is not JSON.
+    """
+    decoder, place, line, counted = json.JSONDecoder(), 0, 1, 0
+    while True:
+        match = _BETWEEN.match(text, place)
+        place = match.end() if match else place
+        if place >= len(text):
+            return
+        line, counted = line + text.count("\n", counted, place), place
+        value, place = decoder.raw_decode(text, place)
+        yield line, value
 
 
 def _said(error: Exception) -> str:
