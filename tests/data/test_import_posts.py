@@ -464,5 +464,5 @@ def test_a_user_with_name_and_number_is_one(tmp_path):
 
 def test_a_table_of_another_kind_needs_no_import(tmp_path):
     (tmp_path / "posts.csv").write_text("Filename,Likes\na.jpg,5\n")
-    with pytest.raises(SelfieError, match="no known shape.*needs no import: name its columns with --map"):
+    with pytest.raises(SelfieError, match=r"no known shape.*needs no import: name its columns with --map"):
         collect(tmp_path)

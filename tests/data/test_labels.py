@@ -473,6 +473,16 @@ def test_identical_files_are_found(tmp_path):
     assert "not checked" in labels.label(rows, OPEN)[1]["pictures_compared_by"]
 
 
+def test_a_missing_picture_is_told_with_an_example(tmp_path, caplog):
+    """How many are not there, and one of them: most often the folder, or the separator of folders, is another."""
+    caplog.set_level("INFO")
+    (tmp_path / "a.jpg").write_bytes(b"a")
+    rows = pl.DataFrame({"id": ["1", "2", "3"], "path": ["a.jpg", "b\\c\x1b.jpg", "d.jpg"], "likes": [1, 2, 3]})
+    _, removed, _ = duplicates.unique(rows, tmp_path, 1)
+    assert removed["image file missing or unreadable"] == 2
+    assert "2 of 3 pictures are not in" in caplog.text and r'"b\\c\u001b.jpg" (its \ separates' in caplog.text
+
+
 def test_keys_of_files_do_not_depend_on_the_number_of_processes(tmp_path):
     """Several batches, one process or two: the same column, in the same order."""
     names = pl.Series([f"{n}.jpg" for n in range(600)])

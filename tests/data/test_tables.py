@@ -253,6 +253,9 @@ DIALECTS = {
     "latin.csv": (as_csv(separator=";").encode("latin-1"), "semicolons; Latin-1"),
     "sep.csv": (b"sep=,\r\n" + as_csv(end="\r\n").encode(), ""),
     "sep2.csv": (b'"sep=;"\n' + as_csv(separator=";").encode(), "semicolons"),
+    "sep latin.csv": (b"sep=;\r\n" + as_csv(separator=";", end="\r\n").encode("latin-1"), "semicolons; Latin-1"),
+    "comments latin.csv": (b"# from here\n" + as_csv().encode("latin-1"), "Latin-1; 1 comment line"),
+    "blank latin.csv": (b"\n" + as_csv().encode("latin-1"), "Latin-1"),
     "sep3.csv": ("sep=§\n".encode() + as_csv().encode(), ""),
     "padded.csv": (as_csv(separator=",").replace(",", ", ").encode(), "spaces around the fields left out"),
     "padded quotes.csv": (

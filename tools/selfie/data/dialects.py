@@ -115,7 +115,7 @@ def straightened(path: Path, dialect: Dialect) -> Iterator[Path]:
         try:
             with (
                 open(path, encoding=_decoder(dialect), errors=_errors(dialect), newline="") as source,
-                open(target, "w", encoding="utf-8", newline="", errors="surrogatepass") as file,
+                open(target, "w", encoding="utf-8", newline="", errors=_written(dialect)) as file,
             ):
                 _copy(source, file, dialect.prelude)
         except UnicodeError as error:
@@ -135,8 +135,17 @@ def _decoder(dialect: Dialect) -> str:
 
 
 def _errors(dialect: Dialect) -> str:
-    """Windows leaves five bytes of its code page free; what is not UTF-8 in UTF-8 is damage of a few characters."""
+    """Windows leaves five bytes of its code page free; what is not UTF-8 in UTF-8 is damage of a few characters.
+
+    Unless that is known to be so, such bytes stay as they are: they may be Latin-1.
+    """
+    if dialect.encoding == "utf-8" and not dialect.damaged:
+        return "surrogateescape"
     return "replace" if dialect.encoding in ("utf-8", "cp1252") else "strict"
+
+
+def _written(dialect: Dialect) -> str:
+    return "surrogateescape" if _errors(dialect) == "surrogateescape" else "surrogatepass"
 
 
 def _encoding(start: bytes) -> str:
