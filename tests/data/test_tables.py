@@ -410,6 +410,9 @@ def test_quotes_escaped_by_backslashes(tmp_path, caplog):
     (tmp_path / "m.csv").write_text('id,path,caption,likes\n1,a.jpg,"say \\"hi\\", you",5\n2,b.jpg,c,6\n')
     assert manifest.read(tmp_path / "m.csv").rows() == [("1", "a.jpg", 'say "hi", you', 5), ("2", "b.jpg", "c", 6)]
     assert "escaped by backslashes" in caplog.text
+    rows = "".join(f'{n},{n}.jpg,"tall: 5\\"",{n}\n' for n in range(9))  # quotes that RFC 4180 might have, one too many
+    (tmp_path / "m.csv").write_text(f"id,path,caption,likes\n{rows}")
+    assert manifest.read(tmp_path / "m.csv").row(8) == ("8", "8.jpg", 'tall: 5"', 8)
     (tmp_path / "m.csv").write_text(text := 'id,path,caption,likes\n1,a.jpg,C:\\"x,5\n2,b.jpg,"C:\\",6\n')
     assert manifest.read(tmp_path / "m.csv")["caption"].to_list() == [row["caption"] for row in by_csv(text)]
 

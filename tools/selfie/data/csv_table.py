@@ -12,7 +12,7 @@ import csv
 import logging
 import sys
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -68,7 +68,26 @@ def _read(
     choose: Pick | None,
     shown: Path,
 ) -> Text:
-    """Read a plain file of UTF-8 whose shape is known."""
+    r"""Read a plain file of UTF-8 whose shape is known.
+
+    One that cannot be read, but has quotes inside of fields as \", as Spark and MySQL write them, is read so, if every
+    record is whole then.
+    """
+    try:
+        return _read_as(path, dialect, shape, choose, shown)[0]
+    except SelfieError:
+        if csv_shape.holds(path, b'\\"'):
+            with suppress(SelfieError):
+                text, found = _read_as(path, replace(dialect, escape="\\"), shape, choose, shown)
+                if found.short is None:
+                    return text
+        raise
+
+
+def _read_as(
+    path: Path, dialect: dialects.Dialect, shape: csv_shape.Shape, choose: Pick | None, shown: Path
+) -> tuple[Text, csv_shape.Shape]:
+    """Read a plain file of one dialect; returns the shape that was found on the way, too."""
     header = _header(path, dialect)
     if not header:
         raise SelfieError(f"cannot read {shown}: it is empty, not even a header")
@@ -85,14 +104,7 @@ def _read(
         log.info("%s: polars read %d of %d rows, so Python's csv module reads it", shown, frame.height, counted)
         frame = None
     if frame is None:
-        try:
-            frame, shape = _by_csv(path, dialect, names, wanted, shown)
-        except SelfieError as error:
-            escaped = _escaped(path, dialect, names, wanted, shown)
-            if regular or escaped is None:
-                raise error
-            frame, shape, dialect = escaped
-            notes = dialect.notes + notes[len(dialect.notes) - 1 :]
+        frame, shape = _by_csv(path, dialect, names, wanted, shown)
     if regular and shape.records != counted:
         raise SelfieError(f"cannot read {shown}: {counted} rows were counted, but {shape.records} read")
     if shape.swallowed is not None:
@@ -106,7 +118,7 @@ def _read(
             f"{shape.shorts} row{'s' * (shape.shorts > 1)} with fewer fields than the header's {len(names)} (the "
             f"first, line {line + dialect.prelude}, has {fields}): the missing ones are empty"
         )
-    return Text(frame, names, notes)
+    return Text(frame, names, notes), shape
 
 
 def _check(shape: csv_shape.Shape, dialect: dialects.Dialect, shown: Path) -> None:
@@ -169,20 +181,6 @@ def _by_csv(
         raise SelfieError(f"cannot read {shown}: line {shape.lines + dialect.prelude}: {error}") from error
     _check(shape, dialect, shown)
     return pl.concat([*chunks, pl.DataFrame(columns, schema=schema)]), shape
-
-
-def _escaped(
-    path: Path, dialect: dialects.Dialect, names: list[str], wanted: list[str], shown: Path
-) -> tuple[pl.DataFrame, csv_shape.Shape, dialects.Dialect] | None:
-    r"""Read a file whose quotes inside of fields are \", as Spark and MySQL write them; None if it is no such file."""
-    dialect = replace(dialect, escape="\\")
-    if not csv_shape.holds(path, b'\\"'):
-        return None
-    try:
-        frame, shape = _by_csv(path, dialect, names, wanted, shown)
-    except SelfieError:
-        return None
-    return None if shape.short or shape.swallowed else (frame, shape, dialect)
 
 
 def _unpadded(row: list[str], dialect: dialects.Dialect) -> list[str]:
