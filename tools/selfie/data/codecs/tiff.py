@@ -45,7 +45,7 @@ class _Tag(NamedTuple):
     """A tag of the first page: its type, how many values it has, where they stand, and the first of them."""
 
     kind: int
-    count: int
+    number: int
     place: int
     values: tuple[int, ...]
 
@@ -206,8 +206,8 @@ def _without_predictor(page: Page, rows: np.ndarray, samples: int) -> np.ndarray
         raise BadImage(BROKEN)
     parts = np.ascontiguousarray(rows).reshape(len(rows), -1, tile * samples * size)  # each tile begins anew
     if predictor == 2:
-        parts = parts.view(f"{page.order}u{size}").reshape(*parts.shape[:2], tile, samples)
-        added = np.cumsum(parts, axis=2, dtype=f"u{size}").astype(f"{page.order}u{size}")
+        numbers = parts.view(f"{page.order}u{size}").reshape(*parts.shape[:2], tile, samples)
+        added = np.cumsum(numbers, axis=2, dtype=f"u{size}").astype(f"{page.order}u{size}")
         return added.view(np.uint8).reshape(len(rows), -1)
     added = np.cumsum(parts.reshape(*parts.shape[:2], tile * size, samples), axis=2, dtype=np.uint8)
     planes = added.reshape(*parts.shape[:2], size, tile * samples)  # all first bytes, all second ones ...
