@@ -78,8 +78,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         table, report = labels.label(
             read.frame, settings, args.images, args.jobs, args.manifest, read.names, read.notes, workers
         )
-        tables.tell(args.manifest, read.notes)
-        source = {"name": Path(args.manifest).name, "sha256": paths.sha256(args.manifest), "notes": read.notes}
+        notes = read.notes + report.pop("posted_at", [])
+        tables.tell(args.manifest, notes)
+        source = {"name": Path(args.manifest).name, "sha256": paths.sha256(args.manifest), "notes": notes}
         report = {"manifest": source, **report}
         paths.write_json(report_path, report)
         manifest.write(table, out)  # last: where there are labels, there is their report

@@ -131,6 +131,63 @@ def test_jpeg_xl_is_named_with_what_to_do(data):
         image.decode(data)
 
 
+RAW = "raw pictures of cameras are not read: convert them"
+OTHERS = {
+    "web page": (b"\n<!DOCTYPE html><html>", r"web page \(HTML\), not a picture: download the picture itself"),
+    "SVG": (b'<svg xmlns="http://www.w3.org/2000/svg"/>', "SVG is not read: save the drawing as PNG"),
+    "XML": (b'<?xml version="1.0"?><svg/>', "if it is an SVG, save the drawing as PNG"),
+    "pointer": (b"version https://git-lfs.github.com/spec/v1\noid", "run 'git lfs pull'"),
+    "film": (b"\0\0\0\x18ftypmp42", r"film \(MP4 video\), not a picture: take one out of it"),
+    "old film": (b"\0\0\0\x08wide\0\0\1\0mdat", r"film \(QuickTime video\)"),
+    "AVI": (b"RIFF\0\0\0\0AVI LIST", r"film \(AVI video\)"),
+    "PDF": (b"%PDF-1.4", "PDF is not read: save it as JPEG or PNG"),
+    "PSD": (b"8BPS\0\1", "Photoshop is not read: save it"),
+    "ICO": (b"\0\0\1\0\1\0", r"icon \(ICO\) is not read: save it"),
+    "JPEG 2000": (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG 2000 is not read: save it"),
+    "PPM": (b"P6 80 60 255\n", "Netpbm is not read: save it"),
+    "RAF": (b"FUJIFILMCCD-RAW 0201", RAW),
+    "CR3": (b"\0\0\0\x18ftypcrx ", RAW),
+    "CR2": (b"II*\0\x10\0\0\0CR\2\0", RAW),
+    "sound": (b"RIFF\0\0\0\0WAVEfmt ", "^unknown format$"),
+    "TGA": (b"\0\0\2\0\0\0\0\0", "^unknown format$"),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_what_is_no_picture_is_named_with_what_to_do(name):
+    data, reason = OTHERS[name]
+    with pytest.raises(BadImage, match=reason):
+        image.decode(data + bytes(300))
+
+
+@pytest.mark.parametrize("tags", [{"tag_50706": 1}, {"tag_254": 1, "tag_330": 8}])
+def test_the_small_picture_in_a_raw_one_is_not_taken_for_it(tags):
+    """DNG, NEF, ARW are TIFF to look at, whose first page is a thumbnail."""
+    assert image.decode(files.tiff(BGR[:, :, ::-1].astype(int), 8, 2, tag_254=0)).shape == BGR.shape
+    with pytest.raises(BadImage, match=RAW):
+        image.decode(files.tiff(BGR[:, :, ::-1].astype(int), 8, 2, **tags))
+
+
+@pytest.mark.parametrize(
+    "marker, bits, reason",
+    [
+        (0xC1, 12, jpeg.DEEP),
+        (0xC3, 16, jpeg.DEEP),
+        (0xC3, 8, jpeg.RARE),
+        (0xC5, 8, jpeg.RARE),
+        (0xF7, 8, jpeg.RARE),
+    ],
+)
+def test_rare_jpegs_are_named(marker, bits, reason):
+    """Deep, lossless and hierarchical ones, and JPEG-LS, are whole files: not 'broken'."""
+    data = bytearray(files.saved(files.pil(BGR).convert("L"), "JPEG"))
+    place = data.index(b"\xff\xc0")
+    data[place + 1], data[place + 4] = marker, bits
+    with pytest.raises(BadImage) as error:
+        image.decode(bytes(data))
+    assert str(error.value) == reason
+
+
 # --- transparency ----------------------------------------------------------------------------------------------------
 
 
@@ -280,6 +337,89 @@ def test_tiffs_in_small_tiles():
     file = io.BytesIO()
     tifffile.imwrite(file, BGR[:, :, ::-1], photometric="rgb", tile=(16, 16))
     assert distance(image.decode(file.getvalue()), BGR) == 0
+
+
+GRAY = np.repeat(BGR[:, :, 1:2], 3, axis=2)
+KINDS_OF_TIFF = {  # photometric interpretation, kinds of further samples, samples, what they are
+    "rgb": ("rgb", [], BGR[:, :, ::-1], BGR),
+    "gray": ("minisblack", [], BGR[:, :, 1], GRAY),
+    "white is zero": ("miniswhite", [], 255 - BGR[:, :, 1], GRAY),
+    "alpha": ("rgb", ["unassalpha"], np.dstack([BGR[:, :, ::-1], ALPHA]), WHITENED),
+    "alpha multiplied": (
+        *("rgb", ["assocalpha"]),
+        np.dstack([np.round(BGR[:, :, ::-1] * (ALPHA[:, :, None] / 255.0)), ALPHA]).astype(np.uint8),
+        WHITENED,
+    ),
+    "gray and alpha": (
+        *("minisblack", ["unassalpha"], np.dstack([BGR[:, :, 1], ALPHA])),
+        np.round(GRAY * (ALPHA[:, :, None] / 255.0)) + 255 - ALPHA[:, :, None],
+    ),
+    "a fourth that is no alpha": ("rgb", ["unspecified"], np.dstack([BGR[:, :, ::-1], ALPHA]), BGR),
+}
+
+
+@pytest.mark.parametrize(
+    "scale, dtype", [(1, "u1"), (257, "u2"), (16843009, "u4"), (1 / 255, "f2"), (1 / 255, "f4"), (1 / 255, "f8")]
+)
+@pytest.mark.parametrize("kind", KINDS_OF_TIFF)
+def test_tiffs_of_any_type_and_order(kind, scale, dtype):
+    """Integers and floating-point numbers, planes apart or not, in strips and in tiles, as differences or plain."""
+    photometric, extra, samples, expected = KINDS_OF_TIFF[kind]
+    wide = (samples.astype(np.float64 if dtype[0] == "f" else np.uint64) * scale).astype(dtype)
+    for apart in (False, True) if samples.ndim == 3 else (False,):
+        stored = np.ascontiguousarray(wide.transpose(2, 0, 1)) if apart else wide
+        for more in (
+            {},
+            {"tile": (16, 16)},
+            {"tile": (32, 48), "compression": "zlib"},
+            {"compression": "zlib", "predictor": True},
+        ):
+            if dtype[0] == "f" and "predictor" in more:
+                continue  # tifffile writes none without a further package; see below
+            for order in "<>" if not more else "<":
+                file = io.BytesIO()
+                options = {"planarconfig": "separate" if apart else "contig"} if samples.ndim == 3 else {}
+                options |= {"photometric": photometric, "extrasamples": extra, "byteorder": order}
+                tifffile.imwrite(file, stored, **options, **more)
+                assert np.abs(image.decode(file.getvalue()) - expected).max() <= 2, (apart, more, order)
+
+
+@pytest.mark.parametrize("order", "<>")
+def test_tiffs_of_floating_point_differences(order):
+    """All first bytes of a row, then all second ones, each less the one before it (Adobe's technical note 3)."""
+    values = (GRAY[:, :, 0] / 255).astype(">f4").view(np.uint8).reshape(60, 80, 4).transpose(0, 2, 1).reshape(60, 320)
+    stored = np.diff(values.astype(int), axis=1, prepend=0) % 256
+    more = {"tag_256": 80, "tag_258": 32, "tag_317": 3, "tag_339": 3}
+    data = files.tiff(stored[:, :, None], 8, 1, order, deflate=True, **more)
+    assert np.array_equal(image.decode(data), GRAY)
+
+
+@pytest.mark.parametrize(
+    "samples, reason",
+    [
+        (BGR.astype(np.float32), "floating-point numbers beyond 0 to 1"),
+        (np.full((60, 80), np.nan, np.float32), "floating-point numbers beyond 0 to 1"),
+        (BGR.astype(np.int16), "signed numbers is not read"),
+    ],
+)
+def test_tiffs_whose_range_nobody_says_are_named(samples, reason):
+    file = io.BytesIO()
+    tifffile.imwrite(file, samples, photometric="rgb" if samples.ndim == 3 else "minisblack")
+    with pytest.raises(BadImage, match=reason):
+        image.decode(file.getvalue())
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8, 16])
+def test_one_transparent_shade_of_a_gray_png(bits):
+    """As many bits as a shade has: Pillow compares those of 2 and 4 with 8, OpenCV none."""
+    shades = (np.arange(80) * 2**bits // 80).astype(np.uint16)
+    row = np.unpackbits(shades.astype(">u2").view(np.uint8)).reshape(80, 16)[:, 16 - bits :]
+    pixels = zlib.compress((b"\0" + np.packbits(row).tobytes()) * 60)
+    header = files.png_chunk(b"IHDR", struct.pack(">IIBBBBB", 80, 60, bits, 0, 0, 0, 0))
+    chunks = [files.png_chunk(b"tRNS", struct.pack(">H", int(shades[40]))), files.png_chunk(b"IDAT", pixels)]
+    data = png.SIGNATURE + header + b"".join(chunks) + files.png_chunk(b"IEND", b"")
+    expected = np.where(shades == shades[40], 255, shades >> 8 if bits == 16 else shades * 255 // (2**bits - 1))
+    assert np.array_equal(image.decode(data), np.broadcast_to(expected[None, :, None], (60, 80, 3)))
 
 
 @pytest.mark.parametrize("bits", [2, 4])

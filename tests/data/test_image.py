@@ -143,7 +143,9 @@ JPEG = saved(pil(smooth(300, 400)), "JPEG", quality=90)
     [
         pytest.param(b"", "empty file", id="empty"),
         pytest.param(b"this is no picture", "unknown format", id="text"),
-        pytest.param(b"<svg xmlns='http://www.w3.org/2000/svg'/>", "unknown format", id="svg"),
+        pytest.param(
+            b"<svg xmlns='http://www.w3.org/2000/svg'/>", "SVG is not read: save the drawing as PNG", id="svg"
+        ),
         pytest.param(JPEG[:3], "broken or truncated", id="3 bytes of a jpeg"),
         pytest.param(
             saved(pil(BGR), "GIF").replace(struct.pack("<HH", 80, 60), struct.pack("<HH", 0, 60)),
@@ -151,7 +153,7 @@ JPEG = saved(pil(smooth(300, 400)), "JPEG", quality=90)
             id="no width in a gif",
         ),
         pytest.param(png_header(0, 10), "broken or truncated", id="no width in a png"),
-        pytest.param(b"RIFF\x24\0\0\0WAVEfmt ", "broken or truncated", id="sound"),
+        pytest.param(b"RIFF\x24\0\0\0WAVEfmt ", "unknown format", id="sound"),
         pytest.param(png_header(7072, 7072), "over 50 megapixels", id="50.01 megapixels"),
         pytest.param(png_header(60000, 60000), "over 50 megapixels", id="3600 megapixels"),
         pytest.param(png_header(7000, 7000), "broken or truncated", id="49 megapixels, but no pixels"),

@@ -422,3 +422,47 @@ def test_profiles_that_are_read_a_second_way(tmp_path):
     picture(tmp_path / "A.jpg")
     found = collect(write(tmp_path / "p.json", [apify("A")]), profile_table=tmp_path / "profiles.jsonl")
     assert found.frame["followers"].to_list() == [70] and "by username, followers from" in found.notes[0]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"data": {"user": {"edges": [{"post": apify("A")}, {"post": apify("B")}]}}},
+        {"1": apify("A"), "2": apify("B")},
+        json.dumps(apify("A"), indent=1) + "\n" + json.dumps(apify("B"), indent=1),
+    ],
+    ids=["deep in an answer", "by number", "one after the other, as jq writes them"],
+)
+def test_posts_are_found_wherever_they_stand(tmp_path, value):
+    (tmp_path / "posts.json").write_text(value if isinstance(value, str) else json.dumps(value))
+    for code in "AB":
+        picture(tmp_path / f"{code}.jpg")
+    found = collect(tmp_path)
+    assert [row(found, code) for code in "AB"] == [full(code, f"{code}.jpg", None) for code in "AB"]
+
+
+def test_what_gallery_dl_prints(tmp_path):
+    """--dump-json: [2, of the page], [3, address, of a picture]; a retweet's followers are its author's."""
+    tweet = {"category": "twitter", "subcategory": "timeline", "extension": "jpg", "filename": "x", "tweet_id": 9}
+    tweet |= {"author": {"name": "bob", "followers_count": 4}, "user": {"name": "ann", "followers_count": 70}}
+    write(tmp_path / "dump.json", [[2, {"category": "twitter"}], [3, "https://x.example/x.jpg", tweet]])
+    picture(tmp_path / "x.jpg")
+    found = row(collect(tmp_path), "9")
+    assert (found["user"], found["followers"]) == ("bob", 4)
+
+
+def test_a_user_with_name_and_number_is_one(tmp_path):
+    """Some records of a program have only the number; as two users, they could be in two splits."""
+    write(tmp_path / "a.json", instaloader("A", owner={"id": "7"}))
+    write(tmp_path / "b.json", instaloader("B"))
+    write(tmp_path / "c.json", instaloader("C", owner={"id": "8"}))
+    for name in "abc":
+        picture(tmp_path / f"{name}.jpg")
+    found = collect(tmp_path)
+    assert [row(found, code)["user"] for code in "ABC"] == ["ann", "ann", "8"]
+
+
+def test_a_table_of_another_kind_needs_no_import(tmp_path):
+    (tmp_path / "posts.csv").write_text("Filename,Likes\na.jpg,5\n")
+    with pytest.raises(SelfieError, match=r"no known shape.*needs no import: name its columns with --map"):
+        collect(tmp_path)

@@ -16,7 +16,7 @@ import label as command
 import testlib
 from selfie.common import paths
 from selfie.common.errors import SelfieError
-from selfie.data import duplicates, label_filters, label_report, labels, manifest
+from selfie.data import duplicates, label_filters, label_report, labels, manifest, moments
 from selfie.data.label_settings import Settings
 from selfie.data.user_split import assign_split, stable_hash
 
@@ -346,7 +346,29 @@ def test_limits_are_inclusive(change):
         ("Sun, 01 Mar 2015 10:20:30 GMT", "2015-03-01T10:20:30"),
         ("Sun, 1 Mar 2015 10:20:30 +0100", "2015-03-01T09:20:30"),
         ("Sun Mar 01 10:20:30 +0000 2015", "2015-03-01T10:20:30"),
+        ("20150301102030", "2015-03-01T10:20:30"),
+        ("20150301T102030", "2015-03-01T10:20:30"),
+        ("1425168000500000000", "2015-03-01T00:00:00.500000"),
+        ("2015-03-01 10:20:30.5 UTC", "2015-03-01T10:20:30.500000"),
+        ("2015-03-01 10:20:30 -0800 PST", "2015-03-01T18:20:30"),
+        ("2015-03-01_10-20-30_UTC", "2015-03-01T10:20:30"),
+        ("2015:03:01 10:20:30", "2015-03-01T10:20:30"),
+        ("2015年3月1日", "2015-03-01T00:00:00"),
+        ("٢٠١٥-٠٣-٠١", "2015-03-01T00:00:00"),
+        ("Sun Mar  1 10:20:30 2015", "2015-03-01T10:20:30"),
+        ("Mar 1, 2015", "2015-03-01T00:00:00"),
+        ("1 March 2015 10:20", "2015-03-01T10:20:00"),
+        ("1-Mar-2015", "2015-03-01T00:00:00"),
+        ("March 1, 2015 at 10:20 PM", "2015-03-01T22:20:00"),
+        ("2015-03-01 12:05:00 AM", "2015-03-01T00:05:00"),
+        ("3/13/2015", "2015-03-13T00:00:00"),
+        ("13/3/2015 10:20", "2015-03-13T10:20:00"),
+        ("3/3/2015", "2015-03-03T00:00:00"),
         ("1/3/2015", None),
+        ("01.03.15", None),
+        ("2015-03", None),
+        ("20151301102030", None),
+        ("+2015-03-01", None),
         ("2015", None),
         ("99", None),
         ("2015-13-01", None),
@@ -364,6 +386,38 @@ def test_dates_are_what_can_only_be_one(text, meant):
             label_filters.parse_date(text)
     else:
         assert label_filters.parse_date(text) == datetime.fromisoformat(meant).replace(tzinfo=timezone.utc)
+
+
+@pytest.mark.parametrize(
+    "others, meant, told",
+    [
+        (["13/3/2015"], datetime(2015, 3, 1), "'1/3/2015' is read with the day first, as '13/3/2015' tells"),
+        (["3/13/2015", "2015-01-01"], datetime(2015, 1, 3), "with the month first, as '3/13/2015' tells"),
+        (["13/3/2015", "3/13/2015"], None, "1 of 3 values are no times, such as '1/3/2015' (day or month first?)"),
+        (["2/3/2015"], None, "2 of 2 values are no times"),
+    ],
+)
+def test_days_and_months_are_told_apart_by_the_other_values(others, meant, told):
+    """As the numbers' marks are: by a value that can only be one, unless another says otherwise."""
+    found, notes = moments.read(pl.Series("posted_at", ["1/3/2015", *others]))
+    assert found[0] == meant and told in "; ".join(notes)
+
+
+def test_what_is_no_time_is_told_with_an_example(tmp_path):
+    """label.py says how many, and one of them; whole numbers may be days; a column of nothing is missing."""
+    rows = simulated(300).with_columns(
+        posted_at=pl.when(pl.int_range(pl.len()) < 3).then(pl.lit("last week\x1b")).otherwise("posted_at")
+    )
+    rows.write_csv(tmp_path / "m.csv")
+    done = testlib.command("tools/label.py", "--manifest", tmp_path / "m.csv", "--out", tmp_path / "l.csv")
+    assert "posted_at: 3 of 300 values are no times, such as 'last week\\u001b'" in done.stderr
+    assert "3 of 300 values" in (tmp_path / "l.report.json").read_text()
+    assert moments.timestamps(pl.Series("posted_at", [20150301, 20150301102030, 7])).to_list() == [
+        datetime(2015, 3, 1),
+        datetime(2015, 3, 1, 10, 20, 30),
+        None,
+    ]
+    assert moments.timestamps(pl.Series("posted_at", [None, None])).to_list() == [None, None]
 
 
 @pytest.mark.parametrize("dtype", [pl.Date, pl.Datetime("ms"), pl.Datetime("ns", "Europe/Berlin")])
@@ -393,7 +447,9 @@ def test_the_crawl_is_as_old_as_its_newest_post():
         "posted after 2015-03-01": 1,
         "younger than 30 days as of 2015-03-01": 1,
     }
-    with pytest.raises(SelfieError, match=r"as of 2015-03-01: 1, .*; ages count up to 2015-03-01, the newest post\)"):
+    with pytest.raises(
+        SelfieError, match=r"as of 2015-03-01: 1, .*; ages count up to 2015-03-01, the newest post; .*'junk'\)"
+    ):
         labels.label(rows, Settings(group_size=4))
 
 
@@ -415,6 +471,16 @@ def test_identical_files_are_found(tmp_path):
     assert removed(report) == {"image file missing or unreadable": 1, "same picture": 1}
     assert report["pictures_compared_by"].startswith("file content")
     assert "not checked" in labels.label(rows, OPEN)[1]["pictures_compared_by"]
+
+
+def test_a_missing_picture_is_told_with_an_example(tmp_path, caplog):
+    """How many are not there, and one of them: most often the folder, or the separator of folders, is another."""
+    caplog.set_level("INFO")
+    (tmp_path / "a.jpg").write_bytes(b"a")
+    rows = pl.DataFrame({"id": ["1", "2", "3"], "path": ["a.jpg", "b\\c\x1b.jpg", "d.jpg"], "likes": [1, 2, 3]})
+    _, removed, _ = duplicates.unique(rows, tmp_path, 1)
+    assert removed["image file missing or unreadable"] == 2
+    assert "2 of 3 pictures are not in" in caplog.text and r'"b\\c\u001b.jpg" (its \ separates' in caplog.text
 
 
 def test_keys_of_files_do_not_depend_on_the_number_of_processes(tmp_path):

@@ -10,8 +10,11 @@ import json
 import lzma
 import os
 import random
+import re
 import shlex
+import time
 import zipfile
+from datetime import time as time_of_day
 from pathlib import Path
 
 import openpyxl
@@ -250,10 +253,48 @@ DIALECTS = {
     "latin.csv": (as_csv(separator=";").encode("latin-1"), "semicolons; Latin-1"),
     "sep.csv": (b"sep=,\r\n" + as_csv(end="\r\n").encode(), ""),
     "sep2.csv": (b'"sep=;"\n' + as_csv(separator=";").encode(), "semicolons"),
+    "sep latin.csv": (b"sep=;\r\n" + as_csv(separator=";", end="\r\n").encode("latin-1"), "semicolons; Latin-1"),
+    "comments latin.csv": (b"# from here\n" + as_csv().encode("latin-1"), "Latin-1; 1 comment line"),
+    "blank latin.csv": (b"\n" + as_csv().encode("latin-1"), "Latin-1"),
+    "sep3.csv": ("sep=§\n".encode() + as_csv().encode(), ""),
+    "padded.csv": (as_csv(separator=",").replace(",", ", ").encode(), "spaces around the fields left out"),
+    "padded quotes.csv": (
+        as_csv().replace("é ", '"é ').replace(",", ", ").replace("\n", '"\n').replace('caption"', "caption").encode(),
+        "spaces around the fields left out",
+    ),
+    "carets.csv": (as_csv(separator="^").encode(), "carets"),
+    "hive.csv": (as_csv(separator="\x01").encode(), "control characters (01)"),
+    "single quotes.csv": (
+        "".join("'" + "','".join(line.split(",")) + "'\n" for line in as_csv().splitlines()).encode(),
+        "fields quoted by '",
+    ),
+    "utf32.csv": (as_csv().encode("utf-32"), "UTF-32"),
+    "utf32be.csv": (as_csv().encode("utf-32-be"), "UTF-32"),
+    "titles.csv": (b"My export\nof 2015, by a tool\n\n" + as_csv().encode(), "2 lines of other text before the header"),
+    "title.csv": (b"My export,,,,\r\n" + as_csv(end="\r\n").encode(), "1 line of other text"),
+    "separators.csv": ("# exported\u2028by a tool\n".encode() + as_csv().encode(), "1 comment line"),
     "comments.csv": (b"# exported, by a tool\n#\n\n" + as_csv().encode(), "2 comment lines"),
     "blank.csv": (b"\n\n" + as_csv().encode() + b"\n\n", ""),
     "lines.jsonl": ("".join(json.dumps(row) + "\n" for row in ROWS).encode("utf-8-sig"), ""),
     "called.csv": ("".join(json.dumps(row) + "\n" for row in ROWS).encode(), ""),
+    "array.csv": (json.dumps(ROWS, indent=1).encode(), ""),
+    "array.jsonl": (json.dumps(ROWS).encode(), ""),
+    "jq.jsonl": ("".join(json.dumps(row, indent=2) + "\n" for row in ROWS).encode(), ""),
+    "jq.json": ("".join(json.dumps(row, indent=2) + "\n" for row in ROWS).encode(), ""),
+    "one line.jsonl": ("".join(json.dumps(row) for row in ROWS).encode(), ""),
+    "sequence.jsonl": ("".join(f"\x1e{json.dumps(row)}\n" for row in ROWS).encode(), ""),
+    "returns.jsonl": ("".join(json.dumps(row) + "\r" for row in ROWS).encode(), ""),
+    "commas.jsonl": ("".join(json.dumps(row) + ",\n" for row in ROWS).encode(), ""),
+    "pandas.json": (
+        json.dumps({name: {str(n): row[name] for n, row in enumerate(ROWS)} for name in ROWS[0]}).encode(),
+        "",
+    ),
+    "pandas index.json": (json.dumps({str(n): row for n, row in enumerate(ROWS)}).encode(), ""),
+    "pandas split.json": (
+        json.dumps({"columns": list(ROWS[0]), "index": [0], "data": [list(row.values()) for row in ROWS]}).encode(),
+        "",
+    ),
+    "columns.json": (json.dumps({name: [row[name] for row in ROWS] for name in ROWS[0]}).encode(), ""),
     "array.json": (json.dumps(ROWS).encode("utf-8-sig"), ""),
     "object.json": (json.dumps({"count": 9, "items": ROWS}).encode(), ""),
     "packed.csv.gz": (gzip.compress(as_csv().encode()), "gzip"),
@@ -349,6 +390,168 @@ def test_damage_is_one_line(tmp_path, name, content, complaint):
     with pytest.raises(SelfieError, match=complaint) as error:
         manifest.read(tmp_path / name)
     assert name in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("line", ["# id,path,user,likes,caption", "#id,path,user,likes,caption"])
+def test_a_header_may_begin_as_a_comment(tmp_path, line):
+    """As NumPy and tools of genomes write it; a comment that lists the columns of a header below stays one."""
+    body = as_csv(header=False)
+    for start in (line, "# columns: id,path,user,likes,caption\nid,path,user,likes,caption"):
+        (tmp_path / "m.csv").write_text(f"{start}\n{body}")
+        read = manifest.read(tmp_path / "m.csv", ["id", "path", "likes"])
+        assert read["id"].to_list() == [row["id"] for row in ROWS] and read["likes"].to_list() == [
+            n * 7 for n in range(9)
+        ]
+
+
+def test_quotes_escaped_by_backslashes(tmp_path, caplog):
+    r"""As Spark and MySQL write them; where the csv module reads a file without them, that is what counts."""
+    caplog.set_level("INFO")
+    (tmp_path / "m.csv").write_text('id,path,caption,likes\n1,a.jpg,"say \\"hi\\", you",5\n2,b.jpg,c,6\n')
+    assert manifest.read(tmp_path / "m.csv").rows() == [("1", "a.jpg", 'say "hi", you', 5), ("2", "b.jpg", "c", 6)]
+    assert "escaped by backslashes" in caplog.text
+    rows = "".join(f'{n},{n}.jpg,"tall: 5\\"",{n}\n' for n in range(9))  # quotes that RFC 4180 might have, one too many
+    (tmp_path / "m.csv").write_text(f"id,path,caption,likes\n{rows}")
+    assert manifest.read(tmp_path / "m.csv").row(8) == ("8", "8.jpg", 'tall: 5"', 8)
+    (tmp_path / "m.csv").write_text(text := 'id,path,caption,likes\n1,a.jpg,C:\\"x,5\n2,b.jpg,"C:\\",6\n')
+    assert manifest.read(tmp_path / "m.csv")["caption"].to_list() == [row["caption"] for row in by_csv(text)]
+
+
+@pytest.mark.parametrize(
+    "start, what",
+    [
+        (b"<!DOCTYPE html>\n<html><body>Log in, please</body>", r"a web page \(HTML\)"),
+        (b"\n<table><tr><td>id</td></tr></table>", r"a web page \(HTML\)"),
+        (b'<?xml version="1.0"?><Workbook/>', "XML: save the table as CSV"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 9\n", "'git lfs pull'"),
+        (b"%PDF-1.4\n", "PDF, not a table"),
+        (b"\x89PNG\r\n\x1a\n", "PNG, not a table"),
+        (b"SQLite format 3\0", "SQLite, not a table"),
+        (b"ARROW1\0\0", "an Arrow .* save the table as CSV"),
+        (b"\x80\x04\x95\x10\0", "a pickle of Python"),
+        (b"a.csv" + bytes(252) + b"ustar", "a TAR archive: unpack it"),
+    ],
+)
+def test_what_is_no_table_is_named_with_what_to_do(tmp_path, start, what):
+    """Whatever its name says; a header that begins as a BMP or a TIFF does is one all the same."""
+    for name in ("m.csv", "m.parquet", "m.xls"):
+        (tmp_path / name).write_bytes(start + bytes(90))
+        with pytest.raises(SelfieError, match=f"{name} is {what}|{name} is .*{what}"):
+            manifest.read(tmp_path / name)
+    (tmp_path / "m.csv").write_text("BMI,id\n1,2\n")
+    assert manifest.read(tmp_path / "m.csv")["id"].to_list() == ["2"]
+
+
+@pytest.mark.parametrize("name", ["m.json", "m.jsonl", "several.jsonl"])
+def test_an_integer_of_thousands_of_digits_is_one_line(tmp_path, name):
+    """Python reads no longer ones as a number, and says so by another error than for what is not JSON."""
+    one = '{"id": 1, "likes": ' + "9" * 5000 + "}"
+    (tmp_path / name).write_text({"m.json": f"[{one}]", "m.jsonl": f"{one}\n"}.get(name, f"{one} {one}"))
+    with pytest.raises(SelfieError, match="is not JSON"):
+        manifest.read(tmp_path / name)
+
+
+def test_a_header_of_thousands_of_empty_names_takes_no_time(tmp_path):
+    """Spreadsheets write separators up to their last column, 16,384."""
+    (tmp_path / "m.csv").write_text("id,likes" + "," * 16382 + "\n1,2" + "," * 16382 + "\n")
+    started = time.process_time()
+    table = manifest.load(tmp_path / "m.csv", ["id", "likes"])
+    assert table.frame.rows() == [("1", 2)] and time.process_time() - started < 5
+    with pytest.raises(SelfieError, match="and 16184 more") as error:
+        manifest.require(table.frame, ["path"], "m.csv", table.names)
+    assert len(str(error.value)) < 10_000
+
+
+# --- workbooks -------------------------------------------------------------------------------------------------------
+
+
+def _sheet(sheet, rows: list[list]) -> None:
+    for row in rows:
+        sheet.append(row)
+
+
+POSTS = [["id", "path", "user", "likes"], ["a", "a.jpg", "u", 5], ["b", "b.jpg", None, 6], ["c", "c.jpg", "v", 7]]
+
+
+def _titles(book) -> None:
+    _sheet(book.active, [["My export"], [], ["Posts", None, "Counts"], *POSTS])
+
+
+def _cover(book) -> None:
+    book.active.append(["This workbook holds posts"])
+    book.active.sheet_state = "hidden"
+    _sheet(book.create_sheet("data"), POSTS)
+
+
+def _merged(book) -> None:
+    _sheet(book.active, POSTS)
+    book.active.merge_cells("C2:C3")
+
+
+def _far_cell(book) -> None:
+    _sheet(book.active, POSTS)
+    book.active.cell(1048576, 16384, "")
+
+
+@pytest.mark.parametrize(
+    "fill, user, told",
+    [
+        (_titles, None, "2 rows before the header left out"),
+        (_cover, None, "sheet 'data', 1 more not read"),
+        (_merged, "u", r"merged cells hold \(1 ranges\)"),
+        (_far_cell, None, "sheet 'Sheet'"),
+    ],
+)
+def test_workbooks_as_people_make_them(tmp_path, fill, user, told):
+    """Titles, a cover sheet, users in merged cells; a format on the last cell of all costs no time."""
+    book = openpyxl.Workbook()
+    fill(book)
+    book.save(tmp_path / "m.xlsx")
+    started = time.process_time()
+    table = manifest.load(tmp_path / "m.xlsx", ["id", "path", "user", "likes"])
+    assert table.frame.rows() == [("a", "a.jpg", "u", 5), ("b", "b.jpg", user, 6), ("c", "c.jpg", "v", 7)]
+    assert re.search(told, "; ".join(table.notes)) and time.process_time() - started < 10
+
+
+def test_formulas_without_a_value_are_told(tmp_path):
+    """Programs write formulas without computing them: their cells are empty, and it is said why."""
+    book = openpyxl.Workbook()
+    _sheet(book.active, [POSTS[0], ["a", "a.jpg", "u", "=2+3"], ["b", "b.jpg", "u", 6]])
+    book.save(tmp_path / "m.xlsx")
+    table = manifest.load(tmp_path / "m.xlsx")
+    assert table.frame["likes"].to_list() == [None, 6] and "1 formula without a saved value" in "; ".join(table.notes)
+
+
+# --- types of Parquet ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "column, meant",
+    [
+        (pl.Series("tags", ["a,b"], dtype=pl.Categorical), "a b"),
+        (pl.Series("tags", [["a", "b"]], dtype=pl.Array(pl.String, 2)), "a b"),
+        (pl.Series("tags", [[{"name": "a", "url": "x"}, {"name": "b", "url": "y"}]]), "a b"),
+        (pl.Series("tags", [b"a,b"]), "a b"),
+        (pl.Series("likes", ["1,234"], dtype=pl.Categorical), 1234),
+        (pl.Series("likes", [b"12"]), 12),
+        (pl.Series("id", [b"x"]), "x"),
+        (pl.Series("posted_at", [b"2015-01-01"]), "2015-01-01"),
+        (pl.Series("posted_at", ["2015-01-01"], dtype=pl.Categorical), "2015-01-01"),
+    ],
+)
+def test_text_is_text_however_it_is_stored(tmp_path, column, meant):
+    """As categories, as bytes (Impala, old Spark), in lists of objects."""
+    column.to_frame().write_parquet(tmp_path / "m.parquet")
+    assert manifest.read(tmp_path / "m.parquet")[column.name].to_list() == [meant]
+
+
+@pytest.mark.parametrize(
+    "column", [pl.Series("tags", [[["a"]]]), pl.Series("id", [b"\xff"]), pl.Series("posted_at", [time_of_day(5)])]
+)
+def test_types_that_are_none_name_the_file_and_the_column(tmp_path, column):
+    column.to_frame().write_parquet(tmp_path / "m.parquet")
+    with pytest.raises(SelfieError, match=f"m.parquet: column '{column.name}' holds"):
+        manifest.read(tmp_path / "m.parquet")
 
 
 # --- names -----------------------------------------------------------------------------------------------------------

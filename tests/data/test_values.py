@@ -30,7 +30,25 @@ from selfie.data import manifest, values
         ("12,5", None, None),
         ("0,123", None, None),
         ("1,23", None, None),
-        ("12,34,567", None, None),
+        ("12,34,567", 1234567, 1234567),
+        ("1,23,456", 123456, 123456),
+        ("1,23,45", None, None),
+        ("1.2 mio", 1200000, 1200000),
+        ("1,2 Mio.", 1200000, 1200000),
+        ("3 Tsd.", 3000, 3000),
+        ("12,3 тыс.", 12300, 12300),
+        ("1.2万", 12000, 12000),
+        ("2 lakh", 200000, 200000),
+        ("2 mil", None, None),
+        ("1`234", 1234, 1234),
+        ("\u200e1,234", 1234, None),
+        ("١٢٣", 123, 123),
+        ("١٬٢٣٤", 1234, 1234),
+        ("١٢٫٣k", 12300, 12300),
+        ("１，２３４", 1234, None),
+        ("１２.０００", None, 12000),
+        ("−3", -3, -3),
+        ("5²", None, None),
         ("-3", -3, -3),
         ("k", None, None),
         ("12 likes", None, None),
@@ -99,6 +117,10 @@ def test_real_numbers():
         ('["selfie", "me"]', "selfie me"),
         ("['selfie', 'me']", "selfie me"),
         ("new york, selfie", "newyork selfie"),
+        ("selfie，me、you", "selfie me you"),
+        ("＃selfie＃me", "selfie me"),
+        ('{selfie,"my cat"}', "selfie mycat"),
+        ('[{"name": "selfie", "url": "x"}, {"name": "me", "url": "y"}]', "selfie me"),
         ("[]", None),
         ("#", None),
     ],
@@ -109,3 +131,17 @@ def test_tags(tmp_path, text, meant):
     assert manifest.read(tmp_path / "m.csv")["tags"].to_list() == [meant]
     pl.DataFrame({"id": ["1"], "tags": [["#a", "b c", None]]}).write_parquet(tmp_path / "m.parquet")
     assert manifest.read(tmp_path / "m.parquet")["tags"].to_list() == ["a bc"]
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ["selfie", "selfie me you", "", None],
+        ["selfie  me", " selfie", "me ", "a\tb\nc", "  ", "\x0b", "a"],
+        ["selfie\u00a0me", "été", "\u3000", "a b"],
+    ],
+)
+def test_tags_are_counted_as_words(texts):
+    """By the quick way and by the other: white space of any kind separates."""
+    counts = values.tag_counts(pl.Series("tags", texts, dtype=pl.String))
+    assert counts.to_list() == [len((text or "").split()) for text in texts]

@@ -337,7 +337,7 @@ ANSWERS = {
     "a script": (answer(b"#!/bin/sh\n"), "not-a-picture"),
     "a gzip bomb": (answer(BOMB, Content_Encoding="gzip"), "not-a-picture"),
     "a gzip of a picture": (answer(gzip.compress(picture()), Content_Encoding="gzip"), "not-a-picture"),
-    "RIFF, but a sound": (answer(b"RIFF\x24\0\0\0WAVEfmt " + bytes(40)), "broken"),
+    "RIFF, but a sound": (answer(b"RIFF\x24\0\0\0WAVEfmt " + bytes(40)), "not-a-picture"),
     "the beginning of a PNG": (answer(picture(".png")[:20]), "broken"),
     "a pixel bomb, PNG": (answer(_png_bomb()), "pixels"),
     "a pixel bomb, GIF": (answer(_gif_bomb()), "pixels"),

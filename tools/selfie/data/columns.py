@@ -5,10 +5,13 @@ from __future__ import annotations
 import difflib
 import re
 import shlex
+import unicodedata
 from collections.abc import Collection, Iterable, Mapping
+from itertools import islice
 
 from selfie.common.errors import SelfieError
 
+LISTED, LONGEST = 200, 100  # columns, and characters of a name, that a message has
 # What the exports of other tools call our columns; written as `plain` has them.
 ALIASES = {
     "id": ("shortcode", "code", "postid", "mediaid", "pk", "statusid", "tweetid", "imageid", "uuid", "key"),
@@ -32,8 +35,10 @@ ALIASES = {
 
 
 def plain(name: str) -> str:
-    """Write a name without case, spaces, underscores, dots and dashes: 'Posted At' is 'postedat'."""
-    return re.sub(r"[\s_.\-/:]+", "", name.strip("\ufeff").casefold())
+    """Write a name without case, spaces and marks: 'Posted At' is 'postedat', '[Likes]' 'likes'."""
+    if not name.isascii():  # full-width letters, zero-width spaces
+        name = "".join(each for each in unicodedata.normalize("NFKC", name) if unicodedata.category(each) != "Cf")
+    return re.sub(r"""[\s_.\-/:#'"`\[\]]+""", "", name.casefold())
 
 
 KNOWN = frozenset(plain(name) for name in ALIASES) | {alias for aliases in ALIASES.values() for alias in aliases}
@@ -63,6 +68,19 @@ def find(names: Iterable[str], wanted: Iterable[str], mapping: Mapping[str, str]
     return found
 
 
+def unique(header: Iterable[str]) -> list[str]:
+    """Give a number to names that stood before in a header, as polars does: likes, likes_duplicated_0."""
+    names: dict[str, None] = {}
+    last: dict[str, int] = {}  # a header may have thousands of empty names
+    for name in header:
+        new = name
+        while new in names:
+            last[name] = last.get(name, -1) + 1
+            new = f"{name}_duplicated_{last[name]}"
+        names[new] = None
+    return list(names)
+
+
 def guess(ours: str, names: Collection[str]) -> str | None:
     """Guess which of a file's columns is the one that we call `ours`; None where none looks like it."""
     by_plain = {plain(name): name for name in reversed(list(names))}
@@ -83,5 +101,8 @@ def missing(ours: str, names: Collection[str], path: object) -> str:
 
 
 def listed(names: Collection[str]) -> str:
-    """Write the names of all columns, for a message."""
-    return ", ".join(repr(name)[1:-1] if name.isprintable() and name else repr(name) for name in names) or "none"
+    """Write the names of all columns, for a message: the first LISTED of them, the longest cut off."""
+    shown = [repr(name)[1:-1] if name.isprintable() and name else repr(name) for name in islice(names, LISTED)]
+    shown = [f"{name[:LONGEST]}..." if len(name) > LONGEST else name for name in shown]
+    more = [f"and {len(names) - LISTED} more"] if len(names) > LISTED else []
+    return ", ".join(shown + more) or "none"

@@ -67,6 +67,17 @@ def measure(path: Path, separator: str) -> Shape:
     return counter.shape
 
 
+def holds(path: Path, what: bytes) -> bool:
+    """Whether a file holds these bytes somewhere."""
+    end = b""
+    with open(path, "rb") as file:
+        while block := file.read(BLOCK):
+            if what in end + block:
+                return True
+            end = block[-len(what) :]
+    return False
+
+
 class _Counter:
     """The state between two blocks, which end with a line feed each."""
 

@@ -1,8 +1,9 @@
 """Read CSV: by polars where that is safe, by Python's csv module where it is not, and never a row less than there is.
 
 polars is fast, but it has lost rows without a word (a quote inside of a field, and a selection of columns). So the file
-is measured first by csv_shape, which knows nothing of polars: a file with irregular quotes, lone carriage returns or
-blank lines goes to the csv module, and so does one of which polars read another number of rows than were counted.
+is measured first by csv_shape, which knows nothing of polars: a file with irregular quotes, lone carriage returns,
+spaces around its fields or blank lines goes to the csv module, and so does one of which polars read another number of
+rows than were counted.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import csv
 import logging
 import sys
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from selfie.common.errors import SelfieError
+from selfie.data import columns as column_names
 from selfie.data import csv_shape, dialects
 from selfie.data.nested import Pick
 
@@ -66,7 +68,26 @@ def _read(
     choose: Pick | None,
     shown: Path,
 ) -> Text:
-    """Read a plain file of UTF-8 whose shape is known."""
+    r"""Read a plain file of UTF-8 whose shape is known.
+
+    One that cannot be read, but has quotes inside of fields as \", as Spark and MySQL write them, is read so, if every
+    record is whole then.
+    """
+    try:
+        return _read_as(path, dialect, shape, choose, shown)[0]
+    except SelfieError:
+        if csv_shape.holds(path, b'\\"'):
+            with suppress(SelfieError):
+                text, found = _read_as(path, replace(dialect, escape="\\"), shape, choose, shown)
+                if found.short is None:
+                    return text
+        raise
+
+
+def _read_as(
+    path: Path, dialect: dialects.Dialect, shape: csv_shape.Shape, choose: Pick | None, shown: Path
+) -> tuple[Text, csv_shape.Shape]:
+    """Read a plain file of one dialect; returns the shape that was found on the way, too."""
     header = _header(path, dialect)
     if not header:
         raise SelfieError(f"cannot read {shown}: it is empty, not even a header")
@@ -74,7 +95,7 @@ def _read(
     notes = dialect.notes + notes
     chosen = set(names if choose is None else choose(names))
     wanted = [name for name in names if name in chosen]
-    regular = shape.irregular is None and not shape.blank
+    regular = dialect.plain and shape.irregular is None and not shape.blank
     if regular:
         _check(shape, dialect, shown)
     counted = shape.records
@@ -97,7 +118,7 @@ def _read(
             f"{shape.shorts} row{'s' * (shape.shorts > 1)} with fewer fields than the header's {len(names)} (the "
             f"first, line {line + dialect.prelude}, has {fields}): the missing ones are empty"
         )
-    return Text(frame, names, notes)
+    return Text(frame, names, notes), shape
 
 
 def _check(shape: csv_shape.Shape, dialect: dialects.Dialect, shown: Path) -> None:
@@ -109,27 +130,20 @@ def _check(shape: csv_shape.Shape, dialect: dialects.Dialect, shown: Path) -> No
         line, fields = shape.long
         raise SelfieError(
             f"cannot read {shown}: line {line + dialect.prelude} has {fields} fields, the header {shape.fields}: a "
-            "field with a separator in it must stand in quotes"
+            "field with a separator in it must stand in quotes (or the header lacks a name)"
         )
 
 
 def _header(path: Path, dialect: dialects.Dialect) -> list[str]:
     """Read the names of the columns: the first record that is not blank."""
     with _records(path, dialect) as records:
-        return next((row for row in records if row), [])
+        return _unpadded(next((row for row in records if row), []), dialect)
 
 
 def _unique(header: list[str]) -> tuple[list[str], list[str]]:
     """Give a number to names that stand twice in a header; returns the names, and a note on those."""
-    names: list[str] = []
-    twice: list[str] = []
-    for name in header:
-        number, new = 0, name
-        while new in names:  # as polars calls them
-            number, new = number + 1, f"{name}_duplicated_{number}"
-        if new != name and name.strip() and name not in twice:
-            twice.append(name)
-        names.append(new)
+    names = column_names.unique(header)
+    twice = dict.fromkeys(name for name, new in zip(header, names) if new != name and name.strip())
     return names, [f"more than one column is called '{name}': the first is taken" for name in twice]
 
 
@@ -169,6 +183,10 @@ def _by_csv(
     return pl.concat([*chunks, pl.DataFrame(columns, schema=schema)]), shape
 
 
+def _unpadded(row: list[str], dialect: dialects.Dialect) -> list[str]:
+    return [field.strip(" ") for field in row] if dialect.padded else row
+
+
 def _columns(names: list[str]) -> dict[str, list[str | None]]:
     return {name: [] for name in names}
 
@@ -181,6 +199,7 @@ def _rows(path: Path, dialect: dialects.Dialect, shape: csv_shape.Shape) -> Iter
     header = False
     with _records(path, dialect, sentinel=True) as records:
         for row in records:
+            row = _unpadded(row, dialect)
             begins, shape.lines = shape.lines + 1, records.line_num
             if row == [_SENTINEL]:
                 return
@@ -227,7 +246,13 @@ def _records(path: Path, dialect: dialects.Dialect, sentinel: bool = False) -> I
     before = csv.field_size_limit(sys.maxsize)
     try:
         with open(path, encoding="utf-8-sig", errors="replace", newline="") as file:
-            yield csv.reader(_lines(file, sentinel), delimiter=dialect.separator)
+            yield csv.reader(
+                _lines(file, sentinel),
+                delimiter=dialect.separator,
+                skipinitialspace=dialect.padded,
+                quotechar=dialect.quote,
+                escapechar=dialect.escape,
+            )
     finally:
         csv.field_size_limit(before)
 

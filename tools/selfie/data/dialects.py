@@ -7,28 +7,40 @@ import csv
 import io
 import re
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from selfie.common.errors import SelfieError
+from selfie.data import columns
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "pipes"}
+RARE = {"^": "carets", "~": "tildes", "\x01": "control characters (01)", "\x1f": "control characters (1f)"}
 SAMPLE = 1 << 16  # bytes that are looked at
 SAMPLE_ROWS = 50
-ENCODINGS = {"utf-8": "UTF-8", "utf-16": "UTF-16", "utf-16-le": "UTF-16", "utf-16-be": "UTF-16", "cp1252": "Latin-1"}
+TITLE_LINES = 20  # that may stand before a header
+HEADER_NAMES = 3  # known names that make a line a header
+ENCODINGS = {
+    "utf-8": "UTF-8",
+    **dict.fromkeys(("utf-16", "utf-16-le", "utf-16-be"), "UTF-16"),
+    **dict.fromkeys(("utf-32", "utf-32-le", "utf-32-be"), "UTF-32"),
+    "cp1252": "Latin-1",
+}
 
 
 @dataclass(frozen=True)
 class Dialect:
     """How to read a file of text.
 
-    encoding   of Python: utf-8, utf-16, utf-16-le, utf-16-be, cp1252 (Windows' superset of Latin-1)
+    encoding   of Python: utf-8, utf-16, utf-16-le, utf-32 ..., cp1252 (Windows' superset of Latin-1)
     separator  of fields
-    prelude    lines before the header that are none: comments, 'sep=;', blank ones
-    comments   how many of them are comments
+    prelude    lines before the header that are none: comments, titles, 'sep=;', blank ones
+    comments   how many of them are comments, and titles: how many are other text
+    padded     whether spaces stand around the separators that are no part of the fields
+    quote      what stands around fields: " or '
+    escape     what stands before a quote inside of a field: a backslash, or None where it is doubled
     damaged    whether a file of UTF-8 holds bytes that are none, which are read as U+FFFD
     """
 
@@ -36,18 +48,36 @@ class Dialect:
     separator: str = ","
     prelude: int = 0
     comments: int = 0
+    titles: int = 0
+    padded: bool = False
+    quote: str = '"'
+    escape: str | None = None
     damaged: bool = False
+
+    @property
+    def plain(self) -> bool:
+        """Whether its quotes and spaces are those of RFC 4180."""
+        return not self.padded and self.quote == '"' and self.escape is None
 
     @property
     def notes(self) -> list[str]:
         """What differs from plain CSV, in words: 'semicolons between the fields', 'Latin-1'."""
         notes = []
         if self.separator != ",":
-            notes.append(f"fields separated by {SEPARATORS.get(self.separator, repr(self.separator))}")
+            known = {**SEPARATORS, **RARE}
+            notes.append(f"fields separated by {known.get(self.separator, repr(self.separator))}")
+        if self.padded:
+            notes.append("spaces around the fields left out")
+        if self.quote != '"':
+            notes.append(f"fields quoted by {self.quote}")
+        if self.escape:
+            notes.append("quotes inside of fields are escaped by backslashes")
         if self.encoding != "utf-8":
             notes.append(ENCODINGS[self.encoding])
         if self.comments:
             notes.append(f"{self.comments} comment line{'s' * (self.comments > 1)} before the header left out")
+        if self.titles:
+            notes.append(f"{self.titles} line{'s' * (self.titles > 1)} of other text before the header left out")
         return notes
 
 
@@ -57,20 +87,18 @@ def recognise(path: Path, names: Collection[str] = ()) -> Dialect:
         start = file.read(SAMPLE)
     encoding = _encoding(start)
     text = start.decode("cp1252" if encoding == "cp1252" else encoding, errors="replace").lstrip("\ufeff")
-    lines = text.splitlines(keepends=True)
+    lines = list(io.StringIO(text, newline=""))  # as they are read later: U+2028 ends none
     if len(start) == SAMPLE and len(lines) > 1:
         lines.pop()  # it is cut
-    given, prelude, comments = None, 0, 0
-    for line in lines:
-        if match := re.fullmatch(r"\"?sep=(.)\"?\s*", line, re.IGNORECASE):
-            given = match[1]
-        elif re.match(r"\s*#(\s|[^,;\t|]*$)", line):
-            comments += 1
-        elif line.strip():
-            break
-        prelude += 1
-    separator = given or _separator(lines[prelude : prelude + SAMPLE_ROWS], names)
-    return Dialect(encoding, separator, prelude, comments)
+    given, prelude, comments = _prelude(lines, names)
+    header = _header_line(lines[prelude:], names)
+    titles = sum(bool(line.strip()) for line in lines[prelude : prelude + header])
+    prelude += header
+    sample = lines[prelude : prelude + SAMPLE_ROWS]
+    separator = given or _separator(sample, names)
+    fields = (sample[0] if sample else "").strip().split(separator)
+    quote = "'" if len(fields) > 1 and all(re.fullmatch(r"\s*'[^']*'\s*", field) for field in fields) else '"'
+    return Dialect(encoding, separator, prelude, comments, titles, _is_padded(sample, separator), quote)
 
 
 @contextmanager
@@ -87,7 +115,7 @@ def straightened(path: Path, dialect: Dialect) -> Iterator[Path]:
         try:
             with (
                 open(path, encoding=_decoder(dialect), errors=_errors(dialect), newline="") as source,
-                open(target, "w", encoding="utf-8", newline="", errors="surrogatepass") as file,
+                open(target, "w", encoding="utf-8", newline="", errors=_written(dialect)) as file,
             ):
                 _copy(source, file, dialect.prelude)
         except UnicodeError as error:
@@ -107,30 +135,97 @@ def _decoder(dialect: Dialect) -> str:
 
 
 def _errors(dialect: Dialect) -> str:
-    """Windows leaves five bytes of its code page free; what is not UTF-8 in UTF-8 is damage of a few characters."""
+    """Windows leaves five bytes of its code page free; what is not UTF-8 in UTF-8 is damage of a few characters.
+
+    Unless that is known to be so, such bytes stay as they are: they may be Latin-1.
+    """
+    if dialect.encoding == "utf-8" and not dialect.damaged:
+        return "surrogateescape"
     return "replace" if dialect.encoding in ("utf-8", "cp1252") else "strict"
 
 
+def _written(dialect: Dialect) -> str:
+    return "surrogateescape" if _errors(dialect) == "surrogateescape" else "surrogatepass"
+
+
 def _encoding(start: bytes) -> str:
-    """Tell UTF-16 by its mark, or by the zero bytes beside Latin letters; else it is UTF-8 until shown wrong."""
+    """Tell UTF-16 and UTF-32 by their marks, or by zero bytes beside the header's Latin letters; else it is UTF-8."""
+    if start.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):  # the first begins as UTF-16's
+        return "utf-32"
     if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16"
-    if len(start) >= 4:
-        for encoding, zeros, others in (("utf-16-le", start[1::2], start[::2]), ("utf-16-be", start[::2], start[1::2])):
-            if zeros.count(0) > 0.4 * len(zeros) and others.count(0) < 0.1 * len(others):
-                return encoding
+    line = start[: start.find(b"\n") + 1 or None]
+    header = line[: len(line) // 4 * 4]
+    if len(header) < 4:
+        return "utf-8"
+    zeros = [header[place::4].count(0) / (len(header) // 4) for place in range(4)]
+    empty = tuple(share > 0.4 for share in zeros)
+    for encoding, places in _ZEROS.items():
+        if empty == places:
+            return encoding
     return "utf-8"
 
 
-def _separator(lines: list[str], names: Collection[str]) -> str:
+# Which of four bytes in a row are zero where Latin letters are written in them.
+_ZEROS = {
+    "utf-16-le": (False, True, False, True),
+    "utf-16-be": (True, False, True, False),
+    "utf-32-le": (False, True, True, True),
+    "utf-32-be": (True, True, True, False),
+}
+
+
+def _prelude(lines: Sequence[str], names: Collection[str]) -> tuple[str | None, int, int]:
+    """Find what stands before the header: (the separator that it names, its lines, how many are comments)."""
+    given, prelude, comments = None, 0, 0
+    for place, line in enumerate(lines):
+        if match := re.fullmatch(r"\"?sep=(.)\"?\s*", line, re.IGNORECASE):
+            given = match[1] if match[1].isascii() else None  # no reader takes others
+        elif re.match(r"\s*#(\s|[^,;\t|]*$)", line):
+            after = next((each for each in lines[place + 1 :] if each.strip() and each.lstrip()[0] != "#"), "")
+            if _known(line, names) >= HEADER_NAMES > _known(after, names):
+                break  # '# id,path,user': the names themselves, as NumPy writes them
+            comments += 1
+        elif line.strip():
+            break
+        prelude += 1
+    return given, prelude, comments
+
+
+def _header_line(lines: Sequence[str], names: Collection[str]) -> int:
+    """Find the header: the first line, or the first of known names where titles stand before it."""
+    if not lines or _known(lines[0], names) > 1:
+        return 0
+    for place, line in enumerate(lines[1 : TITLE_LINES + 1], 1):
+        if _known(line, names) >= HEADER_NAMES:
+            return place
+    return 0
+
+
+def _known(line: str, names: Collection[str]) -> int:
+    """Count the known names in a line, by the separator that gives most of them."""
+    return max(sum(name in names for name in map(columns.plain, line.split(each))) for each in (*SEPARATORS, *RARE))
+
+
+def _is_padded(lines: Sequence[str], separator: str) -> bool:
+    """Tell whether spaces follow the separators: all of the header's, and nine of ten others."""
+    header, *rows = [line.rstrip("\r\n").split(separator)[1:] for line in lines if line.strip()] or [[]]
+    fields = [field for row in rows for field in row if field]
+    spaces = sum(field[0] == " " for field in fields)
+    return any(header) and all(field[0] == " " for field in header if field) and spaces >= 0.9 * len(fields)
+
+
+def _separator(lines: Sequence[str], names: Collection[str]) -> str:
     """Choose the separator by which the header has most known names, and then most rows have its number of fields."""
     best, found = ((-1, -1.0, -1), ",")
-    for separator in SEPARATORS:
+    for separator in (*SEPARATORS, *RARE):
         rows = [row for row in csv.reader(io.StringIO("".join(lines), newline=""), delimiter=separator) if row]
         if not rows or len(rows[0]) < 2:
             continue
-        header = [re.sub(r"[\s_-]", "", name.casefold()) for name in rows[0]]
+        header = [columns.plain(name) for name in rows[0]]
         known = sum(name in names for name in header)
+        if separator in RARE and known < 2:
+            continue
         alike = sum(len(row) == len(header) for row in rows) / len(rows)
         if (score := (known, alike, len(header))) > best:
             best, found = score, separator

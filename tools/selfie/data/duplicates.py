@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import stat
 from collections.abc import Iterator
@@ -13,9 +14,11 @@ from tqdm import tqdm
 
 from selfie.common import parallel, paths, places
 from selfie.common.errors import SelfieError
+from selfie.common.names import shown
 from selfie.common.work import Row, Work, Workers
 from selfie.data import frequent
 
+log = logging.getLogger(__name__)
 HASHED = {"content": str, "unreadable": str}  # columns of the work of a cluster
 BATCH = 256  # files per message to a worker process
 MIDDLE = 4096  # bytes from the middle of a file, where pictures of equal size differ (their beginnings are alike)
@@ -39,6 +42,7 @@ def unique(
     if images is not None:
         compared = "file content (blake2b)"
         table = table.with_columns(content=contents(table["path"], images, jobs, workers))
+        _tell_missing(table, images)
         before, table = table.height, table.filter(pl.col("content").is_not_null())
         removed["image file missing or unreadable"] = before - table.height
     elif "content" in table.columns:
@@ -49,6 +53,17 @@ def unique(
         table = table.with_columns(content=pl.col("path"))
     table, removed["same picture"] = _first(table, "content", [*by_age, "id"], [False] * (len(by_age) + 1))
     return table.drop("content"), removed, compared
+
+
+def _tell_missing(table: pl.DataFrame, images: str | os.PathLike) -> None:
+    """Name one of the pictures that cannot be read, in a line: most often the folder is another one."""
+    missing = table["path"].filter(table["content"].is_null())
+    if len(missing):
+        windows = r" (its \ separates folders on Windows: write /)" if "\\" in missing[0] else ""
+        log.info(
+            "%d of %d pictures are not in %s, or cannot be read, such as %s%s",
+            *(len(missing), table.height, shown(images), shown(missing[0]), windows),
+        )
 
 
 def _first(table: pl.DataFrame, key: str, order: list[str], descending: list[bool]) -> tuple[pl.DataFrame, int]:

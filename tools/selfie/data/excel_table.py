@@ -1,24 +1,35 @@
-"""Read the first sheet of an Excel workbook as text."""
+"""Read a sheet of an Excel workbook as text."""
 
 from __future__ import annotations
 
+import re
 import warnings
 import zipfile
 from datetime import date, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from selfie.common.errors import SelfieError
-from selfie.data import unpack
+from selfie.data import columns, dialects, unpack
+
+TITLE_ROWS = 20  # that may stand before a header
+_MERGED = re.compile(rb"<mergeCell [^>]*?ref=\"([A-Z]{1,3})(\d+):([A-Z]{1,3})(\d+)\"")
+_NO_VALUE = re.compile(rb"<c [^>]*>\s*<f(?:\s[^>]*)?(?:/>|>[^<]*</f>)\s*(?:<v\s*/>|<v>\s*</v>)?\s*</c>")
+_MOST_FILLED = 1_000_000  # cells that merged ones may be spread over
+
+Rows = list[tuple[Any, ...]]
 
 
 def read(path: Path, shown: Path) -> tuple[pl.DataFrame, list[str]]:
-    """Read the first sheet with something in it: (table of text, notes). The first row that is not empty is the header.
+    """Read the sheet whose header has known names, else the first with something in it: (table of text, notes).
 
-    Times are ISO 8601, whole numbers have no '.0', formulas are the values that Excel saved. SelfieError for a damaged
-    workbook, one without a header, and one that becomes too large when it is unpacked (unpack.RATIO).
+    The header is the first row that is not empty, or, behind titles, the first of known names. Times are ISO 8601,
+    whole numbers have no '.0', formulas are the values that Excel saved, and what merged cells hold stands in each of
+    their rows. SelfieError for a damaged workbook, one without a header, and one that becomes too large when it is
+    unpacked (unpack.RATIO).
     """
     import openpyxl
 
@@ -31,12 +42,17 @@ def read(path: Path, shown: Path) -> tuple[pl.DataFrame, list[str]]:
             warnings.simplefilter("ignore")
             book = openpyxl.load_workbook(file, read_only=True, data_only=True)
             try:
-                for number, sheet in enumerate(book.worksheets):
-                    rows = [row for row in sheet.iter_rows(values_only=True) if any(cell is not None for cell in row)]
-                    if rows:
-                        more = len(book.worksheets) - number - 1
-                        notes = [f"sheet '{sheet.title}'" + (f", {more} more not read" if more else "")]
-                        return _table(rows), notes
+                sheets = [each for each in book.worksheets if hasattr(each, "reset_dimensions")]
+                for sheet in sheets:
+                    sheet.reset_dimensions()  # which may say a million empty rows of 16,384 cells
+                chosen = _chosen(sheets)
+                if chosen is not None:
+                    rows, notes = _rows(chosen, book)
+                    others = len(sheets) - 1
+                    return _table(rows), [
+                        f"sheet '{chosen.title}'" + (f", {others} more not read" * bool(others)),
+                        *notes,
+                    ]
             finally:
                 book.close()
     except SelfieError:
@@ -46,15 +62,77 @@ def read(path: Path, shown: Path) -> tuple[pl.DataFrame, list[str]]:
     raise SelfieError(f"cannot read {shown}: it is empty, not even a header")
 
 
-def _table(rows: list[tuple[Any, ...]]) -> pl.DataFrame:
-    header = [_text(cell) or "" for cell in rows[0]]
-    columns: dict[str, list[str | None]] = {}
-    for place, name in enumerate(header):
-        number, new = 0, name
-        while new in columns:
-            number, new = number + 1, f"{name}_duplicated_{number}"
-        columns[new] = [_text(row[place]) if place < len(row) else None for row in rows[1:]]
-    return pl.DataFrame(columns, schema=dict.fromkeys(columns, pl.String))
+def _chosen(sheets: list[Any]) -> Any:
+    """Choose the first sheet whose header has known names, else the first with anything in it; None for neither."""
+    filled = None
+    for sheet in sheets:
+        first = [row for row in islice(sheet.iter_rows(values_only=True), TITLE_ROWS + 1) if _is_filled(row)]
+        if any(_known(row) >= dialects.HEADER_NAMES for row in first):
+            return sheet
+        if filled is None and (first or any(map(_is_filled, sheet.iter_rows(values_only=True)))):
+            filled = sheet
+    return filled
+
+
+def _rows(sheet: Any, book: Any) -> tuple[Rows, list[str]]:
+    """Read a sheet's rows that are not empty, from its header on; returns them and what is to be told."""
+    numbered = [(n, row) for n, row in enumerate(sheet.iter_rows(values_only=True), 1) if _is_filled(row)]
+    head = 0
+    if _known(numbered[0][1]) < 2:
+        first = numbered[: TITLE_ROWS + 1]
+        head = next((n for n, (_, row) in enumerate(first) if _known(row) >= dialects.HEADER_NAMES), 0)
+    numbered = numbered[head:]
+    notes = [f"{head} row{'s' * (head > 1)} before the header left out"] if head else []
+    with book._archive.open(sheet._worksheet_path) as source:  # what openpyxl does not tell of sheets that it streams
+        xml = source.read()
+    without = sum(1 for _ in _NO_VALUE.finditer(xml))
+    if without:
+        notes.append(
+            f"{without} formula{'s' * (without > 1)} without a saved value read as empty: open the workbook in a "
+            "spreadsheet program and save it"
+        )
+    if merged := _MERGED.findall(xml):
+        notes.append(f"what merged cells hold ({len(merged)} ranges) is read in each of their rows")
+        numbered = _unmerged(numbered, merged)
+    return [row for _, row in numbered], notes
+
+
+def _unmerged(numbered: list[tuple[int, tuple[Any, ...]]], merged: list[tuple[bytes, ...]]) -> list[tuple[int, Any]]:
+    """Write what the first of merged cells holds into those below it, in rows that are not empty."""
+    import openpyxl
+
+    rows = {number: list(row) for number, row in numbered}
+    filled = 0
+    for left, top, _, bottom in merged:
+        place, first = openpyxl.utils.column_index_from_string(left.decode()) - 1, rows.get(int(top), [])
+        value = first[place] if place < len(first) else None
+        for number in range(int(top) + 1, int(bottom) + 1 if value is not None else 0):
+            filled += 1
+            if filled > _MOST_FILLED:
+                break
+            if number in rows:
+                row = rows[number]
+                row += [None] * (place + 1 - len(row))
+                row[place] = value if row[place] is None else row[place]
+    return [(number, tuple(row)) for number, row in rows.items()]
+
+
+def _is_filled(row: tuple[Any, ...]) -> bool:
+    return any(cell is not None and cell != "" for cell in row)
+
+
+def _known(row: tuple[Any, ...]) -> int:
+    return len({name for cell in row if (name := columns.plain(str(cell))) in columns.KNOWN})
+
+
+def _table(rows: Rows) -> pl.DataFrame:
+    width = max(map(len, rows))
+    header = [_text(cell) or "" for cell in rows[0]] + [""] * (width - len(rows[0]))
+    found: dict[str, list[str | None]] = {
+        name: [_text(row[place]) if place < len(row) else None for row in rows[1:]]
+        for place, name in enumerate(columns.unique(header))
+    }
+    return pl.DataFrame(found, schema=dict.fromkeys(found, pl.String))
 
 
 def _text(cell: Any) -> str | None:

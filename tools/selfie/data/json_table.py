@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Callable
@@ -11,10 +12,13 @@ from typing import Any, Callable
 import polars as pl
 
 from selfie.common.errors import SelfieError
+from selfie.data import columns as column_names
 from selfie.data import dialects, nested
 
 BLOCK = 1 << 22
 
+
+_BETWEEN = re.compile(r"[\s,\x1e]*")  # values that run together
 
 AsText = Callable[[str], bool]  # says of a column's name whether its values shall be text, unless they are nested
 
@@ -24,8 +28,9 @@ def read_lines(
 ) -> tuple[pl.DataFrame, list[str], list[str]]:
     """Read JSON Lines, one object on a line: (table of the columns that `pick` wants, names of all, notes).
 
-    A byte order mark, UTF-16, NaN and Infinity (which Python writes) are read, too; NaN is null. SelfieError with the
-    line's number for what is not JSON.
+    A byte order mark, UTF-16, NaN and Infinity (which Python writes) are read, too; NaN is null. So are objects that
+    are spread over several lines, or stand on one line, as jq writes them. SelfieError with the line's number for what
+    is not JSON.
     """
     dialect = dialects.Dialect(dialects.recognise(path).encoding)
     notes = dialect.notes
@@ -33,10 +38,10 @@ def read_lines(
         lines = count_lines(plain)
         if not lines:
             raise SelfieError(f"cannot read {shown}: it is empty")
-        picked = _by_polars(plain, as_text, pick)
+        picked = _by_polars(plain, as_text, pick) if _begins_with_a_line(plain) else None
         if picked is None or (picked[0].width and picked[0].height != lines):
             whole = from_objects(_objects(plain, shown), as_text)
-            if whole.height != lines:
+            if whole.height != lines and _begins_with_a_line(plain):
                 raise SelfieError(f"cannot read {shown}: {lines} lines were counted, but {whole.height} read")
             picked = nested.select(whole.lazy(), pick)
     return (*picked, notes)
@@ -45,20 +50,24 @@ def read_lines(
 def read_whole(
     path: Path, shown: Path, as_text: AsText, pick: nested.Pick | None
 ) -> tuple[pl.DataFrame, list[str], list[str]]:
-    """Read a JSON file that is an array of objects, or an object with one such array in it, as `read_lines` does."""
+    """Read a JSON file as `read_lines` does.
+
+    It is an array of objects, an object with one such array in it, one object after the other, or what pandas writes:
+    {column: {row: value}}, {column: [values]}, and columns beside data.
+    """
     dialect = dialects.Dialect(dialects.recognise(path).encoding)
     try:
         text = path.read_text("utf-8-sig" if dialect.encoding == "utf-8" else dialect.encoding)
         value = json.loads(text)
     except UnicodeDecodeError as error:
-        raise SelfieError(f"cannot read {shown}: it is not UTF-8 text") from error
-    except (json.JSONDecodeError, RecursionError) as error:
+        raise SelfieError(f"cannot read {shown}: it is not UTF-8 text: save it as UTF-8") from error
+    except (ValueError, RecursionError) as error:  # ValueError: an integer of thousands of digits, too
         if isinstance(error, json.JSONDecodeError) and error.msg == "Extra data" and text.lstrip().startswith("{"):
             return read_lines(path, shown, as_text, pick)  # JSON Lines by another name
         raise SelfieError(f"cannot read {shown}: it is not JSON ({error})") from error
     objects = _array(value)
     if objects is None:
-        raise SelfieError(f"cannot read {shown}: it is not an array of JSON objects")
+        raise SelfieError(f"cannot read {shown}: it is not an array of JSON objects{_odd_entry(value)}")
     return (*nested.select(from_objects(objects, as_text).lazy(), pick), dialect.notes)
 
 
@@ -139,9 +148,29 @@ def _by_polars(path: Path, as_text: AsText, pick: nested.Pick | None) -> tuple[p
         return None
 
 
+def _begins_with_a_line(path: Path) -> bool:
+    """Whether the first line of a file that is not blank is an object by itself."""
+    with open(path, encoding="utf-8-sig", errors="replace", newline="\n") as file:
+        line = next((line for line in file if line.strip()), "")
+    try:
+        return isinstance(json.loads(line), dict)
+    except json.JSONDecodeError as error:  # of damage within, the lines are told
+        return not line.startswith("\x1e") and (not line.lstrip().startswith("{") or _is_cut(line, error))
+    except (ValueError, RecursionError):  # an integer of thousands of digits
+        return True
+
+
+def _is_cut(line: str, error: json.JSONDecodeError) -> bool:
+    """Whether an error is within a line: neither at its end, where the next goes on, nor behind a whole value."""
+    return error.msg != "Extra data" and bool(line[error.pos :].strip())
+
+
 def _objects(path: Path, shown: Path) -> Iterable[dict]:
-    """Yield the objects of a file of JSON Lines."""
-    with open(path, encoding="utf-8-sig") as file:
+    """Yield the objects of a file of JSON Lines, or of objects one after the other."""
+    if not _begins_with_a_line(path):
+        yield from _run_together(path, shown)
+        return
+    with open(path, encoding="utf-8-sig", newline="\n") as file:
         number = 0
         try:
             for number, line in enumerate(file, 1):
@@ -150,19 +179,80 @@ def _objects(path: Path, shown: Path) -> Iterable[dict]:
                     if not isinstance(value, dict):
                         raise SelfieError(f"cannot read {shown}: line {number} is not a JSON object")
                     yield value
-        except (json.JSONDecodeError, RecursionError) as error:
-            said = getattr(error, "msg", "too deeply nested")
-            raise SelfieError(f"cannot read {shown}: line {number} is not JSON ({said})") from error
         except UnicodeDecodeError as error:
-            raise SelfieError(f"cannot read {shown}: line {number + 1} is not UTF-8 text") from error
+            raise SelfieError(f"cannot read {shown}: line {number + 1} is not UTF-8 text: save it as UTF-8") from error
+        except (ValueError, RecursionError) as error:
+            raise SelfieError(f"cannot read {shown}: line {number} is not JSON ({_said(error)})") from error
+
+
+def _run_together(path: Path, shown: Path) -> Iterable[dict]:
+    """Yield objects that stand one after the other, wherever their lines end."""
+    try:
+        text = path.read_text("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise SelfieError(f"cannot read {shown}: it is not UTF-8 text: save it as UTF-8") from error
+    line = 1
+    try:
+        for line, value in run_together(text):
+            if not isinstance(value, dict):
+                raise SelfieError(f"cannot read {shown}: line {line} is not a JSON object")
+            yield value
+    except (ValueError, RecursionError) as error:
+        line = getattr(error, "lineno", line)
+        raise SelfieError(f"cannot read {shown}: line {line} is not JSON ({_said(error)})") from error
+
+
+def run_together(text: str) -> Iterable[tuple[int, Any]]:
+    """Yield (line, value) of JSON values one after the other, with commas or RS (RFC 7464) between them, or nothing.
+
+    ValueError, or RecursionError, for what is not JSON.
+    """
+    decoder, place, line, counted = json.JSONDecoder(), 0, 1, 0
+    while True:
+        match = _BETWEEN.match(text, place)
+        place = match.end() if match else place
+        if place >= len(text):
+            return
+        line, counted = line + text.count("\n", counted, place), place
+        value, place = decoder.raw_decode(text, place)
+        yield line, value
+
+
+def _said(error: Exception) -> str:
+    """What Python says of a text that is not JSON, without the place."""
+    return "too deeply nested" if isinstance(error, RecursionError) else getattr(error, "msg", str(error))
 
 
 def _array(value: Any) -> list[dict] | None:
-    """Find the array of objects in a JSON value: itself, or the only one among an object's values."""
+    """Find the array of objects in a JSON value: itself, the only one among an object's values, or pandas' forms."""
     if isinstance(value, list):
         return value if all(isinstance(each, dict) for each in value) else None
-    if isinstance(value, dict):
-        arrays = [each for each in value.values() if isinstance(each, list) and each and isinstance(each[0], dict)]
-        if len(arrays) == 1:
-            return _array(arrays[0])
+    if not isinstance(value, dict) or not value:
+        return None
+    arrays = [each for each in value.values() if isinstance(each, list) and each and isinstance(each[0], dict)]
+    if len(arrays) == 1:
+        return _array(arrays[0])
+    if isinstance(names := value.get("columns"), list) and isinstance(rows := value.get("data"), list):
+        fine = all(isinstance(row, list) and len(row) == len(names) for row in rows)
+        return [dict(zip(map(str, names), row)) for row in rows] if fine else None
+    if all(isinstance(each, dict) for each in value.values()):
+        inner = [name for each in value.values() for name in each]
+        if not _known(value) > 1 and _known(inner) > 1:  # {row: {column: value}}
+            return list(value.values())
+        rows_of = dict.fromkeys(inner)
+        return [{name: each.get(row) for name, each in value.items()} for row in rows_of] if _known(value) > 1 else None
+    lists = list(value.values())
+    if _known(value) > 1 and all(isinstance(each, list) and len(each) == len(lists[0]) for each in lists):
+        return [dict(zip(value, row)) for row in zip(*lists)]
     return None
+
+
+def _known(names: Iterable[str]) -> int:
+    return len({name for each in names if (name := column_names.plain(each)) in column_names.KNOWN})
+
+
+def _odd_entry(value: Any) -> str:
+    """Say which entry of an array is no object."""
+    if not isinstance(value, list):
+        return ""
+    return next((f": entry {n} is none" for n, each in enumerate(value, 1) if not isinstance(each, dict)), "")

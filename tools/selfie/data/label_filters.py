@@ -7,7 +7,7 @@ from datetime import datetime, timedelta, timezone
 import polars as pl
 
 from selfie.common.errors import SelfieError
-from selfie.data import moments
+from selfie.data import moments, values
 from selfie.data.label_settings import Settings
 
 NEEDS = {
@@ -47,7 +47,7 @@ def usable(frame: pl.DataFrame, settings: Settings, as_of: datetime | None) -> t
     naive UTC.
     """
     columns = frame.columns
-    tags = pl.col("tags").str.count_matches(r"\S+").fill_null(0) if "tags" in columns else pl.lit(0, dtype=pl.UInt32)
+    tags = pl.lit(values.tag_counts(frame["tags"].cast(pl.String))) if "tags" in columns else pl.lit(0, dtype=pl.UInt32)
     table = frame.lazy().select(
         "id",
         "path",

@@ -51,6 +51,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection
 from datetime import datetime
+from typing import Any
 
 import polars as pl
 
@@ -91,7 +92,8 @@ def label(
 
     labels: COLUMNS, and CUT_FROM under other rules than audience, sorted by group, audience (or measure) and coin; the
     label is 1 for good, 0 for bad. `user` is the id where the manifest has none; audience is null but under its rule,
-    likes under rule median. report: JSON-ready, what was removed and measured.
+    likes under rule median. report: JSON-ready, what was removed and measured; `posted_at` only if there is something
+    to tell of how it was read.
     With `images` (the folder that paths are relative to) the files are hashed by `jobs` processes, or by `workers`, to
     find repeated and missing pictures; else the column `content` serves; else only an equal path tells. `path`, `names`
     of all columns of the file, and `notes` on how it was read, are for error messages.
@@ -100,8 +102,10 @@ def label(
     settings.check()
     _check_columns(frame, settings.rule, path, names)
     rows = frame.height
+    dated: list[str] = []
     if settings.rule != "median":
-        frame = frame.with_columns(moments.timestamps(frame["posted_at"]))
+        posted, dated = moments.read(frame["posted_at"])
+        frame = frame.with_columns(posted)
     as_of, source = label_filters.as_of(frame, settings)
     used, removed = label_filters.usable(frame, settings, as_of)
     used, repeated, compared = duplicates.unique(used, images, jobs, workers)
@@ -112,11 +116,11 @@ def label(
     removed |= dropped
     if not used.height:
         assumed = f"; ages count up to {as_of:%Y-%m-%d}, {source}" if as_of and source != "given" else ""
-        assumed += "".join(f"; {note}" for note in notes)
+        assumed += "".join(f"; {note}" for note in (*notes, *dated))
         raise SelfieError(_too_few(path, rows, removed, settings, assumed))
     used = _halve(used, MEASURES[settings.rule], size)
     used = used.with_columns(split=assign_split(used["user"], settings.split, settings.seed))
-    report = {
+    report: dict[str, Any] = {
         "rule": settings.rule,
         "settings": _used_settings(settings, as_of),
         "as_of_from": source,
@@ -129,6 +133,8 @@ def label(
         "splits": label_report.split_counts(used),
         "users": label_users.report(used, "user" in frame.columns and frame["user"].null_count() < rows),
     }
+    if dated:
+        report["posted_at"] = dated
     if settings.rule == "audience":
         report |= label_report.leaks(used, settings.seed)
         report |= {"hidden_likes": hidden, "tags": tag_effect.measure(used)}

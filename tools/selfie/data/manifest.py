@@ -33,7 +33,7 @@ from selfie.common import paths
 from selfie.common.errors import SelfieError
 from selfie.common.names import shown
 from selfie.data import columns as column_names
-from selfie.data import listing, tables, values
+from selfie.data import listing, moments, tables, values
 
 TEXT = ("id", "path", "user", "tags", "content")
 INTEGER = ("followers", "likes", "face_count")
@@ -184,11 +184,15 @@ def _typed(column: pl.Series, path: str | os.PathLike, decimal: str | None) -> t
             f"{path}: column '{name}' holds several fields ({column_names.listed(fields)}): say which one it is, as in "
             f"--map {shlex.quote(f'{name}={name}.{likely}' if likely else f'{name}={fields[0]}')}"
         )
-    if name == "tags" and (dtype == pl.String or isinstance(dtype, pl.List)):
-        column = column.to_frame().select(values.tags(pl.col(name), dtype).alias(name)).to_series()
-        dtype = column.dtype
+    column = _as_text(column, path) if name in KNOWN else column
+    if name == "tags" and (column.dtype == pl.String or isinstance(dtype, (pl.List, pl.Array))):
+        try:
+            column = values.tags(column)
+        except SelfieError as error:
+            raise SelfieError(f"{path}: {error}") from error
+    dtype = column.dtype
     if name in TEXT:
-        if not (dtype in (pl.String, pl.Null) or dtype.is_numeric() or isinstance(dtype, (pl.Categorical, pl.Enum))):
+        if not (dtype in (pl.String, pl.Null) or dtype.is_numeric()):
             raise SelfieError(f"{path}: column '{name}' holds {dtype}, not text")
         text = column.cast(pl.String)
         return text.set(~text.str.contains(r"\S"), None), []  # blank is missing
@@ -203,7 +207,24 @@ def _typed(column: pl.Series, path: str | os.PathLike, decimal: str | None) -> t
                 f"{name}: {number.unreadable} of {len(column)} values are no {kind}, such as '{number.example}'"
             )
         return number.values, notes
+    if name == "posted_at":
+        try:
+            moments.check(dtype, name)
+        except SelfieError as error:
+            raise SelfieError(f"{path}: {error}") from error
     return column, []
+
+
+def _as_text(column: pl.Series, path: str | os.PathLike) -> pl.Series:
+    """Return text that is stored as categories (pandas, dictionaries), or as bytes (Impala, old Spark), as text."""
+    if isinstance(column.dtype, (pl.Categorical, pl.Enum)):
+        return column.cast(pl.String)
+    if column.dtype != pl.Binary:
+        return column
+    try:
+        return column.cast(pl.String)
+    except pl.exceptions.PolarsError as error:
+        raise SelfieError(f"{path}: column '{column.name}' holds bytes that are not UTF-8 text") from error
 
 
 def _unknown_suffix(path: Path) -> SelfieError:

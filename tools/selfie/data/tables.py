@@ -6,9 +6,9 @@ count that was made another way: csv_shape's for CSV, lines for JSON Lines, the 
 
 from __future__ import annotations
 
-import json
 import logging
 import os
+import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Callable, NamedTuple
@@ -18,12 +18,15 @@ import polars as pl
 from selfie.common import paths
 from selfie.common.errors import SelfieError
 from selfie.data import columns as column_names
-from selfie.data import csv_table, excel_table, json_table, nested, unpack
+from selfie.data import csv_table, excel_table, json_table, nested, no_tables, unpack
 
 log = logging.getLogger(__name__)
 CSV = (".csv", ".tsv", ".tab", ".psv", ".txt")
 JSON_LINES = (".jsonl", ".ndjson")
 SUFFIXES = (*CSV, *JSON_LINES, ".json", ".parquet", ".xlsx")
+# How JSON begins; no header of CSV does.
+_ARRAY = re.compile(rb"(?:\xef\xbb\xbf)?\s*\[\s*[{\]]")
+_OBJECT = re.compile(rb"(?:\xef\xbb\xbf)?[\s\x1e]*\{\s*(?:\"(?:[^\"\\]|\\.)*\"\s*:|\})")
 
 
 class Table(NamedTuple):
@@ -102,12 +105,12 @@ def _load(path: Path, pick: nested.Pick | None, shown: Path, as_text: Callable[[
     if start.startswith(b"PK\x03\x04") and unpack.is_workbook(path):
         frame, notes = excel_table.read(path, shown)
         return Table(*nested.select(frame.lazy(), pick), notes)
-    if start.startswith(b"\xd0\xcf\x11\xe0"):
-        raise SelfieError(f"{shown} is an old Excel workbook (.xls): save it as .xlsx or CSV")
-    if suffix in JSON_LINES or (suffix in CSV and _is_object(start)):
-        return Table(*json_table.read_lines(path, shown, as_text, pick))
-    if suffix == ".json":
+    if other := no_tables.named(start):
+        raise SelfieError(f"{shown} is {other}")
+    if suffix == ".json" or (suffix in (*CSV, *JSON_LINES) and _ARRAY.match(start)):
         return Table(*json_table.read_whole(path, shown, as_text, pick))
+    if suffix in JSON_LINES or (suffix in CSV and _OBJECT.match(start)):
+        return Table(*json_table.read_lines(path, shown, as_text, pick))
     if suffix in (".parquet", ".xlsx"):
         raise SelfieError(f"cannot read {shown}: it is not a {suffix} file, whatever its name says")
     if suffix not in CSV:
@@ -122,14 +125,6 @@ def _parquet(path: Path, pick: nested.Pick | None, shown: Path) -> Table:
     if frame.width and frame.height != rows:
         raise SelfieError(f"cannot read {shown}: it has {rows} rows, but {frame.height} were read")
     return Table(frame, names, [])
-
-
-def _is_object(start: bytes) -> bool:
-    """Whether a file begins with a line that is a JSON object."""
-    try:
-        return isinstance(json.loads(start.partition(b"\n")[0]), dict)
-    except (ValueError, RecursionError):
-        return False
 
 
 def _narrowed(column: pl.Series) -> pl.Series:

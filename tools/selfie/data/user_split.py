@@ -20,23 +20,14 @@ def stable_hash(text: pl.Series, seed: int, purpose: str) -> pl.Series:
     seed would give other labels and splits.)
     """
     key = hashlib.blake2b(f"{purpose}:{seed}".encode(), digest_size=8).digest()
-    raw = text.fill_null("").cast(pl.Binary).bin.encode("hex").alias("raw").to_frame()
-    length = raw["raw"].str.len_bytes().to_numpy().astype(np.uint64) // np.uint64(2)
+    text = text.fill_null("")
+    length = text.str.len_bytes().to_numpy().astype(np.uint64)
+    padded = (text + "\0" * 8).cast(pl.Binary)
     state = _stir(length ^ np.frombuffer(key, dtype="<u8"))
     for offset in range(0, int(length.max()) if len(length) else 0, 8):
         longer = np.flatnonzero(length > offset)
-        part = raw if len(longer) == len(length) else raw[longer]
-        word = (
-            part.select(
-                pl.col("raw")
-                .str.slice(2 * offset, 16)
-                .str.pad_end(16, "0")
-                .str.decode("hex")
-                .bin.reinterpret(dtype=pl.UInt64, endianness="little")
-            )
-            .to_series()
-            .to_numpy()
-        )
+        part = padded if len(longer) == len(length) else padded.gather(longer)
+        word = part.bin.slice(offset, 8).bin.reinterpret(dtype=pl.UInt64, endianness="little").to_numpy()
         state[longer] = _stir(state[longer] ^ word)
     return pl.Series(text.name, state, dtype=pl.UInt64)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from selfie.data import image
+from selfie.data.codecs import kinds
 from selfie.gather import transport
 from selfie.gather.limits import DEFAULTS, FetchError, Limits
 from selfie.gather.transport import NO_RULES, Rules
@@ -20,6 +21,7 @@ REASONS = {  # beginnings of what image.BadImage says -> reason, what to tell
     "empty file": ("empty", "there is nothing at this address"),
     "unknown format": ("not-a-picture", "this is not a picture (JPEG, PNG, WebP, HEIC, AVIF, GIF, BMP or TIFF)"),
     "JPEG XL": ("not-a-picture", "this is a JPEG XL, which is not read: JPEG or PNG are"),
+    **{kinds.unread(kind): ("not-a-picture", f"this is no picture that is read, but {kind}") for kind in kinds.NAMED},
     "over ": ("pixels", "this picture has too many pixels"),
     "": ("broken", "this picture is broken"),
 }

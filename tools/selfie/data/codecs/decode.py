@@ -54,14 +54,13 @@ def _decode(header: Header, data: bytes, scale: int) -> np.ndarray:
         bgr = heif.decode(header.kind, data)
     elif header.kind == "BMP" and bmp.has_masks(data):
         bgr = bmp.decode(data)
-    elif header.kind == "TIFF" and (page := tiff.Page(data)).odd:
+    elif header.kind == "TIFF" and (page := tiff.Page(data)).is_ours:
         bgr = turned(tiff.decode(page)[:, :, ::-1], page.orientation)
     elif header.alpha and header.kind == "TIFF":
         bgr = _by_pillow(data)
     elif header.alpha:
-        bgr = _by_opencv(data, cv2.IMREAD_UNCHANGED)
-        if header.kind == "PNG" and bgr.shape[2] == 3 and data[png.DEPTH] <= 8:  # one shade of gray is transparent
-            bgr = _by_pillow(data)
+        shade = png.transparent_shade(data) if header.kind == "PNG" else None
+        bgr = _by_opencv(data, cv2.IMREAD_UNCHANGED) if shade is None else _gray_without(shade, data)
         bgr = turned(bgr, header.orientation)
     elif header.kind == "TIFF":
         bgr = _tiff(data)
@@ -83,16 +82,32 @@ def _tiff(data: bytes) -> np.ndarray:
         return _by_pillow(data)
 
 
-def _by_opencv(data: bytes, flags: int) -> np.ndarray:
+def _imdecoded(data: bytes, flags: int) -> np.ndarray:
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
         raise BadImage(BROKEN) from error
     if pixels is None:
         raise BadImage(BROKEN)
-    if pixels.dtype == np.uint16:
-        pixels = np.right_shift(pixels, 8).astype(np.uint8)  # as OpenCV does it in colour
+    return pixels
+
+
+def _in_8_bits(pixels: np.ndarray) -> np.ndarray:
+    return np.right_shift(pixels, 8).astype(np.uint8) if pixels.dtype == np.uint16 else pixels  # as OpenCV in colour
+
+
+def _by_opencv(data: bytes, flags: int) -> np.ndarray:
+    pixels = _in_8_bits(_imdecoded(data, flags))
     return cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR) if pixels.ndim == 2 else pixels
+
+
+def _gray_without(shade: int, data: bytes) -> np.ndarray:
+    """Decode a gray PNG in which one shade is transparent, to H x W x 4 uint8 BGRA."""
+    bits = data[png.DEPTH]
+    gray = _imdecoded(data, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH)
+    alpha = np.where(gray == (shade if bits > 8 else shade * 255 // ((1 << bits) - 1)), 0, 255).astype(np.uint8)
+    levels = _in_8_bits(gray)
+    return np.dstack([levels, levels, levels, alpha])
 
 
 def _by_pillow(data: bytes) -> np.ndarray:

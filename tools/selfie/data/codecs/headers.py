@@ -25,10 +25,8 @@ def read(data: bytes) -> tuple[Header, bytes]:
     BadImage unless it is of a known format, has a size, and passes what its format is checked for.
     """
     kind = kinds.kind(data[: kinds.FIRST])
-    if kind == "JPEG XL":
-        raise BadImage(kinds.JPEG_XL)
     if kind not in kinds.READ:
-        raise BadImage(kinds.UNKNOWN)
+        raise BadImage(kinds.unread(kind))
     header, data = png.read(data) if kind == "PNG" else (_READERS[kind](data), data)
     if header.width <= 0 or header.height <= 0:
         raise BadImage(BROKEN)

@@ -17,7 +17,12 @@ MAX_COEFFICIENTS = 650_000_000
 TOO_MANY_SCANS = "JPEG of too many scans"
 TOO_LARGE_PROGRESSIVE = "progressive JPEG that needs over 650 MB"
 
+DEEP = "JPEG of more than 8 bits is not read: convert it to JPEG or PNG of 8 bits"
+RARE = "JPEG of a rare kind (lossless, hierarchical or JPEG-LS) is not read: convert it to JPEG or PNG"
+
 _SOI, _EOI, _SOS, _APP1 = 0xD8, 0xD9, 0xDA, 0xE1
+_LOSSLESS, _JPEG_LS = 0xC3, 0xF7
+_HIERARCHICAL = {0xC5, 0xC6, 0xC7, 0xCD, 0xCE, 0xCF, 0xDE}
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 _PROGRESSIVE = {0xC2, 0xC6, 0xCA, 0xCE}
 _MARKER = re.compile(rb"\xff[^\x00\x01\xff\xd0-\xd7]", re.DOTALL)  # of a segment, or of the end; libjpeg skips others
@@ -34,6 +39,8 @@ def read(data: bytes) -> Header:
         end = _end(data, place)
         if marker == _APP1 and orientation is None and data[place + 2 : place + 7] == b"Exif\0":
             orientation = exif.orientation(data[place + 2 : end])
+        elif marker in _HIERARCHICAL or marker == _JPEG_LS:
+            raise BadImage(RARE)
         elif marker in _FRAMES and frame is None:
             frame = marker, data[place + 2 : end]
         elif marker == _SOS:
@@ -42,6 +49,10 @@ def read(data: bytes) -> Header:
     if marker != _SOS or end - place < 3 or frame is None or len(frame[1]) < 6:
         raise BadImage(BROKEN)
     kind, body = frame
+    if body[0] > 8:
+        raise BadImage(DEEP)
+    if kind == _LOSSLESS and body[5] == 1:  # in gray; in colour libjpeg reads them
+        raise BadImage(RARE)
     height, width = int.from_bytes(body[1:3], "big"), int.from_bytes(body[3:5], "big")
     header = Header("JPEG", width, height, orientation or 1)
     if kind in _PROGRESSIVE or data[place + 2] < body[5]:

@@ -10,10 +10,11 @@ from selfie.data.codecs import exif
 from selfie.data.codecs.errors import BROKEN, BadImage
 from selfie.data.codecs.header import Header
 
-DEPTH = 24  # place of the byte that says how many bits a sample has
+DEPTH, COLOUR_TYPE = 24, 25  # places of the bytes that say how many bits a sample has, and what samples are
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MAX_CHUNKS = 100_000  # of the smallest size that encoders write, 4096 bytes, twice as many as in the largest file
 TOO_MANY_CHUNKS = "PNG of too many chunks"
+OF_APPS = "PNG of an iOS app (CgBI) is not read: convert it to PNG, with Xcode's pngcrush for example"
 _LARGEST_EXIF = 1 << 20
 _TEXTS = {b"tEXt", b"zTXt", b"iTXt"}
 _NO_PIXELS = {*_TEXTS, b"iCCP", b"eXIf"}  # chunks of any length
@@ -35,6 +36,8 @@ def read(data: bytes) -> tuple[Header, bytes]:
         length, kind = struct.unpack_from(">I4s", data, place)
         end = place + 12 + length
         count += 1
+        if count == 1 and kind == b"CgBI":
+            raise BadImage(OF_APPS)
         if end > len(data) or (count == 1) != (kind == b"IHDR"):
             raise BadImage(BROKEN)
         if count > MAX_CHUNKS:
@@ -60,6 +63,19 @@ def read(data: bytes) -> tuple[Header, bytes]:
     assert size is not None
     header = Header("PNG", size[0], size[1], turned or old_turned, alpha)
     return header, b"".join([*cut, data[kept:]]) if cut else data
+
+
+def transparent_shade(data: bytes) -> int | None:
+    """Return the sample that is transparent in a gray PNG without alpha (tRNS), as it is stored; None for no such."""
+    place = len(SIGNATURE)
+    if data[COLOUR_TYPE] != 0:
+        return None
+    while place + 12 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, place)
+        if kind == b"tRNS" and length >= 2:
+            return struct.unpack_from(">H", data, place + 8)[0] & ((1 << data[DEPTH]) - 1)
+        place += 12 + length
+    return None
 
 
 def _raw_profile(kind: bytes, body: bytes) -> int:

@@ -24,7 +24,7 @@ from selfie.data.posts import (
     records,
     scrapers,
 )
-from selfie.data.posts.source import PROFILE, Source, first
+from selfie.data.posts.source import IDS, PROFILE, Source, first
 from selfie.data.posts.tally import Tally
 
 SOURCES = (
@@ -91,7 +91,8 @@ def collect(
                 f" (--images says where else than in {names.shown(root)}: as <short code>.jpg, or beside the record)"
             )
         reasons = reasons or "it holds no file of posts"
-        raise SelfieError(f"no post with a picture in {names.shown(path)}: {reasons}{searched}")
+        other = "; another table needs no import: name its columns with --map" if UNKNOWN in work.files.counts else ""
+        raise SelfieError(f"no post with a picture in {names.shown(path)}: {reasons}{searched}{other}")
     rows = work.finished()
     frame, notes = fields.table(rows, decimal, path)
     return Collected(
@@ -107,6 +108,7 @@ class _Collector:
         self.rows: dict[str, dict[str, fields.Value]] = {}
         self.sources: Counter[str] = Counter()
         self.entries, self.files = Tally(), Tally()
+        self._names: dict[str, str] = {}  # number of a user -> name, as some records have only the one
         self._followers = {user: fields.Value(str(count), "--profiles") for user, count in followers.items()}
 
     def read(self, file: Path) -> None:
@@ -136,6 +138,7 @@ class _Collector:
     def _record(self, source: Source, record: dict, where: str, file: Path) -> None:
         if source is instaloader.SOURCE:
             self._profile(record, instaloader.PROFILE_FIELDS)
+        self._name(first(record, *IDS), first(record, *(each for each in source.fields["user"] if each not in IDS)))
         if reason := source.left_out(record):
             self.entries.add(reason, where)
             return
@@ -189,14 +192,22 @@ class _Collector:
                 self.entries.add(UNKNOWN, f"{where}, post {number}")
 
     def _profile(self, record: dict, place: Mapping[str, tuple[str, ...]]) -> None:
+        self._name(first(record, *place["other"]), first(record, *place["user"]))
         if count := first(record, *place["followers"]):
             for user in (first(record, *place["user"]), first(record, *place["other"])):
                 if user:
                     self._followers.setdefault(profiles.key(user), fields.Value(count, "its profile among the posts"))
 
+    def _name(self, number: str, name: str) -> None:
+        """Note that a number and a name are the same user's, so that no user is two."""
+        if number and name:
+            self._names.setdefault(number, name)
+
     def finished(self) -> list[dict[str, fields.Value]]:
-        """Return the rows, sorted by id, with followers from elsewhere where they have none."""
+        """Return the rows, sorted by id, with the names of users, and followers from elsewhere where they have none."""
         for row in self.rows.values():
+            if row["user"].place in IDS and row["user"].text in self._names:
+                row["user"] = row["user"]._replace(text=self._names[str(row["user"].text)])
             if row["followers"].text is None and row["user"].text:
                 row["followers"] = self._followers.get(profiles.key(row["user"].text), row["followers"])
         return [self.rows[identity] for identity in sorted(self.rows)]

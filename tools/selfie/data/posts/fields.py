@@ -61,7 +61,7 @@ def table(rows: Sequence[dict[str, Value]], decimal: str | None, where: object) 
         unread["likes"].append(f"{hidden_likes} hidden by their owner")
     columns["posted_at"], bad = _moments(columns["posted_at"])
     unread["posted_at"] += bad
-    columns["tags"] = columns["tags"].to_frame().select(values.tags(pl.col("tags"), pl.String())).to_series()
+    columns["tags"] = values.tags(columns["tags"])
     frame = pl.DataFrame(columns)
     return frame, [_told(field, rows, frame[field], unread[field]) for field in COLUMNS[2:]]
 

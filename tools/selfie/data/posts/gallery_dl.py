@@ -26,15 +26,15 @@ SOURCE = Source(
         "id": ("post_shortcode", "post_id", "tweet_id", "shortcode", "media_id", "id"),
         "user": (
             *("username", "author.name", "author.handle", "author.username", "account.acct", "user.name"),
-            *("user.username", "owner.username", "owner_id", "author", "user"),
+            *("user.username", "owner.username", "owner_id", "author", "user", "blog_name", "uploader"),
         ),
         "followers": (
-            *("user.followers_count", "author.followers_count", "account.followers_count"),
+            *("author.followers_count", "account.followers_count", "user.followers_count"),  # a retweet is its author's
             *("author.followersCount", "owner.followers_count", "followers"),
         ),
         "likes": (
             *("likes", "favorite_count", "favourites_count", "likeCount", "stats.favourites", "total_bookmarks"),
-            *("favorites", "faves", "like_count"),
+            *("favorites", "faves", "like_count", "ups", "score"),
         ),
         "tags": ("tags", "hashtags"),
         "caption": ("description", "content", "text"),

@@ -44,6 +44,7 @@ SOURCE = Source(
         "likes": (
             "node.edge_media_preview_like.count",
             "node.edge_liked_by.count",
+            "node.likes.count",
             "node.iphone_struct.like_count",
         ),
         "caption": (

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, Callable
 
 from selfie.common.errors import SelfieError
-from selfie.data import dialects, tables, unpack
+from selfie.data import dialects, json_table, tables, unpack
 
+_DEEPEST = 8  # levels at which objects are looked for
 _ELEMENT = re.compile(r"(.+)/(\d{1,4})")
 
 
@@ -31,19 +32,46 @@ def of_file(path: Path, known: Callable[[dict], bool]) -> Iterator[tuple[str, An
     except RecursionError as error:
         raise SelfieError(f"{path}: too deeply nested") from error
     except ValueError as error:
+        if together := _together(text):
+            yield from ((f"{path}, line {number}", _unwrapped(one)) for number, one in together)
+            return
         lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
         if len(lines) < 2 or (plain.suffix.lower() == ".json" and not _is_json(lines[0][1])):
             raise SelfieError(f"{path}: not JSON ({error})") from error
         yield from ((f"{path}, line {number}", _loaded(line)) for number, line in lines)
         return
-    objects = value if isinstance(value, list) else [value]
+    objects = [_unwrapped(one) for one in value] if isinstance(value, list) else [value]
     if isinstance(value, dict) and not known(value):
         lists = [
             each for each in value.values() if isinstance(each, list) and any(isinstance(one, dict) for one in each)
         ]
         objects = [one for each in lists for one in each] or objects
+        if not any(isinstance(one, dict) and known(one) for one in objects):
+            objects = _inside(value, known) or objects
     many = len(objects) > 1
     yield from ((f"{path}, entry {number}" if many else str(path), one) for number, one in enumerate(objects, 1))
+
+
+def _unwrapped(one: Any) -> Any:
+    """Return the object in what `gallery-dl --dump-json` writes for a picture: [3, address, object]."""
+    return one[2] if isinstance(one, list) and len(one) == 3 and one[0] == 3 else one
+
+
+def _inside(value: Any, known: Callable[[dict], bool], depth: int = 0) -> list[Any]:
+    """Find known objects deeper in an answer: {"data": {"user": {"edges": [...]}}}, {id: object}."""
+    if isinstance(value, dict) and known(value):
+        return [value]
+    children = value if isinstance(value, list) else value.values() if isinstance(value, dict) else ()
+    return [one for each in children for one in _inside(each, known, depth + 1)] if depth < _DEEPEST else []
+
+
+def _together(text: str) -> list[tuple[int, Any]]:
+    """Return (line, object) of objects that stand one after the other over several lines; none if there are others."""
+    try:
+        found = list(json_table.run_together(text))
+    except (ValueError, RecursionError):
+        return []
+    return found if all(isinstance(one, dict) for _, one in found) else []
 
 
 def _text(path: Path) -> str:
@@ -52,7 +80,7 @@ def _text(path: Path) -> str:
             encoding = dialects.recognise(plain).encoding
             return plain.read_text("utf-8-sig" if encoding == "utf-8" else encoding)
     except (UnicodeError, LookupError) as error:
-        raise SelfieError(f"{path}: not UTF-8 text") from error
+        raise SelfieError(f"{path}: not UTF-8 text: save it as UTF-8") from error
     except OSError as error:
         raise SelfieError(f"{path}: {error.strerror or error}") from error
 

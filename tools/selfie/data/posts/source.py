@@ -17,6 +17,9 @@ _TAG = re.compile(r"(?<![\w&])#(\w+)")
 _URL = re.compile(r"""https?://[^\s"'<>,\]\\]+""")
 
 
+IDS = ("node.owner.id", "ownerId", "user_posted_id")  # where the number of a user stands, whose name may be elsewhere
+
+
 class Hint(NamedTuple):
     """Where a record's pictures may lie: names of files with or without suffix and folder, the best first.
 
