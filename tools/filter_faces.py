@@ -9,6 +9,8 @@ neither, but finds only frontal faces. An interrupted run resumes when it is sta
 
 from __future__ import annotations
 
+import selfie.common.quiet_start  # noqa: F401
+
 import os
 from collections.abc import Sequence
 from pathlib import Path

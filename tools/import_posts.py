@@ -17,6 +17,8 @@ Examples:
 
 from __future__ import annotations
 
+import selfie.common.quiet_start  # noqa: F401
+
 from collections.abc import Sequence
 from pathlib import Path
 

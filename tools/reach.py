@@ -9,6 +9,8 @@ recipe: runs/reach/NET/reach.json. What is trained already is not trained again.
 
 from __future__ import annotations
 
+import selfie.common.quiet_start  # noqa: F401
+
 from collections.abc import Sequence
 from pathlib import Path
 

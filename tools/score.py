@@ -12,6 +12,8 @@ well: each photo, its score and what it means, its best crop, and which properti
 
 from __future__ import annotations
 
+import selfie.common.quiet_start  # noqa: F401
+
 import dataclasses
 import sys
 from collections.abc import Iterable, Iterator, Sequence
