@@ -7,10 +7,8 @@ import hashlib
 import json
 import os
 import shutil
-import signal
 import sqlite3
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -19,7 +17,7 @@ from pathlib import Path
 import testlib
 from faults import hosts
 from faults.outcome import of_stderr
-from selfie.common import paths
+from faults.processes import started
 from selfie.common.errors import SelfieError
 from selfie.data.lmdb_reader import Database
 from selfie.runs import evaluate, train
@@ -156,21 +154,8 @@ def run(
 
     output: a descriptor for its standard output; `more`: options of its process.
     """
-    process = subprocess.Popen(
-        [sys.executable, *map(str, arguments)],
-        cwd=paths.ROOT,
-        stdin=subprocess.DEVNULL,
-        stdout=output,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-        **more,
-    )
-    try:
+    with started(arguments, output, **more) as process:
         text = process.communicate(timeout=patience)[1]
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
     return process.returncode, text.decode(errors="replace")
 
 
