@@ -59,7 +59,7 @@ def prepare(folder: Path) -> Setting:
     setting = Setting(folder)
     if not (setting.run / "test_scores.csv").exists():
         shutil.rmtree(folder, ignore_errors=True)
-        testlib.databases(folder, {"train": 96, "val": 27, "test": 40})
+        testlib.databases(folder, {"train": 96, "val": 27, "test": 60})
         with open(setting.manifest, "w", newline="") as file:
             rows = csv.writer(file)
             rows.writerow(HEADER)
@@ -185,6 +185,12 @@ def _training_on(setting: Setting, out: Path) -> list[list]:
     return [["tools/train.py", "--run", out / "run", "--resume"], start, [*start, "--replace"]]
 
 
+def _calibration_on(setting: Setting, out: Path) -> list[list]:
+    """Again; or, as it then says, to the end; or it is at its end, and only scores."""
+    run = ("--run", out / "run")
+    return [["tools/calibrate.py", *run], ["tools/train.py", *run, "--resume"], ["tools/evaluate.py", *run]]
+
+
 def _copy_run(setting: Setting, out: Path) -> None:
     """A run folder of the job's own."""
     shutil.copytree(setting.run, out / "run", ignore=shutil.ignore_patterns("*.solverstate", "test_*"))
@@ -266,6 +272,61 @@ JOBS = (
         ("run/report/**/*",),
         lay=_copy_evaluated,
         reads=False,
+    ),
+    Job(
+        "findings",
+        lambda s, out: [
+            *("tools/findings.py", "--run", out / "run", "--manifest", s.manifest, "--detector", "lbp"),
+            *("--resamples", "100"),
+        ],
+        ("run/findings.*", "run/test_properties.csv"),
+        lay=_copy_evaluated,
+    ),
+    Job(
+        "grids",
+        lambda s, out: [
+            *(
+                "tools/grids.py",
+                "continuum",
+                "--run",
+                s.run,
+                "--rows",
+                "5",
+                "--columns",
+                "8",
+                "--out",
+                out / "grid.png",
+            ),
+        ],
+        ("grid.png",),
+    ),
+    Job(
+        "calibrate",
+        lambda s, out: ["tools/calibrate.py", "--run", out / "run"],
+        ("run/weights.caffemodel", "run/val_scores.csv"),
+        _calibration_on,
+        lay=_copy_run,
+    ),
+    Job(
+        "crops",
+        lambda s, out: [
+            *("pycaffe_scripts/crops.py", "--run", s.run, "--method", "random", "--count", "300"),
+            *("--out", out / "crops", *sorted(s.images.iterdir())[:3]),
+        ],
+        ("crops/*",),
+    ),
+    Job(
+        "filters",
+        lambda s, out: ["pycaffe_scripts/filters.py", "--run", s.run, "--count", "4", "--out", out / "filters"],
+        ("filters/*",),
+    ),
+    Job(
+        "spatial_transformer",
+        lambda s, out: [
+            *("pycaffe_scripts/spatial_transformer.py", "--run", s.run, "--starts", "3", "--steps", "20"),
+            *("--count", "100", "--grid", "3", "--out", out / "paths", min(s.images.iterdir())),
+        ],
+        ("paths/*.png",),  # the JSON has the seconds that it took
     ),
     Job(
         "demo_corpus",
