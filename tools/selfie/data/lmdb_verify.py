@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from selfie.common import parallel
+from selfie.common import parallel, paths
 from selfie.common.errors import SelfieError
 from selfie.common.splits import SPLITS
 from selfie.data import datum, lmdb_size
@@ -36,7 +36,9 @@ def verify(out: Path) -> dict[str, int]:
 def verify_one(folder: Path) -> int:
     """Compare a database's records with its meta.json and list.txt; return their number, SelfieError if they differ."""
     content = hashlib.sha256()
-    listing = (folder / "list.txt").read_text(errors="surrogateescape").split("\n")
+    listing = (
+        paths.existing_file(folder / "list.txt", "list").read_text(errors="surrogateescape").split("\n")
+    )
     with Database(folder) as records, tqdm(total=len(records), unit="selfie", desc=folder.name, disable=None) as bar:
         for (key, value), line in zip(records.items(), listing):
             try:
