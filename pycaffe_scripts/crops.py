@@ -11,13 +11,17 @@ calls those rude, and --keep-face forbids them. A picture that cannot be used is
 
 from __future__ import annotations
 
-import argparse
+import os
 import sys
+
+sys.path.insert(0, os.path.realpath(f"{__file__}/../../tools"))  # before .venv is there, too
+
+import selfie.common.quiet_start  # noqa: F401
+
+import argparse
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))  # before .venv is there, too
 
 from selfie.common import cli, names
 

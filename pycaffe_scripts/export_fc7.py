@@ -9,11 +9,15 @@ and an export that was killed goes on where it stopped when it is started again.
 
 from __future__ import annotations
 
+import os
 import sys
+
+sys.path.insert(0, os.path.realpath(f"{__file__}/../../tools"))  # before .venv is there, too
+
+import selfie.common.quiet_start  # noqa: F401
+
 from collections.abc import Sequence
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))  # before .venv is there, too
 
 from selfie.common import cli
 from selfie.common.splits import SPLITS

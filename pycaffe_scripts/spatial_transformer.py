@@ -11,12 +11,16 @@ Written to --out: NAME.png (the paths over the picture, and the score along them
 
 from __future__ import annotations
 
-import argparse
+import os
 import sys
+
+sys.path.insert(0, os.path.realpath(f"{__file__}/../../tools"))  # before .venv is there, too
+
+import selfie.common.quiet_start  # noqa: F401
+
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))  # before .venv is there, too
 
 from selfie.common import cli
 

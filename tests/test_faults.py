@@ -89,6 +89,28 @@ def test_what_is_done_to_a_command_is_what_is_counted():
     assert stops.bad_end("Traceback (most recent call last)", -2, "SIGINT")[0] == TRACEBACK
 
 
+def test_a_terminal_sends_its_signal_to_all():
+    """To what a command has started, too."""
+    parent = """if True:
+        import signal, subprocess, sys
+        signal.signal(signal.SIGINT, lambda *_: None)
+        sys.exit(subprocess.run(['sleep', '60']).returncode and 'error: it died')
+    """
+    assert stops.stop_command(["-c", parent], stops.INT_ALL, 1, random.Random(0)) == (stops.INT_ALL, None)
+
+
+@pytest.mark.parametrize("how", [stops.INT, stops.INT_ALL])
+def test_of_a_command_only_what_python_says_before_it_is_excused(how):
+    """Its own part begins with its first import."""
+    last = "KeyboardInterrupt\n"
+    first = 'Traceback (most recent call last):\n File "tools/x.py", line 9\n    import {}\n' + last
+    assert stops.bad_end(first.format("selfie.common.quiet_start"), -2, how) is None
+    assert stops.bad_end("Fatal Python error: init_import_site: Failed\n" + last, 1, how) is None
+    assert stops.bad_end(last, 1, how) is None
+    assert stops.bad_end(first.format("argparse"), -2, how)[0] == TRACEBACK
+    assert stops.bad_end("", 1, how)[0] == UNNAMED
+
+
 def test_each_group_gets_its_share_of_the_time(monkeypatch, capsys):
     """By what its outcomes take; one that can do nothing is named."""
     now = [0.0]

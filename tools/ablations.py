@@ -8,6 +8,8 @@ needs what `make demo` leaves; --net vgg16 --gpu 0 is the post's own.
 
 from __future__ import annotations
 
+import selfie.common.quiet_start  # noqa: F401
+
 from collections.abc import Sequence
 from pathlib import Path
 

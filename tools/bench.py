@@ -11,6 +11,8 @@ docs/benchmarks.md has the tables of several machines.
 
 from __future__ import annotations
 
+import selfie.common.quiet_start  # noqa: F401
+
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -9,6 +9,8 @@ OUT/bench_gpu.json, group by group. `--device cpu --quick` tries the benchmark i
 
 from __future__ import annotations
 
+import selfie.common.quiet_start  # noqa: F401
+
 import argparse
 from collections.abc import Sequence
 from pathlib import Path

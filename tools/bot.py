@@ -13,6 +13,8 @@ get none. Mark the account as a bot in its settings, and read docs/ethics.md fir
 
 from __future__ import annotations
 
+import selfie.common.quiet_start  # noqa: F401
+
 import logging
 import signal
 from collections.abc import Sequence

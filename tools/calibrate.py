@@ -8,6 +8,8 @@ Evaluate again afterwards. Heads on a frozen net (make figures-run) are calibrat
 
 from __future__ import annotations
 
+import selfie.common.quiet_start  # noqa: F401
+
 from collections.abc import Sequence
 
 from selfie.common import cli

@@ -11,6 +11,8 @@ are left out of every test. A test whose figure is missing says how to get it. W
 
 from __future__ import annotations
 
+import selfie.common.quiet_start  # noqa: F401
+
 from collections.abc import Sequence
 
 from selfie.common import cli

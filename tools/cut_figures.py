@@ -12,6 +12,8 @@ Figures that are not here are looked for in SELFIE_MIRROR, then downloaded.
 
 from __future__ import annotations
 
+import selfie.common.quiet_start  # noqa: F401
+
 from collections.abc import Sequence
 from pathlib import Path
 

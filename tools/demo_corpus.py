@@ -9,6 +9,8 @@ The same --users and --seed give the same files for any number of --jobs.
 
 from __future__ import annotations
 
+import selfie.common.quiet_start  # noqa: F401
+
 from collections.abc import Sequence
 
 from selfie.common import cli

@@ -9,6 +9,8 @@ Writes <split>_evaluation.json and .png, <split>_reliability.png and <split>_sco
 
 from __future__ import annotations
 
+import selfie.common.quiet_start  # noqa: F401
+
 import json
 from collections.abc import Sequence
 

@@ -9,6 +9,8 @@ neither, but finds only frontal faces. An interrupted run resumes when it is sta
 
 from __future__ import annotations
 
+import selfie.common.quiet_start  # noqa: F401
+
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -48,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from selfie.faces import annotate, face_filter
 
     out = Path(args.out)
-    if out.resolve() == Path(args.manifest).resolve():
+    if os.path.realpath(out) == os.path.realpath(args.manifest):
         parser.error("--out is the manifest itself: name another file")
     if out.suffix.lower() not in manifest.SUFFIXES:
         parser.error(f"--out must end in {', '.join(manifest.SUFFIXES)}")

@@ -9,6 +9,8 @@ folder.
 
 from __future__ import annotations
 
+import selfie.common.quiet_start  # noqa: F401
+
 import argparse
 import os
 from collections.abc import Sequence

@@ -19,6 +19,8 @@ Examples:
 
 from __future__ import annotations
 
+import selfie.common.quiet_start  # noqa: F401
+
 import argparse
 from collections.abc import Sequence
 from pathlib import Path

@@ -8,6 +8,8 @@ glibc or a newer one, and CUDA's libraries, as wheels or in /usr/local.
 
 from __future__ import annotations
 
+import selfie.common.quiet_start  # noqa: F401
+
 from collections.abc import Sequence
 from pathlib import Path
 

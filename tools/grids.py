@@ -14,6 +14,8 @@ is <run>/<kind>.jpg unless --out says otherwise.
 
 from __future__ import annotations
 
+import selfie.common.quiet_start  # noqa: F401
+
 import argparse
 from collections.abc import Sequence
 from pathlib import Path

@@ -17,6 +17,9 @@ Examples:
 
 from __future__ import annotations
 
+import selfie.common.quiet_start  # noqa: F401
+
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -46,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     if Path(args.out).suffix.lower() not in manifest.SUFFIXES:
         parser.error(f"--out must end in {', '.join(manifest.SUFFIXES)}")
-    if Path(args.out).resolve() in {Path(each).resolve() for each in (args.posts, args.profiles) if each}:
+    if os.path.realpath(args.out) in {os.path.realpath(each) for each in (args.posts, args.profiles) if each}:
         parser.error("--out is what is to be read: name another file")
     found = collect(args.posts, args.images, args.profiles, args.decimal, skip=[args.out])
     manifest.write(found.frame, args.out)

@@ -10,6 +10,8 @@ Example: python3 tools/import_ucf.py Selfie-dataset/selfie_dataset.txt --out dat
 
 from __future__ import annotations
 
+import selfie.common.quiet_start  # noqa: F401
+
 from collections.abc import Sequence
 
 from selfie.common import cli

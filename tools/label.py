@@ -26,7 +26,10 @@ Examples:
 
 from __future__ import annotations
 
+import selfie.common.quiet_start  # noqa: F401
+
 import argparse
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -55,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     report_path = Path(args.report) if args.report else out.with_suffix(".report.json")
     if out.suffix.lower() != ".csv":
         parser.error(f"--out {out}: labels are CSV, give a name that ends in .csv")
-    if len({path.resolve() for path in (Path(args.manifest), out, report_path)}) < 3:
+    if len({os.path.realpath(path) for path in (args.manifest, out, report_path)}) < 3:
         parser.error("--manifest, --out and --report must be three different files")
 
     from selfie.cluster import mapper

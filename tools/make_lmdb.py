@@ -15,6 +15,8 @@ Example: python3 tools/make_lmdb.py --labels data/labels.csv --images data/image
 
 from __future__ import annotations
 
+import selfie.common.quiet_start  # noqa: F401
+
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -7,6 +7,8 @@ exits with 1 if a file differs.
 
 from __future__ import annotations
 
+import selfie.common.quiet_start  # noqa: F401
+
 from collections.abc import Sequence
 
 from selfie.common import cli

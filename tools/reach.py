@@ -10,6 +10,8 @@ some of --weights; recipes that read layers which these lack are left out.
 
 from __future__ import annotations
 
+import selfie.common.quiet_start  # noqa: F401
+
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -8,6 +8,8 @@ runs those commands first, but for training and the comparison (`make train`, `m
 
 from __future__ import annotations
 
+import selfie.common.quiet_start  # noqa: F401
+
 from collections.abc import Sequence
 
 from selfie.common import cli

@@ -14,6 +14,8 @@ each photo, its score and what it means, its best crop, and which properties mov
 
 from __future__ import annotations
 
+import selfie.common.quiet_start  # noqa: F401
+
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path

@@ -8,6 +8,8 @@ kept or logged. Needs the packages of requirements-serve.txt.
 
 from __future__ import annotations
 
+import selfie.common.quiet_start  # noqa: F401
+
 from collections.abc import Sequence
 
 from selfie.common import cli

@@ -7,6 +7,8 @@ of the solver: --set base_lr=0.0005 --set max_iter=2000.
 
 from __future__ import annotations
 
+import selfie.common.quiet_start  # noqa: F401
+
 import argparse
 from collections.abc import Sequence
 from pathlib import Path

@@ -10,6 +10,8 @@ The map needs openTSNE, which `make setup` installs (requirements-map.txt).
 
 from __future__ import annotations
 
+import selfie.common.quiet_start  # noqa: F401
+
 import argparse
 from collections.abc import Sequence
 from pathlib import Path

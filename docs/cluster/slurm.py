@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Keep N workers of this project in SLURM's queue, and tell where their scheduler is, until Ctrl-C.
+"""Keep N workers of this project in SLURM's queue, and tell where their scheduler is, until Ctrl-C or SIGTERM.
 
     .venv/bin/pip install dask-jobqueue==0.9.0
     .venv/bin/python docs/cluster/slurm.py 64 --interface eth0 --memory 3GB --scheduler-file ~/selfie.json
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import signal
+import threading
 from pathlib import Path
 
 from dask_jobqueue import SLURMCluster
@@ -35,7 +36,10 @@ def main() -> None:
     cluster.adapt(minimum=args.workers, maximum=args.workers)  # unlike scale, it replaces jobs that ended
     args.scheduler_file.write_text(json.dumps({"address": cluster.scheduler_address}))
     print(f"{cluster.scheduler_address}, in {args.scheduler_file}", flush=True)
-    signal.sigwait({signal.SIGINT, signal.SIGTERM})
+    over = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: over.set())
+    over.wait()
     cluster.close()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -14,6 +15,7 @@ from contextlib import ExitStack, contextmanager
 import pytest
 
 import testlib
+from selfie.common import paths
 
 DASK = [sys.executable, "-m"]
 
@@ -33,15 +35,21 @@ def running(*arguments: object, **options: object) -> Iterator[subprocess.Popen]
 
 @pytest.fixture(scope="module")
 def dask(packages, tmp_path_factory) -> Iterator[str]:
-    """The address of a scheduler that has one worker, as a user starts them."""
-    address = f"tcp://127.0.0.1:{free_port()}"
-    scratch = tmp_path_factory.mktemp("dask")
+    """The address of a scheduler that has one worker: what the containers of docs/cluster/kubernetes.yaml run."""
+    yaml = pytest.importorskip("yaml")  # Dask needs it, too
+    documents = yaml.safe_load_all((paths.ROOT / "docs/cluster/kubernetes.yaml").read_text())
+    places = {"8786": str(free_port()), "selfie-scheduler": "127.0.0.1"}
+    scratch = str(tmp_path_factory.mktemp("dask"))
     with ExitStack() as processes:
-        port = address.rpartition(":")[2]
-        processes.enter_context(running("distributed.cli.dask_scheduler", "--port", port, "--no-dashboard"))
-        options = ("--nthreads", 1, "--no-dashboard", "--local-directory", scratch)
-        processes.enter_context(running("distributed.cli.dask_worker", address, *options))
-        yield address
+        for deployment in (each for each in documents if each["kind"] == "Deployment"):
+            (container,) = deployment["spec"]["template"]["spec"]["containers"]
+            python, *arguments = container["command"] + container.get("args", [])
+            assert python == "/selfie/.venv/bin/python"  # as docker/Dockerfile has it
+            arguments = [re.sub("|".join(places), lambda found: places[found[0]], each) for each in arguments]
+            given = {each["name"]: each["value"] for each in container.get("env", [])}
+            environment = {**os.environ, "DASK_TEMPORARY_DIRECTORY": scratch, **given}
+            processes.enter_context(running(*arguments[1:], env=environment))
+        yield f"tcp://127.0.0.1:{places['8786']}"
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,8 @@ from pathlib import Path
 
 from faults.jobs import JOBS, PATIENCE, Job, Setting, contents, run
 from faults.outcome import HANG, LOST, ONE_LINE, SAME, TRACEBACK, Outcome, of_stderr
-from faults.stops import Undisturbed, descendants, fresh, send
+from faults.processes import descendants, send
+from faults.stops import Undisturbed, fresh
 from selfie.common import paths
 
 ON_CLUSTER = ("make_lmdb", "filter_faces", "export_fc7")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import selfie.common.quiet_start  # noqa: F401
+
 import runpy
 import sys
 from dataclasses import replace

@@ -7,10 +7,8 @@ import hashlib
 import json
 import os
 import shutil
-import signal
 import sqlite3
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -19,7 +17,7 @@ from pathlib import Path
 import testlib
 from faults import hosts
 from faults.outcome import of_stderr
-from selfie.common import paths
+from faults.processes import started
 from selfie.common.errors import SelfieError
 from selfie.data.lmdb_reader import Database
 from selfie.runs import evaluate, train
@@ -61,7 +59,7 @@ def prepare(folder: Path) -> Setting:
     setting = Setting(folder)
     if not (setting.run / "test_scores.csv").exists():
         shutil.rmtree(folder, ignore_errors=True)
-        testlib.databases(folder, {"train": 96, "val": 27, "test": 40})
+        testlib.databases(folder, {"train": 96, "val": 27, "test": 60})
         with open(setting.manifest, "w", newline="") as file:
             rows = csv.writer(file)
             rows.writerow(HEADER)
@@ -156,21 +154,8 @@ def run(
 
     output: a descriptor for its standard output; `more`: options of its process.
     """
-    process = subprocess.Popen(
-        [sys.executable, *map(str, arguments)],
-        cwd=paths.ROOT,
-        stdin=subprocess.DEVNULL,
-        stdout=output,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-        **more,
-    )
-    try:
+    with started(arguments, output, **more) as process:
         text = process.communicate(timeout=patience)[1]
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
     return process.returncode, text.decode(errors="replace")
 
 
@@ -198,6 +183,12 @@ def _training(setting: Setting, out: Path) -> list:
 def _training_on(setting: Setting, out: Path) -> list[list]:
     start = _training(setting, out)
     return [["tools/train.py", "--run", out / "run", "--resume"], start, [*start, "--replace"]]
+
+
+def _calibration_on(setting: Setting, out: Path) -> list[list]:
+    """Again; or, as it then says, to the end; or it is at its end, and only scores."""
+    run = ("--run", out / "run")
+    return [["tools/calibrate.py", *run], ["tools/train.py", *run, "--resume"], ["tools/evaluate.py", *run]]
 
 
 def _copy_run(setting: Setting, out: Path) -> None:
@@ -281,6 +272,61 @@ JOBS = (
         ("run/report/**/*",),
         lay=_copy_evaluated,
         reads=False,
+    ),
+    Job(
+        "findings",
+        lambda s, out: [
+            *("tools/findings.py", "--run", out / "run", "--manifest", s.manifest, "--detector", "lbp"),
+            *("--resamples", "100"),
+        ],
+        ("run/findings.*", "run/test_properties.csv"),
+        lay=_copy_evaluated,
+    ),
+    Job(
+        "grids",
+        lambda s, out: [
+            *(
+                "tools/grids.py",
+                "continuum",
+                "--run",
+                s.run,
+                "--rows",
+                "5",
+                "--columns",
+                "8",
+                "--out",
+                out / "grid.png",
+            ),
+        ],
+        ("grid.png",),
+    ),
+    Job(
+        "calibrate",
+        lambda s, out: ["tools/calibrate.py", "--run", out / "run"],
+        ("run/weights.caffemodel", "run/val_scores.csv"),
+        _calibration_on,
+        lay=_copy_run,
+    ),
+    Job(
+        "crops",
+        lambda s, out: [
+            *("pycaffe_scripts/crops.py", "--run", s.run, "--method", "random", "--count", "300"),
+            *("--out", out / "crops", *sorted(s.images.iterdir())[:3]),
+        ],
+        ("crops/*",),
+    ),
+    Job(
+        "filters",
+        lambda s, out: ["pycaffe_scripts/filters.py", "--run", s.run, "--count", "4", "--out", out / "filters"],
+        ("filters/*",),
+    ),
+    Job(
+        "spatial_transformer",
+        lambda s, out: [
+            *("pycaffe_scripts/spatial_transformer.py", "--run", s.run, "--starts", "3", "--steps", "20"),
+            *("--count", "100", "--grid", "3", "--out", out / "paths", min(s.images.iterdir())),
+        ],
+        ("paths/*.png",),  # the JSON has the seconds that it took
     ),
     Job(
         "demo_corpus",

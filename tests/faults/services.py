@@ -7,10 +7,9 @@ the work that is left, once.
 from __future__ import annotations
 
 import contextlib
+import os
 import random
-import signal
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -22,9 +21,9 @@ import requests
 
 from faults.jobs import PATIENCE, Setting
 from faults.outcome import HANG, LOST, SAME, Outcome
-from faults.stops import CHILD, PAUSE, STOPS, Problem, bad_end, descendants, disturb, fresh, outlived, send
+from faults.processes import descendants, started
+from faults.stops import CHILD, PAUSE, STOPS, Problem, bad_end, disturb, fresh, outlived
 from faults.waits import BACK, Clock
-from selfie.common import paths
 
 ENDS_THE_PARENT = {*STOPS} - {CHILD, PAUSE}
 SET_BACK = "clock set back"
@@ -62,25 +61,12 @@ class Service:
 
 
 @contextlib.contextmanager
-def started(arguments: list, folder: Path, environment: dict[str, str] | None = None) -> Iterator[Service]:
-    """Start a command; whatever is left of it in the end is killed."""
-    said = Path(tempfile.mkstemp(dir=folder, prefix="said-")[1])
-    with open(said, "w") as output:
-        process = subprocess.Popen(
-            [sys.executable, *map(str, arguments)],
-            cwd=paths.ROOT,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-            start_new_session=True,
-        )
-    try:
-        yield Service(process, said)
-    finally:
-        send([process.pid, *descendants(process.pid)], signal.SIGKILL)
-        process.wait()
+def serving(arguments: list, folder: Path, environment: dict[str, str] | None = None) -> Iterator[Service]:
+    """Start a command that writes what it says into a file of a folder."""
+    said, name = tempfile.mkstemp(dir=folder, prefix="said-")
+    with started(arguments, said, said, env=environment) as process:
+        os.close(said)
+        yield Service(process, Path(name))
 
 
 def services(setting: Setting, folder: Path, seed: int, numbers: range) -> Iterator[Outcome]:
@@ -141,13 +127,13 @@ class Page(Case):
     def disturbed(self, how: str, chance: random.Random) -> Problem:
         fresh(self.folder)
         if not self.peace:
-            with started(self.command(), self.folder) as service:
+            with serving(self.command(), self.folder) as service:
                 began = time.monotonic()
                 self.peace = self._all_answers(service)
                 self.seconds = time.monotonic() - began
             assert None not in self.peace, service.text()
         clock, environment = self.environment(how)
-        with started(self.command(), self.folder, environment) as service, self._asking(service) as wrong:
+        with serving(self.command(), self.folder, environment) as service, self._asking(service) as wrong:
             problem = self.strike(service, how, clock, chance)
             if not problem and how not in ENDS_THE_PARENT:
                 problem = self._still_right(service)
@@ -156,7 +142,7 @@ class Page(Case):
             return LOST, f"a wrong answer: {wrong[0]}"
         if problem:
             return problem
-        with started(self.command(), self.folder) as service:
+        with serving(self.command(), self.folder) as service:
             again = self._all_answers(service)
             problem = service.end("SIGINT", chance)
         if problem or again != self.peace:
@@ -223,7 +209,7 @@ class Account(Case):
             with self._server() as (server, command):
                 posts = self._mentions(server)
                 began = time.monotonic()
-                with started([*command, "--once"], self.folder) as service:
+                with serving([*command, "--once"], self.folder) as service:
                     assert service.process.wait(PATIENCE) == 0, service.text()
                 self.seconds = (time.monotonic() - began) / 2
                 self.peace = self._answers(server, posts)
@@ -231,13 +217,13 @@ class Account(Case):
         clock, environment = self.environment(how)
         with self._server() as (server, command):
             posts = self._mentions(server)
-            with started([*command, "--poll", "1"], self.folder, environment) as service:
+            with serving([*command, "--poll", "1"], self.folder, environment) as service:
                 problem = self.strike(service, how, clock, chance)
                 if not problem and how not in ENDS_THE_PARENT:
                     problem = self._all_answered(service, server, posts) or service.end("SIGINT", chance)
             if problem:
                 return problem
-            with started([*command, "--once"], self.folder) as service:
+            with serving([*command, "--once"], self.folder) as service:
                 if service.process.wait(PATIENCE):
                     return LOST, f"it cannot go on: {service.text()[-300:]}"
             answers = self._answers(server, posts)
@@ -266,7 +252,7 @@ class Account(Case):
         with mock.MockServer(seed=config.SeedConfig(accounts=accounts)) as server:
             command = ["tools/bot.py", "--server", server.base_url, "--token-file", self.folder / "token"]
             command += ["--ledger", self.folder / "ledger", "--run", self.setting.run, "--allow-network", "127.0.0.0/8"]
-            with started([*command, "--once"], self.folder) as service:
+            with serving([*command, "--once"], self.folder) as service:
                 assert service.process.wait(PATIENCE) == 0, service.text()
             yield server, command
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import random
 import shutil
 import signal
@@ -15,16 +14,23 @@ from pathlib import Path
 
 from faults.jobs import JOBS, PATIENCE, Job, Result, Setting, contents, finish, run
 from faults.outcome import HANG, LOST, ONE_LINE, SAME, Outcome, of_stderr
+from faults.processes import descendants, lives, send, started
 from selfie.common import paths
 
 ENDS = 180  # seconds that a command may take to end after a signal, Caffe's snapshot included
-ALL, PARENT, CHILD, TERM, INT, PAUSE = STOPS = (
+ALL, PARENT, CHILD, TERM, TERM_ALL, INT, INT_ALL, PAUSE = STOPS = (
     "SIGKILL to all",
     "SIGKILL to the parent",
     "SIGKILL to a child",
     "SIGTERM",
+    "SIGTERM to all",  # as a service manager sends it
     "SIGINT",
+    "SIGINT to all",  # as a terminal sends it
     "SIGSTOP, SIGCONT",
+)
+OF_PYTHON = (  # what Python itself says of Ctrl-C before it has come to a command's first import
+    *("init_import_site", "__main__.__loader__", "argv[0] is an import path entry"),
+    "import selfie.common.quiet_start",
 )
 TOO_LATE = "none: it had ended"
 Problem = tuple[str, str]  # verdict, details
@@ -109,29 +115,20 @@ def stop_command(
 
     One without children at that moment is killed itself.
     """
-    process = subprocess.Popen(
-        [sys.executable, *map(str, arguments)],
-        cwd=paths.ROOT,
-        stdin=subprocess.DEVNULL,
-        stdout=output,
-        stderr=subprocess.PIPE,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        start_new_session=True,
-    )
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(moment)
-    family = descendants(process.pid)
-    if process.poll() is not None:
-        how = TOO_LATE
-    elif how == CHILD and not family:
-        how = ALL
-    disturb(process.pid, family, how, chance)
-    try:
-        text = process.communicate(timeout=PATIENCE)[1].decode(errors="replace")
-    except subprocess.TimeoutExpired:
-        send([process.pid, *family, *descendants(process.pid)], signal.SIGKILL)
-        process.communicate()
-        return how, (HANG, f"it did not end within {PATIENCE} s")
+    with started(arguments, output) as process:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(moment)
+        family = descendants(process.pid)
+        if process.poll() is not None:
+            how = TOO_LATE
+        elif how == CHILD and not family:
+            how = ALL
+        disturb(process.pid, family, how, chance)
+        try:
+            text = process.communicate(timeout=PATIENCE)[1].decode(errors="replace")
+        except subprocess.TimeoutExpired:
+            send(family, signal.SIGKILL)
+            return how, (HANG, f"it did not end within {PATIENCE} s")
     return how, bad_end(text, process.returncode, how) or outlived(family)
 
 
@@ -145,8 +142,17 @@ def disturb(process: int, family: list[int], how: str, chance: random.Random) ->
         send([process, *family], signal.SIGKILL)
     elif how == CHILD:
         send([chance.choice(family)] if family else [], signal.SIGKILL)
+    elif how == PARENT:
+        send([process], signal.SIGKILL)
+    elif how in (TERM_ALL, INT_ALL):
+        send([process, *family], _number(how))
     elif how != TOO_LATE:
-        send([process], signal.SIGKILL if how == PARENT else getattr(signal, how))
+        send([process], _number(how))
+
+
+def _number(how: str) -> signal.Signals:
+    """The signal that a way of stopping begins with."""
+    return signal.Signals[how.split()[0]]
 
 
 def bad_end(text: str, code: int, how: str) -> Problem | None:
@@ -154,12 +160,10 @@ def bad_end(text: str, code: int, how: str) -> Problem | None:
 
     Where Python has not come to the command yet, it ends of a signal as Python does.
     """
-    if how in (ALL, PARENT):
-        expected = code == -signal.SIGKILL
-    elif how in (TERM, INT):
-        expected = code == -getattr(signal, how)
-    else:
-        expected = False
+    if how in (INT, INT_ALL) and (text == "KeyboardInterrupt\n" or any(words in text for words in OF_PYTHON)):
+        return None
+    ends = how not in (CHILD, PAUSE, TOO_LATE)
+    expected = ends and code == -_number(how)
     if expected and "Traceback (most recent call last)" not in text:
         return None
     failure = of_stderr(text, code)
@@ -169,36 +173,12 @@ def bad_end(text: str, code: int, how: str) -> Problem | None:
 def outlived(family: list[int]) -> Problem | None:
     """Wait for the end of processes whose parent has ended; (verdict, details) if they do not."""
     deadline = time.monotonic() + ENDS
-    while left := [pid for pid in family if _lives(pid)]:
+    while left := [pid for pid in family if lives(pid)]:
         if time.monotonic() > deadline:
             send(left, signal.SIGKILL)
             return HANG, f"processes outlived it by {ENDS} s"
         time.sleep(0.1)
     return None
-
-
-def descendants(pid: int) -> list[int]:
-    """List the processes below a process."""
-    found = []
-    with contextlib.suppress(OSError):
-        for task in Path(f"/proc/{pid}/task").iterdir():
-            for child in map(int, (task / "children").read_text().split()):
-                found += [child, *descendants(child)]
-    return found
-
-
-def _lives(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except OSError:
-        return False
-
-
-def send(pids: list[int], number: int) -> None:
-    """Send a signal to those processes that there still are."""
-    for pid in pids:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, number)
 
 
 # --- two at once -----------------------------------------------------------------------------------------------------

@@ -8,17 +8,15 @@ import os
 import random
 import struct
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from faults.jobs import JOBS, PATIENCE, Setting, run
 from faults.outcome import HANG, LOST, ONE_LINE, Outcome, of_stderr
-from faults.stops import Undisturbed, descendants, judged, send
-from selfie.common import paths
+from faults.processes import started
+from faults.stops import Undisturbed, judged
 
 # --- a slow disk -----------------------------------------------------------------------------------------------------
 
@@ -134,24 +132,6 @@ class Clock:
             file.write(struct.pack("q", seconds))
 
 
-@contextmanager
-def _started(arguments: list, output: int, environment: dict[str, str]) -> Iterator[subprocess.Popen]:
-    process = subprocess.Popen(
-        [sys.executable, *map(str, arguments)],
-        cwd=paths.ROOT,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=output,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    )
-    try:
-        yield process
-    finally:
-        send([process.pid, *descendants(process.pid)], 9)
-        process.communicate()
-
-
 def clock(setting: Setting, folder: Path, undisturbed: Undisturbed, seed: int, numbers: range) -> Iterator[Outcome]:
     """Set the clock back, once or twice, while each command works. Needs a C compiler."""
     try:
@@ -166,7 +146,7 @@ def clock(setting: Setting, folder: Path, undisturbed: Undisturbed, seed: int, n
             watch.set(0)
             steps = chance.choice((1, 1, 2))
             text, back = "", [chance.choice(BACK) for _ in range(steps)]
-            with job.output(out) as output, _started(job.start(setting, out), output, watch.environment) as process:
+            with job.output(out) as output, started(job.start(setting, out), output, env=watch.environment) as process:
                 for step in range(steps):
                     with contextlib.suppress(subprocess.TimeoutExpired):
                         process.wait(chance.uniform(0, seconds / steps))

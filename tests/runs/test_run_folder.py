@@ -8,7 +8,10 @@ import operator
 import os
 import re
 import shutil
+import subprocess
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,8 +24,10 @@ from selfie.data.image import Preprocessing
 from selfie.data.lmdb_reader import id_of
 from selfie.experiments import filters, grids
 from selfie.net import caffe_net, pycaffe, solver, variants
-from selfie.runs import evaluate, prepare, run_folder, score, train
+from selfie.runs import evaluate, prepare, run_folder, score, snapshots, train
 from selfie.runs.run_folder import Run
+
+Damaged = Callable[[str, str, Callable[[Path], object]], subprocess.CompletedProcess]
 
 
 @pytest.fixture
@@ -134,23 +139,53 @@ def test_a_run_interrupted_in_its_final_scoring_is_not_finished(own_run, tmp_pat
 # --- what is damaged, or hostile --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("split, command", [("train", "train"), ("test", "evaluate"), ("val", "score")])
-def test_a_database_that_was_cut_off_is_one_line_everywhere(own_run, tiny_lmdb, tmp_path, split, command):
+READERS = pytest.mark.parametrize("split, command", [("train", "train"), ("test", "evaluate"), ("val", "score")])
+
+
+@pytest.fixture
+def damaged(own_run, tiny_lmdb, tmp_path) -> Damaged:
+    """Run a command whose run or training has a database of its own, in which `damage` has changed a split's data.mdb.
+
+    The training is of tmp_path/new.
+    """
+
+    def result(split: str, command: str, damage: Callable[[Path], object]) -> subprocess.CompletedProcess:
+        shutil.copytree(tiny_lmdb, tmp_path / "lmdb")
+        own_run.info["lmdb"]["path"] = str(tmp_path / "lmdb")
+        own_run.save()
+        (own_run.folder / "val_scores.csv").unlink()
+        damage(tmp_path / "lmdb" / split / "data.mdb")
+        arguments = {
+            "train": ["--variant", "demo", "--weights", "none", "--lmdb", tmp_path / "lmdb", "--run", tmp_path / "new"],
+            "evaluate": ["--run", own_run.folder],
+            "score": ["--run", own_run.folder, next((tiny_lmdb.parent / "images").iterdir())],
+        }
+        return testlib.command(f"tools/{command}.py", *arguments[command])
+
+    return result
+
+
+@READERS
+def test_a_database_that_was_cut_off_is_one_line_everywhere(damaged, tmp_path, split, command):
     """A copy that broke off: LMDB would map it, and the process end by SIGBUS."""
-    shutil.copytree(tiny_lmdb, tmp_path / "lmdb")
-    own_run.info["lmdb"]["path"] = str(tmp_path / "lmdb")
-    own_run.save()
-    (own_run.folder / "val_scores.csv").unlink()
-    file = tmp_path / "lmdb" / split / "data.mdb"
-    os.truncate(file, file.stat().st_size // 3)
-    arguments = {
-        "train": ["--variant", "demo", "--weights", "none", "--lmdb", tmp_path / "lmdb", "--run", tmp_path / "new"],
-        "evaluate": ["--run", own_run.folder],
-        "score": ["--run", own_run.folder, next((tiny_lmdb.parent / "images").iterdir())],
-    }
-    result = testlib.command(f"tools/{command}.py", *arguments[command])
+    result = damaged(split, command, lambda file: os.truncate(file, file.stat().st_size // 3))
     testlib.assert_one_line_error(result, f"{split}/data.mdb is damaged: it is cut off")
     assert not (tmp_path / "new").exists()
+
+
+@READERS
+def test_a_database_with_pages_that_were_lost_is_one_line_everywhere(damaged, split, command):
+    """Of the right size, but with zeros where a disk lost what was written: read in Python, and in Caffe."""
+
+    def lose(file: Path) -> None:
+        data = file.read_bytes()
+        kept = len(data) // 4 // 4096 * 4096
+        file.write_bytes(data[:kept] + bytes(len(data) - kept))
+
+    result = damaged(split, command, lose)
+    errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert result.returncode == 1 and "Traceback" not in result.stderr
+    assert len(errors) == 1 and "amaged" in errors[0] and f"lmdb/{split}" in errors[0], result.stderr
 
 
 def test_weights_that_changed_since_the_training_do_not_score(own_run, tiny_lmdb):
@@ -218,6 +253,46 @@ def test_a_preprocessing_that_does_not_fit_the_net_is_one_line(own_run, tiny_lmd
     own_run.save()
     result = testlib.command("tools/score.py", "--run", own_run.folder, next((tiny_lmdb.parent / "images").iterdir()))
     testlib.assert_one_line_error(result, str(own_run.folder))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"data"', '"pictures"'),
+        ('name: "prob"', 'name: "answer"'),
+        ("dim: 1 dim: 3", "dim: 3 dim: 1"),
+        ("dim: 3 dim: 227 dim: 227", "dim: 154587"),
+    ],
+)
+def test_a_net_that_does_not_take_pictures_is_one_line(own_run, tiny_lmdb, old, new):
+    """In a run of before version 0.3, which has no hash of it."""
+    deploy = own_run.deploy
+    text = re.sub(r"\s+", " ", deploy.read_text()).replace("} }", "}\n}")
+    deploy.write_text(text.replace(old, new))
+    del own_run.info["nets"]
+    own_run.save()
+    result = testlib.command("tools/score.py", "--run", own_run.folder, next((tiny_lmdb.parent / "images").iterdir()))
+    testlib.assert_one_line_error(result)
+
+
+@pytest.mark.parametrize("name", ["deploy.prototxt", "caffemodel", "run.json", "val_scores.csv"])
+def test_a_pipe_in_a_run_is_not_waited_for(own_run, tiny_lmdb, name):
+    """It gives nothing until somebody writes into it."""
+    path = own_run.caffemodel if name == "caffemodel" else own_run.folder / name
+    path.unlink()
+    os.mkfifo(path)
+    result = testlib.command("tools/score.py", "--run", own_run.folder, next((tiny_lmdb.parent / "images").iterdir()))
+    testlib.assert_one_line_error(result, path.name)
+
+
+def test_a_snapshot_that_is_a_link_to_itself_is_passed_over(own_run, caplog):
+    """As the others here are, which are copies and belong to another folder."""
+    newest = max((own_run.folder / "snapshots").glob("*.caffemodel"))
+    newest.unlink()
+    newest.symlink_to(newest.name)
+    with pytest.raises(SelfieError, match="no intact snapshot"):
+        snapshots.newest_intact(own_run)
+    assert caplog.text.count("skipping") == len([*newest.parent.glob("*.solverstate")])
 
 
 @pytest.mark.parametrize("damage", ["numbers", "axes", "shape"])

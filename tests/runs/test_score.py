@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import random
+import shutil
 import signal
 import subprocess
 import threading
@@ -13,6 +15,7 @@ import numpy as np
 import pytest
 
 import testlib
+from faults import waits
 from selfie.common import stats
 from selfie.common.errors import SelfieError
 from selfie.data import image
@@ -66,6 +69,27 @@ def test_scores_can_be_left_before_the_end(tiny_run, mixed):
     assert next(scores).score is not None
     scores.close()
     assert threading.active_count() == running
+
+
+def test_pictures_from_a_slow_disk_have_the_same_scores(tiny_run, tiny_lmdb, tmp_path, monkeypatch):
+    """Some reads take a second."""
+    images = tmp_path / "images"
+    images.mkdir()
+    for path in sorted((tiny_lmdb.parent / "images").iterdir())[:12]:
+        shutil.copy(path, images)
+    command = ("tools/score.py", "--run", tiny_run.folder, "--csv", images)
+    expected = testlib.command(*command)
+    monkeypatch.setattr(waits, "LONGEST", 1.0)
+    disk = waits.SlowDisk(images, random.Random(0))
+    try:
+        disk.__enter__()
+    except (OSError, subprocess.CalledProcessError):
+        testlib.skip("root", "no leave to mount, or no fanotify")
+    try:
+        slow = testlib.command(*command)
+    finally:
+        disk.__exit__()
+    assert disk.delays and slow.stdout == expected.stdout and slow.stderr == ""
 
 
 def test_ctrl_c_ends_scoring_in_one_line(tiny_run, tiny_lmdb):

@@ -7,12 +7,14 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import polars as pl
 import pytest
 
 import testlib
+from selfie.common import paths
 from selfie.common.errors import SelfieError
 from selfie.data import lmdb_writer
 from selfie.net import caffe_net, pycaffe, solver, variants
@@ -264,6 +266,25 @@ def test_a_start_that_was_killed_before_run_json_can_be_made_again(tiny_lmdb, tm
         prepare.prepare(testlib.job(tiny_lmdb, folder))
         assert run_folder.load(folder).info["state"] == "started"
         assert not [path for path in folder.iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.parametrize(("kib", "again"), [(4, ""), (40, "--replace")])
+def test_a_start_on_a_full_disk_can_be_made_again(tiny_lmdb, tmp_path, kib, again):
+    """When there is room: by the same command if it came no further than its folder, else with --replace."""
+    disk, run = tmp_path / "disk", tmp_path / "disk" / "run"
+    disk.mkdir()
+    start = f"{sys.executable} tools/train.py --variant demo --weights none --lmdb {tiny_lmdb} --run {run}"
+    start += " --set max_iter=2 --set test_interval=2 --set display=1 --set average_loss=1"
+    script = f"""mount -t tmpfs -o size={kib}k none {disk} || exit 77
+                 {start}; echo "code $?"; mount -o remount,size=100m {disk}; {start} {again}"""
+    namespace = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--mount", "--map-root-user"]
+    result = subprocess.run([*namespace, "sh", "-c", script], capture_output=True, text=True, cwd=paths.ROOT)
+    if "code" not in result.stdout:
+        testlib.skip("root", f"no small file system can be mounted here: {result.stderr.strip()}")
+    errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert "code 1" in result.stdout and "Traceback" not in result.stderr
+    assert len(errors) == 1 and "No space left on device" in errors[0], result.stderr
+    assert result.returncode == 0 and "2 iterations" in result.stdout
 
 
 def test_what_is_left_of_a_run_needs_replace_and_other_folders_are_never_touched(tiny_lmdb, tmp_path):

@@ -178,14 +178,16 @@ def local(workers: int) -> Iterator[Cluster]:
     environment = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), threads)
     with dask.config.set({**LOCAL, "distributed.nanny.pre-spawn-environ": environment}):
         _silence()
-        with LocalCluster(
-            n_workers=workers,
-            threads_per_worker=1,
-            memory_limit=MEMORY_LIMIT // workers,
-            dashboard_address="127.0.0.1:0",  # Dask listens somewhere in any case
-            silence_logs=logging.CRITICAL,
-            preload=["selfie.cluster.worker_setup"],
-        ) as machines:
+        with parallel.processes_start():
+            machines = LocalCluster(
+                n_workers=workers,
+                threads_per_worker=1,
+                memory_limit=MEMORY_LIMIT // workers,
+                dashboard_address="127.0.0.1:0",  # Dask listens somewhere in any case
+                silence_logs=logging.CRITICAL,
+                preload=["selfie.cluster.worker_setup"],
+            )
+        with machines:
 
             def mend() -> None:
                 """Replace the workers whose nanny gave up, as it does when one ends while it starts."""

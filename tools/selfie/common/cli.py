@@ -13,6 +13,8 @@ import os
 import re
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Callable, NoReturn
 
@@ -211,8 +213,9 @@ def run(main: Callable[[], int | None]) -> NoReturn:
     logging.basicConfig(format="%(message)s", level=logging.INFO, handlers=[_Handler()])
     logging.getLogger("matplotlib").setLevel(logging.WARNING)  # it tells of its font cache
     try:
-        code = main() or 0
-        sys.stdout.flush()
+        with _ctrl_c_heard():
+            code = main() or 0
+            sys.stdout.flush()
     except SelfieError as error:
         code = _die(str(error))
     except ModuleNotFoundError as error:
@@ -243,6 +246,22 @@ def run(main: Callable[[], int | None]) -> NoReturn:
     except KeyboardInterrupt:
         code = _die("interrupted", 130)
     sys.exit(code)
+
+
+@contextmanager
+def _ctrl_c_heard() -> Iterator[None]:
+    """Let Ctrl-C raise KeyboardInterrupt inside the block; before (quiet_start) and after, it ends the process at once.
+
+    Not where we were started with SIGINT ignored, or have a handler of our own.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) is signal.default_int_handler:
+                signal.signal(number, signal.SIG_DFL)
 
 
 def point_to_ethics() -> None:

@@ -13,6 +13,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Callable
 
+from selfie.common import paths
+
 
 class Journal:
     """The journal at `path`, open for appending; the file and its folder are made if need be.
@@ -32,6 +34,8 @@ class Journal:
     ) -> None:
         self.path, self.header, self.valid = Path(path), header, valid
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        if self.path.exists():
+            paths.regular(self.path)
         self._file = open(self.path, "ab")  # noqa: SIM115  closed by close()
         self._records = 0
         self.cut()

@@ -88,7 +88,7 @@ def _key(path: Path, database: Path) -> bytes:
             os.fsync(file.fileno())
         os.replace(temporary, path)
         paths.sync_folder(path.parent)
-    key = path.read_bytes()
+    key = paths.regular(path).read_bytes()
     if len(key) != 32:
         raise SelfieError(f"{path} is not a key of 32 bytes: put the right one back")
     return key

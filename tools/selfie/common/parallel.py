@@ -15,12 +15,15 @@ from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import islice
-from typing import Callable, TypeVar
+from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection
+from typing import Any, Callable, TypeVar
 
 import cv2
 
+from selfie.common import interrupts
 from selfie.common.errors import SelfieError
 
 CORES = "SELFIE_CORES"  # set in processes that share a machine
@@ -68,7 +71,7 @@ def imap(function: Callable[[T], R], items: Iterable[T], jobs: int | None = None
         return
     pool = ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_worker)
     try:
-        yield from _ordered(pool, function, items, 4 * jobs)
+        yield from _ordered(pool, function, items, 4 * jobs, processes_start)
     except BrokenProcessPool as error:
         raise SelfieError("a worker process was killed, most likely for memory: try fewer --jobs") from error
 
@@ -86,18 +89,69 @@ def threads(
     yield from _ordered(ThreadPoolExecutor(jobs), function, items, ahead or 4 * jobs)
 
 
-def _ordered(pool: Executor, function: Callable[[T], R], items: Iterable[T], ahead: int) -> Iterator[R]:
-    """Yield the results of a pool in order, with at most `ahead` items under way; shut it down in the end."""
+def _ordered(
+    pool: Executor,
+    function: Callable[[T], R],
+    items: Iterable[T],
+    ahead: int,
+    start: Callable[[], AbstractContextManager] = nullcontext,
+) -> Iterator[R]:
+    """Yield the results of a pool in order, with at most `ahead` items under way; shut it down in the end.
+
+    start: a context in which the pool may start what works.
+    """
     pending: deque[Future[R]] = deque()
     try:
         for item in items:
-            pending.append(pool.submit(function, item))
+            with start():
+                pending.append(pool.submit(function, item))
             if len(pending) >= ahead:
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def alone(function: Callable[..., R], *arguments: object) -> R:
+    """Return function(*arguments), called in a worker process of its own, because it may end that process.
+
+    An exception of the function is raised here; BrokenProcessPool if the process ended. It ends with this call.
+    """
+    context = multiprocessing.get_context("spawn")
+    ours, its = context.Pipe(duplex=False)
+    process = context.Process(target=_alone, args=(its, function, arguments), daemon=True)
+    with ours:
+        with its, processes_start():
+            process.start()
+        try:
+            result, error = ours.recv()
+        except EOFError:
+            raise BrokenProcessPool(f"{function.__name__} ended its process") from None
+        finally:
+            process.kill()
+            process.join()
+    if error is not None:
+        raise error
+    return result
+
+
+def _alone(caller: Connection, function: Callable[..., R], arguments: tuple[object, ...]) -> None:
+    _worker()
+    answer: tuple[Any, BaseException | None]
+    try:
+        answer = function(*arguments), None
+    except Exception as error:
+        answer = None, error
+    caller.send(answer)
+
+
+@contextmanager
+def processes_start() -> Iterator[None]:
+    """Inside the block multiprocessing may start processes: Ctrl-C is held back, and never reaches them."""
+    resource_tracker.ensure_running()  # its own process: once it runs, no start of another lets Ctrl-C through
+    with interrupts.held_back():
+        yield
 
 
 def _worker() -> None:

@@ -41,16 +41,26 @@ def mirror(name: str) -> Path | None:
 
 
 def existing(path: str | os.PathLike, what: str = "file") -> Path:
-    """Return `path` as a Path if it exists; SelfieError 'no such <what>' otherwise."""
+    """Return `path` as a Path if it is a file or a folder; SelfieError if it is missing, a pipe or a device."""
     path = Path(path)
     if not path.exists():
         raise SelfieError(f"no such {what}: {path}")
-    return path
+    return path if path.is_dir() else regular(path)
+
+
+def existing_file(path: str | os.PathLike, what: str = "file") -> Path:
+    """Return `path` as a Path if it is a file; SelfieError if it is missing, a folder, a pipe or a device."""
+    return regular(existing(path, what))
+
+
+def resolved(path: str | os.PathLike) -> Path:
+    """Return `path` absolute and without links. (Path.resolve raises RuntimeError for a link that leads to itself.)"""
+    return Path(os.path.realpath(path))
 
 
 def read_text(path: str | os.PathLike, what: str = "file") -> str:
     """Read a text in UTF-8; SelfieError if the file is missing, no file (a pipe would keep us waiting), or no text."""
-    path = regular(existing(path, what))
+    path = existing_file(path, what)
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -98,7 +97,7 @@ def describe(
     """Describe, JSON-ready, all that a database is made from: equal inputs, equal databases. `quality` None: raw."""
     return {
         "rows": rows_hash(splits),
-        "images": os.fspath(images) if places.is_address(images) else str(Path(images).resolve()),
+        "images": os.fspath(images) if places.is_address(images) else str(paths.resolved(images)),
         "size": size,
         "encoding": "raw" if quality is None else "jpeg",
         "quality": quality,

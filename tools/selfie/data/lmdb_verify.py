@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
-from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from tqdm import tqdm
 
+from selfie.common import parallel, paths
 from selfie.common.errors import SelfieError
 from selfie.common.splits import SPLITS
 from selfie.data import datum, lmdb_size
@@ -27,20 +26,19 @@ def verify(out: Path) -> dict[str, int]:
         raise SelfieError(f"{out} holds no database")
     counts = {}
     for folder in folders:
-        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-            try:
-                counts[str(folder)] = pool.submit(verify_one, folder).result()
-            except BrokenProcessPool as error:
-                raise SelfieError(
-                    f"{folder}/data.mdb is damaged: reading it ends a process; {lmdb_size.AGAIN}"
-                ) from error
+        try:
+            counts[str(folder)] = parallel.alone(verify_one, folder)
+        except BrokenProcessPool as error:
+            raise SelfieError(f"{folder}/data.mdb is damaged: reading it ends a process; {lmdb_size.AGAIN}") from error
     return counts
 
 
 def verify_one(folder: Path) -> int:
     """Compare a database's records with its meta.json and list.txt; return their number, SelfieError if they differ."""
     content = hashlib.sha256()
-    listing = (folder / "list.txt").read_text(errors="surrogateescape").split("\n")
+    listing = (
+        paths.existing_file(folder / "list.txt", "list").read_text(errors="surrogateescape").split("\n")
+    )
     with Database(folder) as records, tqdm(total=len(records), unit="selfie", desc=folder.name, disable=None) as bar:
         for (key, value), line in zip(records.items(), listing):
             try:

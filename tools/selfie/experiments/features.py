@@ -142,7 +142,7 @@ class Features:
     @cached_property
     def matrix(self) -> np.ndarray:
         """The features, N x D float32, memory-mapped."""
-        return np.load(self.folder / "features.npy", mmap_mode="r")
+        return np.load(paths.existing_file(self.folder / "features.npy"), mmap_mode="r")
 
     @cached_property
     def table(self) -> pl.DataFrame:

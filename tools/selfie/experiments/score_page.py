@@ -85,7 +85,7 @@ class Card:
 def without_page(entries: Sequence[Entry], folder: Path) -> list[Entry]:
     """Leave out what an earlier page left in `folder`. SelfieError if the folder is in use for something else."""
     _check(folder)
-    inside = (folder / PICTURES).resolve()
+    inside = paths.resolved(folder / PICTURES)
     kept = [one for one in entries if isinstance(one, Scored) or inside not in _resolved(one).parents]
     if left_out := len(entries) - len(kept):
         log.info("%s: %d pictures of the page itself are left out", names.shown(folder), left_out)
@@ -93,7 +93,7 @@ def without_page(entries: Sequence[Entry], folder: Path) -> list[Entry]:
 
 
 def _resolved(name: str) -> Path:
-    return Path(name.replace("\0", "")).resolve()
+    return paths.resolved(name.replace("\0", ""))
 
 
 def _check(folder: Path) -> None:

@@ -217,7 +217,7 @@ def place(finished: Map, run: Run, names: list[str], gpu: int | None = None) -> 
         if len(rejects):
             raise SelfieError(f"cannot place {rejects['name'][0]}: {rejects['reason'][0]}")
         new, table = np.array(features.matrix), features.table
-    with np.load(finished.folder / "model.npz") as model:
+    with np.load(paths.regular(finished.folder / "model.npz")) as model:
         principal = pca.Pca(model["mean"], model["components"], np.empty(0), 0)
         known = model["reduced"]
     new = principal.project(new)

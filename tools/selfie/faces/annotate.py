@@ -60,7 +60,7 @@ def annotate(
     is out of range.
     """
     if not places.is_address(images):
-        images = paths.existing(images, "folder of images").resolve()
+        images = paths.resolved(paths.existing(images, "folder of images"))
     if not 0 <= min_face <= 1:
         raise SelfieError(f"--min-face is {min_face:g}: it must be a share of the picture, from 0 to 1")
     name = detectors.choose(detector_name)

@@ -81,7 +81,7 @@ def load(prototxt: str | os.PathLike, caffemodel: str | os.PathLike | None = Non
     SelfieError where Caffe refuses one of them, or where the weights are not those of the net: in a layer that it does
     not find, Caffe would silently keep random ones.
     """
-    prototxt = paths.existing(prototxt, "prototxt")
+    prototxt = paths.existing_file(prototxt, "prototxt")
     device.use_device(gpu)
     with pycaffe.errors_of_user():
         net = pycaffe.caffe().Net(str(prototxt), pycaffe.caffe().TEST)
@@ -119,7 +119,7 @@ def parameter_count(net: Net) -> int:
 
 def caffemodel_shapes(path: str | os.PathLike) -> Shapes:
     """Read the shapes of a caffemodel's blobs by layer, the old V1 format included. SelfieError if it is not one."""
-    path = paths.existing(path, "caffemodel")
+    path = paths.existing_file(path, "caffemodel")
     message = pycaffe.parse_binary(pycaffe.caffe_pb2().NetParameter(), path)
     layers = [*message.layer, *message.layers]
     if broken := [layer.name for layer in layers if not all(map(_is_whole, layer.blobs))]:

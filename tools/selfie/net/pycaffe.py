@@ -141,7 +141,7 @@ def parse_binary(message: Message, path: Path) -> Message:
     from google.protobuf.message import DecodeError
 
     try:
-        message.ParseFromString(path.read_bytes())
+        message.ParseFromString(paths.regular(path).read_bytes())
     except DecodeError as error:
         raise SelfieError(f"{path} is damaged, or not a Caffe file") from error
     return message

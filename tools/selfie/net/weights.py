@@ -92,7 +92,7 @@ def caffemodel(name: str) -> Path:
 def verified_by(path: Path) -> str | None:
     """Say what checksum pretrained weights were compared with: PUBLISHED, GIVEN or UNVERIFIED; None for other files."""
     name = path.parent.name
-    if path.resolve().parent != (paths.WEIGHTS / name).resolve() or PRODUCTS.get(name) != path.name:
+    if paths.resolved(path).parent != paths.resolved(paths.WEIGHTS / name) or PRODUCTS.get(name) != path.name:
         return None
     return _record(name)["checksum"] if _is_made(name) else PUBLISHED
 

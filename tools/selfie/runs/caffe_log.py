@@ -88,7 +88,7 @@ class LogFollower:
         file = self.folder / "log.txt"
         if not file.exists():
             return
-        with open(file, "r+", errors="replace", newline="\n") as log_file:
+        with open(paths.regular(file), "r+", errors="replace", newline="\n") as log_file:
             line = "\n"
             for line in log_file:
                 self.note(line)
@@ -142,7 +142,7 @@ class Metrics:
         self.path = path
         self.rows: dict[int, dict[str, float]] = {}
         if start and path.exists():
-            for line in path.read_text(errors="replace").splitlines()[1:]:
+            for line in paths.regular(path).read_text(errors="replace").splitlines()[1:]:
                 with suppress(ValueError):  # somebody edited it; the log has it, too
                     self.set(**{name: float(value) for name, value in zip(self.COLUMNS, line.split(",")) if value})
             self.cut(start)

@@ -219,7 +219,7 @@ def _check_folder(job: Job) -> None:
         raise SelfieError(f"{job.run} exists: go on with --resume, start over with --replace, or give another --run")
     if content is Content.REMAINS and not job.replace:
         raise SelfieError(f"{job.run} is what is left of a run: start over with --replace, or give another --run")
-    if job.pretrained is not None and job.pretrained.resolve().is_relative_to(job.run.resolve()):
+    if job.pretrained is not None and paths.resolved(job.pretrained).is_relative_to(paths.resolved(job.run)):
         raise SelfieError(f"{job.run} holds the weights to start from: give another --run")
 
 
@@ -255,7 +255,7 @@ def _for_heads(job: Job, sizes: dict[str, int]) -> Job:
 def _info(job: Job, settings: Message, layers: caffe_net.Shapes) -> dict:
     """Return what run.json says at the start."""
     pretrained = job.pretrained and {
-        "path": paths.shown(job.pretrained.resolve()),
+        "path": paths.shown(paths.resolved(job.pretrained)),
         "sha256": paths.sha256(job.pretrained),
         "verified_by": weights.verified_by(job.pretrained),
         **({"made_from": origin} if (origin := weights.made_from(job.pretrained)) else {}),
@@ -276,7 +276,7 @@ def _info(job: Job, settings: Message, layers: caffe_net.Shapes) -> dict:
             "mean": list(job.variant.mean),
         },
         "lmdb": {
-            "path": paths.shown(job.lmdb.resolve()),
+            "path": paths.shown(paths.resolved(job.lmdb)),
             **{split: paths.read_json(job.lmdb / split / "meta.json") for split in TRAINING_SPLITS},
         },
         "weights": pretrained,

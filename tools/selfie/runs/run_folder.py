@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
+import math
 import platform
 import subprocess
 from dataclasses import dataclass, replace
@@ -197,7 +198,7 @@ class Run:
 
     def _unchanged(self, name: str) -> Path:
         """Return a net of the run folder; SelfieError if it is not what the training wrote: Caffe may abort on it."""
-        path = paths.existing(self.folder / name, "net")
+        path = paths.existing_file(self.folder / name, "net")
         recorded = self.info.get("nets", {}).get(name)  # runs before version 0.3 have none
         if recorded and paths.sha256(path) != recorded:
             raise SelfieError(f"{path} was changed since the training wrote it (by the hash in run.json): train again")
@@ -229,7 +230,12 @@ class Run:
         """Load the run's net for scoring, with its final weights."""
         caffemodel = self.caffemodel  # first: an unfinished run should say so
         net = caffe_net.load(self.deploy, caffemodel, gpu)
-        height, width = net.blobs["data"].shape[2:]
+        data, answer = (list(net.blobs[name].shape) if name in net.blobs else [] for name in ("data", "prob"))
+        if len(data) != 4 or math.prod(answer[1:]) != 2:
+            raise SelfieError(
+                f"{self.deploy} does not take pictures as data, or answers otherwise than by two probabilities, prob"
+            )
+        height, width = data[2:]
         if (height, width) != (self.preprocessing.crop,) * 2:  # Caffe would abort when the first picture comes
             raise SelfieError(
                 f"{self.deploy} takes pictures of {height} x {width} pixels, but run.json says that the crop is "

@@ -44,6 +44,6 @@ def _check(state: Path, iteration: int, layers: Shapes) -> None:
     if message.iter != iteration or not message.HasField("current_step") or len(message.history) < blobs:
         raise SelfieError("it is incomplete")
     caffemodel = state.with_suffix(".caffemodel")
-    if (paths.ROOT / message.learned_net).resolve() != caffemodel.resolve():
+    if paths.resolved(paths.ROOT / message.learned_net) != paths.resolved(caffemodel):
         raise SelfieError(f"it belongs to {message.learned_net}: has the run folder been moved?")
     caffe_net.check_weights(layers, caffemodel)

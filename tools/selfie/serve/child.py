@@ -28,6 +28,7 @@ from contextlib import suppress
 from multiprocessing.connection import Connection, Pipe
 from typing import Any, Callable, NoReturn, Protocol
 
+from selfie.common import interrupts
 from selfie.common.errors import SelfieError
 from selfie.common.worker import TOOLS, last_words
 
@@ -147,14 +148,15 @@ class _Life:
         self.why = ""
         self._connection, theirs = Pipe()
         path = os.pathsep.join(filter(None, [str(TOOLS), os.environ.get("PYTHONPATH")]))
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", f"selfie.{module}", str(theirs.fileno()), json.dumps(options)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            pass_fds=[theirs.fileno()],
-            env={**os.environ, "PYTHONPATH": path},
-        )
+        with interrupts.held_back(signal.SIGTERM):  # as `serve` has it, from the beginning
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", f"selfie.{module}", str(theirs.fileno()), json.dumps(options)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                pass_fds=[theirs.fileno()],
+                env={**os.environ, "PYTHONPATH": path},
+            )
         theirs.close()
         self._sending = threading.Lock()
         self._pending: deque[Future[dict]] = deque()  # questions without an answer, oldest first

@@ -79,7 +79,7 @@ def collect(
     root = folder.existing(images) if images else path if path.is_dir() else path.parent
     known, told = profiles.read(profile_table, decimal) if profile_table else ({}, "")
     work = _Collector(root, known)
-    left = {Path(each).resolve() for each in (*skip, *([profile_table] if profile_table else []))}
+    left = {paths.resolved(each) for each in (*skip, *([profile_table] if profile_table else []))}
     files = list(folder.records(path, left, work.files)) if path.is_dir() else [path]
     for file in tqdm(files, desc="reading posts", unit="file", leave=False, disable=None):
         work.read(file)

@@ -87,7 +87,7 @@ def records(folder: Path, skip: Collection[Path], tally: Tally) -> Iterator[Path
         folders[:] = sorted(each for each in folders if not each.startswith("."))
         for name in sorted(files):
             path = Path(here, name)
-            if path.resolve() in skip:
+            if paths.resolved(path) in skip:
                 continue
             suffixes = [suffix.lower() for suffix in path.suffixes]
             packed = bool(suffixes) and suffixes[-1] in unpack.SUFFIXES
