@@ -38,6 +38,26 @@ def test_what_is_written_is_read_back(tmp_path, suffix):
     assert manifest.read(tmp_path / f"m{suffix}").equals(_table(), null_equal=True)
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_columns_that_a_format_cannot_hold_are_written_as_text(tmp_path, suffix):
+    """Lists, objects and bytes of foreign tables pass through: a command must not fail when all its work is done."""
+    foreign = {
+        "edge": [{"count": 3, "of": [b"x"]}, None],
+        "images": [["a", "b"], []],
+        "exif": [b"caf\xc3\xa9", b"\xff\x00"],
+        "watched": pl.Series([5, None]).cast(pl.Duration("ms")),
+    }
+    frame = pl.DataFrame({"id": ["1", "2"], **foreign})
+    manifest.write(frame, tmp_path / f"m{suffix}")
+    read = manifest.read(tmp_path / f"m{suffix}")
+    assert read["id"].to_list() == ["1", "2"] and set(frame.columns) <= set(read.columns)
+    if suffix != ".parquet":
+        assert read["exif"].to_list() == ["café", "ff00"]
+        assert json.loads(read["edge"][0]) == {"count": 3, "of": ["x"]} and read["edge"][1] is None
+    if suffix == ".csv":
+        assert read["images"].to_list() == ['["a", "b"]', "[]"]
+
+
 def test_foreign_columns_of_a_csv_stay_as_they_are_written(tmp_path):
     """What we do not know we do not touch: no 007 becomes 7, no 1.50 becomes 1.5."""
     text = "id,path,zip,price\n1,a.jpg,007,1.50\n2,b.jpg,,\n"

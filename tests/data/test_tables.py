@@ -442,6 +442,29 @@ def test_what_is_no_table_is_named_with_what_to_do(tmp_path, start, what):
     assert manifest.read(tmp_path / "m.csv")["id"].to_list() == ["2"]
 
 
+@pytest.mark.parametrize(
+    "inside, what",
+    [
+        ("xl/workbook.bin", "binary Excel workbook"),
+        ("content.xml", "OpenDocument sheet"),
+        ("Index/Document.iwa", "Numbers document"),
+        ("b.csv", "zip archive of 2 files: unpack it"),
+    ],
+)
+def test_other_programs_workbooks_are_named(tmp_path, inside, what):
+    with zipfile.ZipFile(tmp_path / "m.xlsx", "w") as archive:
+        archive.writestr("a.csv", as_csv())
+        archive.writestr(inside, "x")
+    with pytest.raises(SelfieError, match=what):
+        manifest.read(tmp_path / "m.xlsx")
+
+
+def test_ids_that_a_spreadsheet_has_rounded_are_told(tmp_path):
+    """1.78414E+16 is what is left of 17841405793187218, and of its neighbours."""
+    (tmp_path / "m.csv").write_text("id,likes\n1.78414E+16,1\n1.78414E+16,2\n")
+    assert "'1.78414E+16' was rounded" in "; ".join(manifest.load(tmp_path / "m.csv").notes)
+
+
 @pytest.mark.parametrize("name", ["m.json", "m.jsonl", "several.jsonl"])
 def test_an_integer_of_thousands_of_digits_is_one_line(tmp_path, name):
     """Python reads no longer ones as a number, and says so by another error than for what is not JSON."""
