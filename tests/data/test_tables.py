@@ -392,6 +392,22 @@ def test_damage_is_one_line(tmp_path, name, content, complaint):
     assert name in str(error.value) and "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        'when,hearts,words\n1,2,"id,path,user"\n3,4,5\n',
+        "when;hearts;words\n1;2;likes,tags,user\n3;4;5\n",
+        'when,hearts,words\n1,2,"#likes,#tags,#photo"\n3,4,5\n',
+        "when,hearts,words\nid,path,user\n3,4,5\n",
+    ],
+)
+def test_a_row_is_never_taken_for_the_header(tmp_path, text):
+    """Where the header has no known name, but a field of a row, or the row, has several."""
+    (tmp_path / "m.csv").write_text(text)
+    table = manifest.load(tmp_path / "m.csv")
+    assert table.names == ["when", "hearts", "words"] and table.frame.height == 2
+
+
 @pytest.mark.parametrize("line", ["# id,path,user,likes,caption", "#id,path,user,likes,caption"])
 def test_a_header_may_begin_as_a_comment(tmp_path, line):
     """As NumPy and tools of genomes write it; a comment that lists the columns of a header below stays one."""

@@ -86,8 +86,14 @@ def recognise(path: Path, names: Collection[str] = ()) -> Dialect:
     with open(path, "rb") as file:
         start = file.read(SAMPLE)
     encoding = _encoding(start)
-    text = start.decode("cp1252" if encoding == "cp1252" else encoding, errors="replace").lstrip("\ufeff")
-    lines = list(io.StringIO(text, newline=""))  # as they are read later: U+2028 ends none
+    text = (
+        start.decode("cp1252" if encoding == "cp1252" else encoding, errors="replace")
+        .lstrip("\ufeff")
+        .replace("\0", " ")
+    )
+    lines = list(
+        io.StringIO(text, newline="")
+    )  # as they are read later: U+2028 ends none (Python 3.9's csv knows no NUL)
     if len(start) == SAMPLE and len(lines) > 1:
         lines.pop()  # it is cut
     given, prelude, comments = _prelude(lines, names)
@@ -193,13 +199,24 @@ def _prelude(lines: Sequence[str], names: Collection[str]) -> tuple[str | None, 
 
 
 def _header_line(lines: Sequence[str], names: Collection[str]) -> int:
-    """Find the header: the first line, or the first of known names where titles stand before it."""
+    """Find the header: the first line, or the first of known names where titles, of few fields, stand before it."""
     if not lines or _known(lines[0], names) > 1:
         return 0
     for place, line in enumerate(lines[1 : TITLE_LINES + 1], 1):
-        if _known(line, names) >= HEADER_NAMES:
-            return place
+        for separator in (*SEPARATORS, *RARE):
+            fields = _fields(line, separator)
+            known = sum(columns.plain(name) in names for name in fields)
+            hashtags = any(field.lstrip().startswith("#") for field in fields)
+            filled = sum(bool(field.strip()) for field in _fields(lines[0], separator))
+            after = next((each for each in lines[place + 1 :] if each.strip()), line)
+            same = len(_fields(after, separator)) == len(fields)
+            if known >= HEADER_NAMES > filled and same and not hashtags:
+                return place
     return 0
+
+
+def _fields(line: str, separator: str) -> list[str]:
+    return next(csv.reader([line], delimiter=separator), [])
 
 
 def _known(line: str, names: Collection[str]) -> int:
