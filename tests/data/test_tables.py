@@ -399,6 +399,7 @@ def test_damage_is_one_line(tmp_path, name, content, complaint):
         "when;hearts;words\n1;2;likes,tags,user\n3;4;5\n",
         'when,hearts,words\n1,2,"#likes,#tags,#photo"\n3,4,5\n',
         "when,hearts,words\nid,path,user\n3,4,5\n",
+        "# likes, tags, user and more\nwhen,hearts,words\n1,2,3\n4,5,6\n",
     ],
 )
 def test_a_row_is_never_taken_for_the_header(tmp_path, text):

@@ -189,7 +189,7 @@ def _prelude(lines: Sequence[str], names: Collection[str]) -> tuple[str | None, 
             given = match[1] if match[1].isascii() else None  # no reader takes others
         elif re.match(r"\s*#(\s|[^,;\t|]*$)", line):
             after = next((each for each in lines[place + 1 :] if each.strip() and each.lstrip()[0] != "#"), "")
-            if _known(line, names) >= HEADER_NAMES > _known(after, names):
+            if _known(after, names) < HEADER_NAMES and _is_header(line, after, names):
                 break  # '# id,path,user': the names themselves, as NumPy writes them
             comments += 1
         elif line.strip():
@@ -203,16 +203,22 @@ def _header_line(lines: Sequence[str], names: Collection[str]) -> int:
     if not lines or _known(lines[0], names) > 1:
         return 0
     for place, line in enumerate(lines[1 : TITLE_LINES + 1], 1):
-        for separator in (*SEPARATORS, *RARE):
-            fields = _fields(line, separator)
-            known = sum(columns.plain(name) in names for name in fields)
-            hashtags = any(field.lstrip().startswith("#") for field in fields)
-            filled = sum(bool(field.strip()) for field in _fields(lines[0], separator))
-            after = next((each for each in lines[place + 1 :] if each.strip()), line)
-            same = len(_fields(after, separator)) == len(fields)
-            if known >= HEADER_NAMES > filled and same and not hashtags:
-                return place
+        after = next((each for each in lines[place + 1 :] if each.strip()), "")
+        if not line.startswith("#") and _is_header(line, after, names, title=lines[0]):
+            return place
     return 0
+
+
+def _is_header(line: str, after: str, names: Collection[str], title: str = "") -> bool:
+    """Whether a line has known names, as many fields as the one after it, and a title before it only few."""
+    for separator in (*SEPARATORS, *RARE):
+        fields = _fields(line, separator)
+        known = sum(columns.plain(name) in names for name in fields)
+        filled = sum(bool(field.strip()) for field in _fields(title, separator))
+        hashtags = any(field.lstrip().startswith("#") for field in fields[1:])
+        if known >= HEADER_NAMES > filled and not hashtags and len(_fields(after or line, separator)) == len(fields):
+            return True
+    return False
 
 
 def _fields(line: str, separator: str) -> list[str]:
