@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -158,12 +159,19 @@ def test_missing_things_are_named(tmp_path):
         manifest.require(_table(), ["id", "wings"], "m.csv")
 
 
-def test_a_failed_write_leaves_nothing(tmp_path):
-    """CSV cannot hold lists: one line, and the older file still there and whole."""
+def test_a_failed_write_leaves_nothing(tmp_path, monkeypatch):
+    """One line, and the older file is still there and whole."""
     manifest.write(_table(), tmp_path / "m.csv")
     before = (tmp_path / "m.csv").read_bytes()
-    with pytest.raises(SelfieError, match=r"cannot write .*m\.csv"):
-        manifest.write(pl.DataFrame({"id": [[1]]}), tmp_path / "m.csv")
+
+    def half(self, file) -> None:
+        file = Path(file)
+        file.write_text("id\n1")
+        raise pl.exceptions.ComputeError("No space left on device")
+
+    monkeypatch.setattr(pl.DataFrame, "write_csv", half)
+    with pytest.raises(SelfieError, match=r"cannot write .*m\.csv: No space left"):
+        manifest.write(pl.DataFrame({"id": [1]}), tmp_path / "m.csv")
     assert [path.name for path in tmp_path.iterdir()] == ["m.csv"]
     assert (tmp_path / "m.csv").read_bytes() == before
 
