@@ -26,7 +26,7 @@ import shlex
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Callable, NamedTuple
+from typing import Any, Callable, NamedTuple
 
 import polars as pl
 
@@ -162,7 +162,7 @@ def _holds(suffix: str, dtype: pl.DataType) -> bool:
         return False
     if suffix == ".csv":
         return not dtype.is_nested()
-    inner = [each.dtype for each in dtype.fields] if isinstance(dtype, pl.Struct) else []
+    inner: list[Any] = [each.dtype for each in dtype.fields] if isinstance(dtype, pl.Struct) else []
     inner += [dtype.inner] if isinstance(dtype, (pl.List, pl.Array)) else []
     return all(_holds(suffix, each) for each in inner)
 
