@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -36,6 +37,26 @@ def test_what_is_written_is_read_back(tmp_path, suffix):
     """Every format keeps every value and type, columns of others included."""
     manifest.write(_table(), tmp_path / f"m{suffix}")
     assert manifest.read(tmp_path / f"m{suffix}").equals(_table(), null_equal=True)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_columns_that_a_format_cannot_hold_are_written_as_text(tmp_path, suffix):
+    """Lists, objects and bytes of foreign tables pass through: a command must not fail when all its work is done."""
+    foreign = {
+        "edge": [{"count": 3, "of": [b"x"]}, None],
+        "images": [["a", "b"], []],
+        "exif": [b"caf\xc3\xa9", b"\xff\x00"],
+        "watched": pl.Series([5, None]).cast(pl.Duration("ms")),
+    }
+    frame = pl.DataFrame({"id": ["1", "2"], **foreign})
+    manifest.write(frame, tmp_path / f"m{suffix}")
+    read = manifest.read(tmp_path / f"m{suffix}")
+    assert read["id"].to_list() == ["1", "2"] and set(frame.columns) <= set(read.columns)
+    if suffix != ".parquet":
+        assert read["exif"].to_list() == ["café", "ff00"]
+        assert json.loads(read["edge"][0]) == {"count": 3, "of": ["x"]} and read["edge"][1] is None
+    if suffix == ".csv":
+        assert read["images"].to_list() == ['["a", "b"]', "[]"]
 
 
 def test_foreign_columns_of_a_csv_stay_as_they_are_written(tmp_path):
@@ -138,12 +159,19 @@ def test_missing_things_are_named(tmp_path):
         manifest.require(_table(), ["id", "wings"], "m.csv")
 
 
-def test_a_failed_write_leaves_nothing(tmp_path):
-    """CSV cannot hold lists: one line, and the older file still there and whole."""
+def test_a_failed_write_leaves_nothing(tmp_path, monkeypatch):
+    """One line, and the older file is still there and whole."""
     manifest.write(_table(), tmp_path / "m.csv")
     before = (tmp_path / "m.csv").read_bytes()
-    with pytest.raises(SelfieError, match=r"cannot write .*m\.csv"):
-        manifest.write(pl.DataFrame({"id": [[1]]}), tmp_path / "m.csv")
+
+    def half(self, file) -> None:
+        file = Path(file)
+        file.write_text("id\n1")
+        raise pl.exceptions.ComputeError("No space left on device")
+
+    monkeypatch.setattr(pl.DataFrame, "write_csv", half)
+    with pytest.raises(SelfieError, match=r"cannot write .*m\.csv: No space left"):
+        manifest.write(pl.DataFrame({"id": [1]}), tmp_path / "m.csv")
     assert [path.name for path in tmp_path.iterdir()] == ["m.csv"]
     assert (tmp_path / "m.csv").read_bytes() == before
 

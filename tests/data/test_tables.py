@@ -392,6 +392,23 @@ def test_damage_is_one_line(tmp_path, name, content, complaint):
     assert name in str(error.value) and "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        'when,hearts,words\n1,2,"id,path,user"\n3,4,5\n',
+        "when;hearts;words\n1;2;likes,tags,user\n3;4;5\n",
+        'when,hearts,words\n1,2,"#likes,#tags,#photo"\n3,4,5\n',
+        "when,hearts,words\nid,path,user\n3,4,5\n",
+        "# likes, tags, user and more\nwhen,hearts,words\n1,2,3\n4,5,6\n",
+    ],
+)
+def test_a_row_is_never_taken_for_the_header(tmp_path, text):
+    """Where the header has no known name, but a field of a row, or the row, has several."""
+    (tmp_path / "m.csv").write_text(text)
+    table = manifest.load(tmp_path / "m.csv")
+    assert table.names == ["when", "hearts", "words"] and table.frame.height == 2
+
+
 @pytest.mark.parametrize("line", ["# id,path,user,likes,caption", "#id,path,user,likes,caption"])
 def test_a_header_may_begin_as_a_comment(tmp_path, line):
     """As NumPy and tools of genomes write it; a comment that lists the columns of a header below stays one."""
@@ -440,6 +457,29 @@ def test_what_is_no_table_is_named_with_what_to_do(tmp_path, start, what):
             manifest.read(tmp_path / name)
     (tmp_path / "m.csv").write_text("BMI,id\n1,2\n")
     assert manifest.read(tmp_path / "m.csv")["id"].to_list() == ["2"]
+
+
+@pytest.mark.parametrize(
+    "inside, what",
+    [
+        ("xl/workbook.bin", "binary Excel workbook"),
+        ("content.xml", "OpenDocument sheet"),
+        ("Index/Document.iwa", "Numbers document"),
+        ("b.csv", "zip archive of 2 files: unpack it"),
+    ],
+)
+def test_other_programs_workbooks_are_named(tmp_path, inside, what):
+    with zipfile.ZipFile(tmp_path / "m.xlsx", "w") as archive:
+        archive.writestr("a.csv", as_csv())
+        archive.writestr(inside, "x")
+    with pytest.raises(SelfieError, match=what):
+        manifest.read(tmp_path / "m.xlsx")
+
+
+def test_ids_that_a_spreadsheet_has_rounded_are_told(tmp_path):
+    """1.78414E+16 is what is left of 17841405793187218, and of its neighbours."""
+    (tmp_path / "m.csv").write_text("id,likes\n1.78414E+16,1\n1.78414E+16,2\n")
+    assert "'1.78414E+16' was rounded" in "; ".join(manifest.load(tmp_path / "m.csv").notes)
 
 
 @pytest.mark.parametrize("name", ["m.json", "m.jsonl", "several.jsonl"])

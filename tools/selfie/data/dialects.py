@@ -81,13 +81,25 @@ class Dialect:
         return notes
 
 
+def encoding_of(path: Path) -> str:
+    """Recognise how a file of text is encoded, as Python calls it; utf-8 where nothing speaks for another."""
+    with open(path, "rb") as file:
+        return _encoding(file.read(SAMPLE))
+
+
 def recognise(path: Path, names: Collection[str] = ()) -> Dialect:
     """Recognise a file's dialect from its beginning; `names` that headers hold, in small letters, help."""
     with open(path, "rb") as file:
         start = file.read(SAMPLE)
     encoding = _encoding(start)
-    text = start.decode("cp1252" if encoding == "cp1252" else encoding, errors="replace").lstrip("\ufeff")
-    lines = list(io.StringIO(text, newline=""))  # as they are read later: U+2028 ends none
+    text = (
+        start.decode("cp1252" if encoding == "cp1252" else encoding, errors="replace")
+        .lstrip("\ufeff")
+        .replace("\0", " ")
+    )
+    lines = list(
+        io.StringIO(text, newline="")
+    )  # as they are read later: U+2028 ends none (Python 3.9's csv knows no NUL)
     if len(start) == SAMPLE and len(lines) > 1:
         lines.pop()  # it is cut
     given, prelude, comments = _prelude(lines, names)
@@ -183,7 +195,7 @@ def _prelude(lines: Sequence[str], names: Collection[str]) -> tuple[str | None, 
             given = match[1] if match[1].isascii() else None  # no reader takes others
         elif re.match(r"\s*#(\s|[^,;\t|]*$)", line):
             after = next((each for each in lines[place + 1 :] if each.strip() and each.lstrip()[0] != "#"), "")
-            if _known(line, names) >= HEADER_NAMES > _known(after, names):
+            if _known(after, names) < HEADER_NAMES and _is_header(line, after, names):
                 break  # '# id,path,user': the names themselves, as NumPy writes them
             comments += 1
         elif line.strip():
@@ -193,13 +205,30 @@ def _prelude(lines: Sequence[str], names: Collection[str]) -> tuple[str | None, 
 
 
 def _header_line(lines: Sequence[str], names: Collection[str]) -> int:
-    """Find the header: the first line, or the first of known names where titles stand before it."""
+    """Find the header: the first line, or the first of known names where titles, of few fields, stand before it."""
     if not lines or _known(lines[0], names) > 1:
         return 0
     for place, line in enumerate(lines[1 : TITLE_LINES + 1], 1):
-        if _known(line, names) >= HEADER_NAMES:
+        after = next((each for each in lines[place + 1 :] if each.strip()), "")
+        if not line.startswith("#") and _is_header(line, after, names, title=lines[0]):
             return place
     return 0
+
+
+def _is_header(line: str, after: str, names: Collection[str], title: str = "") -> bool:
+    """Whether a line has known names, as many fields as the one after it, and a title before it only few."""
+    for separator in (*SEPARATORS, *RARE):
+        fields = _fields(line, separator)
+        known = sum(columns.plain(name) in names for name in fields)
+        filled = sum(bool(field.strip()) for field in _fields(title, separator))
+        hashtags = any(field.lstrip().startswith("#") for field in fields[1:])
+        if known >= HEADER_NAMES > filled and not hashtags and len(_fields(after or line, separator)) == len(fields):
+            return True
+    return False
+
+
+def _fields(line: str, separator: str) -> list[str]:
+    return next(csv.reader([line], delimiter=separator), [])
 
 
 def _known(line: str, names: Collection[str]) -> int:

@@ -78,7 +78,7 @@ def _rows(sheet: Any, book: Any) -> tuple[Rows, list[str]]:
     """Read a sheet's rows that are not empty, from its header on; returns them and what is to be told."""
     numbered = [(n, row) for n, row in enumerate(sheet.iter_rows(values_only=True), 1) if _is_filled(row)]
     head = 0
-    if _known(numbered[0][1]) < 2:
+    if _known(numbered[0][1]) < 2 and sum(_is_filled((cell,)) for cell in numbered[0][1]) < dialects.HEADER_NAMES:
         first = numbered[: TITLE_ROWS + 1]
         head = next((n for n, (_, row) in enumerate(first) if _known(row) >= dialects.HEADER_NAMES), 0)
     numbered = numbered[head:]

@@ -32,7 +32,7 @@ def read_lines(
     are spread over several lines, or stand on one line, as jq writes them. SelfieError with the line's number for what
     is not JSON.
     """
-    dialect = dialects.Dialect(dialects.recognise(path).encoding)
+    dialect = dialects.Dialect(dialects.encoding_of(path))
     notes = dialect.notes
     with dialects.straightened(path, dialect) as plain:
         lines = count_lines(plain)
@@ -55,7 +55,7 @@ def read_whole(
     It is an array of objects, an object with one such array in it, one object after the other, or what pandas writes:
     {column: {row: value}}, {column: [values]}, and columns beside data.
     """
-    dialect = dialects.Dialect(dialects.recognise(path).encoding)
+    dialect = dialects.Dialect(dialects.encoding_of(path))
     try:
         text = path.read_text("utf-8-sig" if dialect.encoding == "utf-8" else dialect.encoding)
         value = json.loads(text)

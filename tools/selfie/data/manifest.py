@@ -20,12 +20,13 @@ says how that is held.
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Callable, NamedTuple
+from typing import Any, Callable, NamedTuple
 
 import polars as pl
 
@@ -103,11 +104,16 @@ def load(
 
 
 def write(frame: pl.DataFrame, path: str | os.PathLike) -> None:
-    """Write a table as the suffix says (.csv, .jsonl, .ndjson, .parquet), whole or not at all."""
+    """Write a table as the suffix says (.csv, .jsonl, .ndjson, .parquet), whole or not at all.
+
+    What a format cannot hold is written as text: lists and objects as JSON, bytes as UTF-8 or else in hex.
+    """
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise _unknown_suffix(path)
+    if suffix != ".parquet":
+        frame = frame.with_columns(_written(column) for column in frame if not _holds(suffix, column.dtype))
     writers: dict[str, Callable] = {
         ".csv": frame.write_csv,
         ".jsonl": frame.write_ndjson,
@@ -148,6 +154,35 @@ def from_folder(folder: str | os.PathLike) -> pl.DataFrame:
         except UnicodeEncodeError as error:
             raise SelfieError(f"a file name in {shown(folder)} is not UTF-8: rename {shown(name)}") from error
     return pl.DataFrame({"id": pictures, "path": pictures}, schema={"id": pl.String, "path": pl.String})
+
+
+def _holds(suffix: str, dtype: pl.DataType) -> bool:
+    """Whether CSV, or else JSON Lines, can hold a type; polars' writers give up, or panic, where not."""
+    if dtype in (pl.Binary, pl.Duration, pl.Object):
+        return False
+    if suffix == ".csv":
+        return not dtype.is_nested()
+    inner: list[Any] = [each.dtype for each in dtype.fields] if isinstance(dtype, pl.Struct) else []
+    inner += [dtype.inner] if isinstance(dtype, (pl.List, pl.Array)) else []
+    return all(_holds(suffix, each) for each in inner)
+
+
+def _written(column: pl.Series) -> pl.Series:
+    """Write the values of a column as text."""
+    texts = [None if value is None else _as_json(value) for value in column.to_list()]
+    return pl.Series(column.name, texts, dtype=pl.String)
+
+
+def _as_json(value: object) -> str:
+    """Write a value as JSON; what JSON has not as text, without quotes where it stands alone."""
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            return value.hex()
+    if isinstance(value, (list, dict)):
+        return json.dumps(value, ensure_ascii=False, default=_as_json)
+    return str(value)
 
 
 # --- columns ---------------------------------------------------------------------------------------------------------
@@ -195,7 +230,8 @@ def _typed(column: pl.Series, path: str | os.PathLike, decimal: str | None) -> t
         if not (dtype in (pl.String, pl.Null) or dtype.is_numeric()):
             raise SelfieError(f"{path}: column '{name}' holds {dtype}, not text")
         text = column.cast(pl.String)
-        return text.set(~text.str.contains(r"\S"), None), []  # blank is missing
+        text = text.set(~text.str.contains(r"\S"), None)  # blank is missing
+        return text, _shortened(text) if name in ("id", "user") else []
     if name in INTEGER + REAL:
         if not (dtype in (pl.String, pl.Null) or dtype.is_numeric()):
             raise SelfieError(f"{path}: column '{name}' holds {dtype}, not numbers")
@@ -213,6 +249,17 @@ def _typed(column: pl.Series, path: str | os.PathLike, decimal: str | None) -> t
         except SelfieError as error:
             raise SelfieError(f"{path}: {error}") from error
     return column, []
+
+
+def _shortened(text: pl.Series) -> list[str]:
+    """Tell of numbers that a spreadsheet program has rounded: many ids become one."""
+    first = text.head(1000)
+    rounded = first.filter(first.str.contains(r"^\d(?:[.,]\d+)?[eE]\+\d\d$"))
+    if rounded.is_empty():
+        return []
+    return [
+        f"{text.name}: '{rounded[0]}' was rounded by a spreadsheet, so different ones may be alike: save it as text"
+    ]
 
 
 def _as_text(column: pl.Series, path: str | os.PathLike) -> pl.Series:

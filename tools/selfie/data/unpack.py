@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
+import re
 import tempfile
 import zipfile
 import zlib
@@ -19,6 +20,12 @@ from selfie.common.errors import SelfieError
 # twentieth, seldom to a fiftieth; files that were made to fill a disk, to a thousandth and less.
 RATIO, ALWAYS = 100, 64 << 20
 BLOCK = 1 << 20
+_NOISE = re.compile(r"__MACOSX|(?:^|/)\.DS_Store$|(?:^|/)Thumbs\.db$")  # which systems put beside the files
+_SHEETS = {  # a file inside of other programs' workbooks -> what they are
+    "xl/workbook.bin": "a binary Excel workbook (.xlsb)",
+    "content.xml": "an OpenDocument sheet (.ods)",
+    "Index/Document.iwa": "a Numbers document",
+}
 SUFFIXES = (".gz", ".bz2", ".xz", ".zst", ".zip")
 
 
@@ -91,7 +98,11 @@ def _copy(source: IO[bytes], target: Path, packed: Path) -> None:
 
 
 def _only_member(archive: zipfile.ZipFile, path: Path) -> zipfile.ZipInfo:
-    members = [member for member in archive.infolist() if not member.is_dir() and "__MACOSX" not in member.filename]
+    names = set(archive.namelist())
+    for name, what in _SHEETS.items():
+        if name in names:
+            raise SelfieError(f"{path} is {what}: save it as .xlsx or CSV")
+    members = [member for member in archive.infolist() if not member.is_dir() and not _NOISE.search(member.filename)]
     if len(members) != 1:
         raise SelfieError(f"{path} is a zip archive of {len(members)} files: unpack it and name the table")
     return members[0]

@@ -77,7 +77,7 @@ def _together(text: str) -> list[tuple[int, Any]]:
 def _text(path: Path) -> str:
     try:
         with unpack.unpacked(path) as plain:
-            encoding = dialects.recognise(plain).encoding
+            encoding = dialects.encoding_of(plain)
             return plain.read_text("utf-8-sig" if encoding == "utf-8" else encoding)
     except (UnicodeError, LookupError) as error:
         raise SelfieError(f"{path}: not UTF-8 text: save it as UTF-8") from error
