@@ -86,7 +86,10 @@ def walls(setting: Setting, folder: Path, undisturbed: Undisturbed, seed: int, n
 def _others_may_run() -> bool:
     """Whether a process that is not root's can run the commands: the checkout may be in a home."""
     command = [sys.executable, "-c", "import selfie.common.cli, cv2"]
-    return not subprocess.run(command, cwd=paths.ROOT, capture_output=True, **NOBODY).returncode
+    try:
+        return not subprocess.run(command, cwd=paths.ROOT, capture_output=True, **NOBODY).returncode
+    except PermissionError:  # a Python that is in a home itself
+        return False
 
 
 def _walled(
