@@ -9,11 +9,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from selfie.common import calibration
+from selfie.common import calibration, paths
 from selfie.common.errors import SelfieError
 from selfie.data import lmdb_writer
 from selfie.net import architectures, pycaffe, variants
-from selfie.original import baselines, compare, reach, recipes, tile_labels
+from selfie.original import baselines, compare, reach, recipes, reduction, tile_labels
 from selfie.original.figures import Tile
 from selfie.original.tiles import Tiles
 from selfie.runs import train
@@ -78,6 +78,11 @@ def test_weights_without_fully_connected_layers_serve_what_reads_no_such_layer(t
     assert "fc7_sharp_10" in caplog.text
     with pytest.raises(SelfieError, match="has no weights for conv1"):
         reach.usable(recipes.of("squeezenet"), str(tmp_path / "notop.caffemodel"))
+
+
+def test_the_run_reduces_photos_as_far_as_its_tiles_were():
+    """The target that builds the tiles' database says the size to which they are reduced."""
+    assert f"--detail {reduction.SIZE} " in (paths.ROOT / "Makefile").read_text()
 
 
 def test_a_recipe_is_trained_on_tiles_of_no_test(published, tmp_path, monkeypatch):

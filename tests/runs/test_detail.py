@@ -11,6 +11,7 @@ import pytest
 
 import testlib
 from selfie.common.errors import SelfieError
+from selfie.data import detail as details
 from selfie.data import image, lmdb_writer
 from selfie.data.lmdb_reader import Database
 from selfie.experiments import crop_space, crops, spatial_transformer
@@ -53,6 +54,30 @@ def test_pictures_that_small_are_what_they_were(small):
     with Database(small / "with" / "train") as one, Database(small / "without" / "train") as other:
         assert one.meta["content"] == other.meta["content"]
         assert one.meta["inputs"] == {**other.meta["inputs"], "detail": DETAIL}
+
+
+def test_what_is_reduced_twice_is_what_is_reduced_once():
+    """From a photo, and from copies of it between one and five times as large as the result, whatever their aspect:
+    closer than by plain averaging, and closer the larger the copy is."""
+    generator = np.random.default_rng(3)
+    photo = cv2.GaussianBlur(generator.normal(128, 60, (640, 768, 3)).astype(np.float32), (0, 0), 6) * 8 - 896
+    photo = photo.clip(0, 255).astype(np.uint8)
+    once = details.reduce(photo, DETAIL, DETAIL).astype(float)
+    for side, off in ((34, 0.3), (39, 0.2), (48, 0.1), (63, 0.04), (96, 0.03), (127, 0.03)):
+        copy = cv2.resize(photo, (side * 6 // 5, side), interpolation=cv2.INTER_AREA)
+        twice = np.abs(details.reduce(copy, DETAIL, DETAIL) - once).mean()
+        plain = np.abs(cv2.resize(copy, (DETAIL, DETAIL), interpolation=cv2.INTER_AREA) - once).mean()
+        assert twice < off * once.std() and twice < 0.9 * plain, (side, twice, plain, once.std())
+
+
+def test_reducing_is_the_mean_from_afar_and_nothing_at_no_distance():
+    """A picture four times as large or more is averaged; one of the size stays, and so does an even one of any."""
+    noise = np.random.default_rng(4).integers(0, 256, (160, 128, 3)).astype(np.uint8)
+    mean = cv2.resize(noise.astype(np.float32), (32, 40), interpolation=cv2.INTER_AREA)
+    assert np.abs(details.reduce(noise, 32, 40) - mean).max() <= 0.51
+    assert details.reduce(noise, 128, 160) is noise and details.reduce(noise, 200, 200) is noise
+    for side in (33, 50, 99, 400):
+        assert (details.reduce(np.full((side, side + 7, 3), 77, np.uint8), 32, 32) == 77).all()
 
 
 def test_a_photo_scores_as_its_own_reductions(run, small, skimage_data, tmp_path):

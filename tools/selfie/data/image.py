@@ -25,6 +25,7 @@ import numpy as np
 
 from selfie.common import names, paths, places
 from selfie.common.errors import SelfieError
+from selfie.data import detail as details
 from selfie.data.codecs import headers
 from selfie.data.codecs.decode import decode as decode_known
 from selfie.data.codecs.errors import BadImage
@@ -129,15 +130,15 @@ def write(path: str | os.PathLike, bgr: np.ndarray) -> None:
 def square(bgr: np.ndarray, size: int = IMAGE_SIZE, detail: int = 0) -> np.ndarray:
     """Squash a picture to size x size x 3 uint8, whatever its aspect, as the post's bot does.
 
-    detail   reduce it to so many pixels a side first, each the mean of those that it covers, and enlarge that: as a
-             net that learned from small pictures knows them, whatever the size of this one. 0: do not.
+    detail   reduce it to so many pixels a side first (data/detail), and enlarge that: as a net that learned from small
+             pictures knows them, whatever the size of this one. 0: do not.
 
     Plain bilinear interpolation, also when shrinking, because convert_imageset does so. It reads two pixels in a row
     and skips the others, so a large picture would alias to noise and moire: while both sides have 4 x size pixels or
     more, the picture is halved first, each pixel the mean of four.
     """
     if detail:
-        bgr = _without_detail(bgr, detail)
+        bgr = details.reduce(bgr, detail, detail)
     height, width = bgr.shape[:2]
     if (height, width) == (size, size):
         return bgr
@@ -155,13 +156,6 @@ def decode_square(data: bytes, size: int = IMAGE_SIZE, detail: int = 0) -> np.nd
     0.046 and 0.51: mostly grain that it turns into coarse noise.)
     """
     return square(decode(data, size), size, detail)
-
-
-def _without_detail(bgr: np.ndarray, detail: int) -> np.ndarray:
-    """Reduce a picture to at most detail x detail pixels, squashed, by averaging; a smaller side stays."""
-    height, width = bgr.shape[:2]
-    sides = min(width, detail), min(height, detail)
-    return bgr if sides == (width, height) else cv2.resize(bgr, sides, interpolation=cv2.INTER_AREA)
 
 
 def halving(side: int, size: int = IMAGE_SIZE) -> int:

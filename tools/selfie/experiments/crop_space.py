@@ -14,6 +14,7 @@ import numpy as np
 from selfie.common import parallel
 from selfie.common.boxes import suppress
 from selfie.common.errors import SelfieError
+from selfie.data import detail as details
 from selfie.data import image
 from selfie.data.image import Preprocessing
 from selfie.faces.face import Detector
@@ -225,7 +226,7 @@ def level(bgr: np.ndarray, part: Pass, steps: int, preprocessing: Preprocessing)
     size, detail, region = preprocessing.size, preprocessing.detail, part.region.cut(bgr)
     sides = [size + size // steps * (count - 1) for count in (part.columns, part.rows)]
     if detail and detail <= min(part.first.width, part.first.height):
-        region = cv2.resize(region, [side * detail // size for side in sides], interpolation=cv2.INTER_AREA)
+        region = details.reduce(region, *(side * detail // size for side in sides))
     else:
         region = image.reduced(region, image.halving(min(part.first.width, part.first.height), size))
     return cv2.resize(region, sides, interpolation=cv2.INTER_LINEAR)

@@ -51,7 +51,7 @@ class Variant:
     weights       key into selfie.net.weights.PRETRAINED, "" where training starts from another run or from scratch
     deploy        variant whose deploy prototxt scores this one's caffemodel
     shrink        the net first averages shrink x shrink pixels: what follows runs on a picture of crop / shrink
-    smooth        it averages as many pixels, more than `shrink`: it does not see what is finer (0: as `shrink` says)
+    smooth        it averages as many pixels, more than `shrink`: what is finer is dimmed (0: as `shrink` says)
     readout       only linear heads on features of a frozen net learn (None: the net itself does)
     learns_from   first layer that learns; those before it keep their pretrained weights ("": all learn)
     files         what stands in prototxt/<name>/

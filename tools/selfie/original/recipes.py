@@ -23,7 +23,7 @@ class Recipe:
     variant        the net, one of those whose heads alone learn
     weight_decay   of the solver: the regularisation
     blobs, pools, views   see variants.Readout; the same views of every training tile are learned from
-    shrink, smooth   of the net, see variants.Variant: with TILE it does not see what tiles do not show
+    shrink, smooth   of the net, see variants.Variant: TILE is what one pixel of a tile covers
     """
 
     name: str
