@@ -36,9 +36,7 @@ def verify(out: Path) -> dict[str, int]:
 def verify_one(folder: Path) -> int:
     """Compare a database's records with its meta.json and list.txt; return their number, SelfieError if they differ."""
     content = hashlib.sha256()
-    listing = (
-        paths.existing_file(folder / "list.txt", "list").read_text(errors="surrogateescape").split("\n")
-    )
+    listing = paths.existing_file(folder / "list.txt", "list").read_text(errors="surrogateescape").split("\n")
     with Database(folder) as records, tqdm(total=len(records), unit="selfie", desc=folder.name, disable=None) as bar:
         for (key, value), line in zip(records.items(), listing):
             try:
