@@ -88,6 +88,29 @@ def test_importing_a_command_changes_no_signal():
     assert result.stdout == "True\n", result.stderr
 
 
+def test_what_another_thread_takes_is_held_back_too():
+    """The kernel gives a signal to any thread that does not block it; Python always answers it in the first one."""
+    script = """if True:
+        import os, signal, threading, time
+        from selfie.common import interrupts
+
+        threading.Thread(target=time.sleep, args=(2,), daemon=True).start()
+        done = []
+        try:
+            with interrupts.held_back():
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(0.2)
+                done.append("the block")
+            done.append("what follows")
+        except KeyboardInterrupt:
+            done.append("interrupted")
+        print(*done, signal.getsignal(2) is signal.default_int_handler)
+    """
+    default = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
+    result = testlib.command("-c", script, **default)
+    assert result.stdout == "the block interrupted True\n", result.stderr
+
+
 @pytest.mark.parametrize("kind", sorted(KINDS))
 @pytest.mark.parametrize("seconds", [0, 0.02, 0.05])
 def test_its_processes_say_nothing(kind, seconds):

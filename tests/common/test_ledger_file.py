@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import sqlite3
 
 import pytest
@@ -34,6 +35,19 @@ def test_damage_is_one_line_wherever_it_is(tmp_path):
             refused += 1
             assert str(file) in str(error)
     assert refused > 5
+
+
+def test_a_schema_that_is_no_text_is_one_line(tmp_path):
+    """SQLite names the column that it does not find, and Python cannot decode what it says."""
+    schema = SCHEMA + "CREATE INDEX by_text ON posts (text);"
+    with LedgerFile(tmp_path, "posts.sqlite", schema, 1):
+        pass
+    file = tmp_path / "posts.sqlite"
+    whole = file.read_bytes()
+    assert whole.count(b"posts (text)") == 1
+    file.write_bytes(whole.replace(b"posts (text)", b"posts (te\xb0t)"))
+    with pytest.raises(SelfieError, match=re.escape(str(file))), LedgerFile(tmp_path, "posts.sqlite", schema, 1):
+        pass
 
 
 def test_our_own_mistakes_are_not_told_as_damage(tmp_path):

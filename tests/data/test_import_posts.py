@@ -407,7 +407,7 @@ def test_where_pictures_were_looked_for_is_told(tmp_path):
 
 def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe.json")
-    with pytest.raises(SelfieError, match="neither a folder nor a file"):
+    with pytest.raises(SelfieError, match="is not a file"):
         collect(tmp_path / "pipe.json")
     picture(tmp_path / "a.jpg")
     write(tmp_path / "a.json", instaloader("A"))

@@ -14,7 +14,7 @@ import pytest
 
 import testlib
 from browser import Browser
-from selfie.common import locks
+from selfie.common import clusters, locks
 from selfie.common.errors import SelfieError
 from selfie.data import image, lmdb_reader
 from selfie.experiments import report
@@ -175,6 +175,13 @@ def test_a_broken_side_file_is_one_line(evaluated, tmp_path, name, text):
     folder = shutil.copytree(evaluated.folder, tmp_path / "run")
     (folder / name).write_text(text)
     testlib.assert_one_line_error(testlib.command("tools/report.py", "--run", folder), name)
+
+
+def test_a_result_that_lacks_whose_selfies_it_has_says_nothing_of_users():
+    """As one of before users were counted, or one that was damaged."""
+    assert clusters.of_users({"users": 55, "users_known": True}) == " of 55 users"
+    for lacking in ({}, {"users": 55}, {"users_known": True}):
+        assert clusters.of_users(lacking) == ""
 
 
 @pytest.mark.parametrize("change", [{"auc_95": [0.5]}, {"auc_95": "wide"}, {"majority_class": None}])

@@ -361,3 +361,11 @@ def test_two_processes_run_mtcnn_alike(mtcnn_detector, album):
     alone = annotate.annotate(manifest, folder, "mtcnn", jobs=1).select(annotate.COLUMNS).row(0)
     assert row[0] == alone[0] == 1
     np.testing.assert_allclose(row[1:5], alone[1:5], atol=1e-3)
+
+
+@pytest.mark.parametrize("wrong", [[10**30, 1.0, None], [1, 10**30, None], [1, 1.0, "\ud800"], [True, 1.0, None]])
+def test_a_record_of_a_journal_that_no_table_holds_is_none(wrong):
+    """It would end the run that goes on from it."""
+    count, side, error = wrong
+    assert annotate._is_record({"a.jpg": [1, 0.5, 0.5, 0.5, 0.5, None]})
+    assert not annotate._is_record({"a.jpg": [count, side, 0.5, 0.5, 0.5, error]})

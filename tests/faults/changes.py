@@ -10,6 +10,8 @@ from pathlib import Path
 
 WRONG = (None, True, 7, -1, 1e300, 10**30, "", "x", "\ud800", [], [None], {}, {"a": 1})
 
+NO_FILE = 0.06  # of the mutants are a folder, a pipe, a link, or nothing
+
 _originals: dict[Path, bytes] = {}  # of the files that this process has changed
 
 
@@ -70,10 +72,11 @@ def changed_lines(data: bytes, chance: random.Random) -> bytes:
 def mutate(file: Path, chance: random.Random) -> None:
     """Put a mutant in a file's place, or now and then what is no file; `restore` undoes it."""
     original = _originals.setdefault(file, file.read_bytes())
-    if chance.random() < 0.02:
+    if chance.random() < NO_FILE:
         _replace(file, chance)
     else:
-        file.write_bytes((changed_json if file.suffix == ".json" else changed)(original, chance))
+        change = {".json": changed_json, ".jsonl": changed_lines}.get(file.suffix, changed)
+        file.write_bytes(change(original, chance))
 
 
 def _replace(file: Path, chance: random.Random) -> None:
@@ -95,4 +98,5 @@ def restore() -> None:
             shutil.rmtree(file)
         elif not file.is_file() or file.is_symlink():
             file.unlink(missing_ok=True)
+        file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(data)

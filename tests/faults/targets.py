@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 import zstandard
 
-from faults.changes import changed, changed_lines, mutate
+from faults.changes import changed, mutate
 from faults.jobs import Setting
 
 Read = Callable[[Setting, Path, random.Random], object]  # setting, a folder to write into, what is drawn
@@ -210,7 +210,7 @@ def _journal(setting: Setting, scratch: Path, chance: random.Random) -> None:
         },
     )
     kind = chance.choice(sorted(works))
-    killed, out = scratch / f"killed-{kind}", scratch / "resumed"
+    killed, out = scratch / f"killed-{kind}", scratch / f"resumed-{kind}"
     if not killed.exists():
         few.write_csv(labels)
         with patch.object(lmdb_state, "forget"), patch.object(features, "_finish"):  # which end the journal
@@ -219,8 +219,7 @@ def _journal(setting: Setting, scratch: Path, chance: random.Random) -> None:
             finished.unlink()
     shutil.rmtree(out, ignore_errors=True)
     shutil.copytree(killed, out)
-    file = next(out.rglob("journal.jsonl"))
-    file.write_bytes(changed_lines(file.read_bytes(), chance))
+    mutate(next(out.rglob("journal.jsonl")), chance)
     works[kind](out)
 
 

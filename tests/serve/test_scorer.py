@@ -76,6 +76,27 @@ def test_what_a_terminal_sends_to_all_processes_does_not_end_the_child(scorer, f
     assert scorer.score([files[0].read_bytes()])[0].error is None and scorer.restarts == before
 
 
+def test_nor_does_it_while_the_child_starts(tiny_run, files):
+    """Not even before its Python has come to ignore it."""
+    others, over = testlib.children(os.getpid()), threading.Event()
+
+    def send() -> None:
+        while not over.wait(0.02):
+            for child in {*testlib.children(os.getpid())} - {*others}:
+                os.kill(child, signal.SIGINT)
+                os.kill(child, signal.SIGTERM)
+
+    with ThreadPoolExecutor(1) as pool:
+        sending = pool.submit(send)
+        try:
+            with Scorer(tiny_run) as scorer:
+                assert scorer.score([files[0].read_bytes()])[0].error is None and scorer.restarts == 0
+                over.set()
+                sending.result()
+        finally:
+            over.set()
+
+
 def test_a_picture_that_kills_is_found_and_the_others_are_scored(tiny_run, files, tmp_path, monkeypatch):
     """A decoder that really crashes, by two pictures among others, in batches of two callers."""
     (tmp_path / "sitecustomize.py").write_text("""if True:

@@ -176,9 +176,9 @@ class _SampledAUC:
 def of_users(counts: Mapping[str, Any]) -> str:
     """Say whose some selfies are, after their number: " of 55 users"; from a result with `users` and `users_known`.
 
-    "" for a result of before users were counted, which has neither.
+    "" for a result that lacks one of them, as those of before users were counted do.
     """
-    if counts.get("users") is None:
+    if counts.get("users") is None or counts.get("users_known") is None:
         return ""
     return f" of {counts['users']:,} users" if counts["users_known"] else " (users not known: each counts as its own)"
 

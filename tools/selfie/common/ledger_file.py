@@ -104,7 +104,7 @@ def _opened(path: Path, schema: str, version: int) -> sqlite3.Connection:
         found = database.execute("PRAGMA user_version").fetchone()[0]
         if found == 0:
             database.executescript(f"BEGIN; {schema} PRAGMA user_version = {version}; COMMIT;")
-    except sqlite3.DatabaseError as error:
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # the latter of what SQLite says of a damaged schema
         raise SelfieError(f"{path} cannot be used as a ledger: {error}") from error
     if found not in (0, version):
         database.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from functools import cache
@@ -34,6 +35,7 @@ MEMORY = 700_000_000  # bytes of a process that looks at pictures
 SCHEMA = {"path": pl.String, "face_count": pl.Int64, **dict.fromkeys(BOX, pl.Float64), "face_error": pl.String}
 
 NoneType = type(None)
+SURROGATE = re.compile("[\ud800-\udfff]")  # which no table holds
 Values = Sequence  # of COLUMNS, for one picture
 
 
@@ -110,7 +112,8 @@ def _is_record(record: object) -> bool:
         and len(row) == len(COLUMNS)
         and type(row[0]) in (int, NoneType)
         and all(type(number) in (float, int, NoneType) for number in row[1:-1])
-        and type(row[-1]) in (str, NoneType)
+        and all(abs(number) < 1 << 31 for number in row[:-1] if type(number) is int)
+        and (row[-1] is None or (type(row[-1]) is str and not SURROGATE.search(row[-1])))
         for row in record.values()
     )
 

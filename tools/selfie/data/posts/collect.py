@@ -74,8 +74,6 @@ def collect(
     SelfieError if there is no post with a picture.
     """
     path = paths.existing(path, "folder or file of posts")
-    if not (path.is_dir() or path.is_file()):
-        raise SelfieError(f"{path} is neither a folder nor a file")
     root = folder.existing(images) if images else path if path.is_dir() else path.parent
     known, told = profiles.read(profile_table, decimal) if profile_table else ({}, "")
     work = _Collector(root, known)
