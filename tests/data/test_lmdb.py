@@ -395,7 +395,9 @@ def unfinished(tmp_path: Path, whole: Path, records: int) -> Path:
     return out
 
 
-@pytest.mark.parametrize("record", [["+", "zz", "00"], ["+", 7, "00"], ["=", 99], ["=", "1"], ["-"], [], {}, None])
+@pytest.mark.parametrize(
+    "record", [["+", "zz", "00"], ["+", 7, "00"], ["=", 99], ["=", "1"], ["-"], ["-", "\ud800"], [], {}, None]
+)
 def test_a_record_of_a_journal_that_cannot_be_one_is_none(record):
     assert not lmdb_lists.is_record(record, 99)
     assert all(lmdb_lists.is_record(good, 99) for good in (["+", "0a" * 16, "0b" * 32], ["=", 98], ["-", "broken"]))

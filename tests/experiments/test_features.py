@@ -20,7 +20,7 @@ from selfie.common import paths
 from selfie.common.errors import SelfieError
 from selfie.data import image
 from selfie.data.lmdb_reader import id_of
-from selfie.experiments.features import Features, Files, Records, export, load
+from selfie.experiments.features import Features, Files, Records, _is_line, export, load
 from selfie.runs import evaluate
 from selfie.runs.run_folder import Run
 
@@ -154,3 +154,9 @@ def test_a_broken_meta_json_is_one_line(features, tmp_path, text):
     (folder / "meta.json").write_text(text)
     with pytest.raises(SelfieError, match=r"meta\.json"):
         load(folder)
+
+
+def test_a_line_of_a_journal_that_no_table_holds_is_none():
+    assert _is_line(["a", 0.5]) and _is_line(["a", None, "broken"])
+    for wrong in (["\ud800", 0.5], ["a", None, "\ud800"], ["a"], ["a", 1], {}, None):
+        assert not _is_line(wrong)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from functools import cache
@@ -16,7 +15,7 @@ from tqdm import tqdm
 
 from selfie.common import parallel, paths, places
 from selfie.common.errors import SelfieError
-from selfie.common.journal import Journal
+from selfie.common.journal import Journal, is_text
 from selfie.common.work import Row, Work, Workers
 from selfie.data import image
 from selfie.data.image import BadImage
@@ -35,7 +34,6 @@ MEMORY = 700_000_000  # bytes of a process that looks at pictures
 SCHEMA = {"path": pl.String, "face_count": pl.Int64, **dict.fromkeys(BOX, pl.Float64), "face_error": pl.String}
 
 NoneType = type(None)
-SURROGATE = re.compile("[\ud800-\udfff]")  # which no table holds
 Values = Sequence  # of COLUMNS, for one picture
 
 
@@ -109,11 +107,12 @@ def _is_record(record: object) -> bool:
     """Whether a value can be a record of the journal: path -> row."""
     return isinstance(record, dict) and all(
         isinstance(row, list)
+        and is_text(row)
         and len(row) == len(COLUMNS)
         and type(row[0]) in (int, NoneType)
         and all(type(number) in (float, int, NoneType) for number in row[1:-1])
         and all(abs(number) < 1 << 31 for number in row[:-1] if type(number) is int)
-        and (row[-1] is None or (type(row[-1]) is str and not SURROGATE.search(row[-1])))
+        and type(row[-1]) in (str, NoneType)
         for row in record.values()
     )
 
