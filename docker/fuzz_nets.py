@@ -39,6 +39,7 @@ class Maker:
         self.batch = dice.choice((1, 1, 2, 3, 5))
         self.shape = (dice.choice((1, 3, 16, 20, 32)), dice.randint(7, 30), dice.randint(7, 30))
         self.blob = "data"
+        self.grown = False  # products of blobs: of large values LRN makes small ones, and keeps their rounding
         for _ in range(dice.randint(2, 7)):
             dice.choice((self.chain, self.chain, self.chain, self.residual, self.residual, self.fire, self.pool))()
         if dice.random() < 0.3:
@@ -112,7 +113,7 @@ class Maker:
             self.add("Power", "power_param { scale: 0.7 shift: 0.1 }")
         if self.dice.random() < 0.15 and self.phase == "TEST":
             self.add("Dropout")
-        if self.dice.random() < 0.1:
+        if self.dice.random() < 0.1 and not self.grown:
             self.add(
                 "LRN", f"lrn_param {{ local_size: {self.dice.choice((3, 5))} alpha: 0.001 }}", top=f"n{self.count}"
             )
@@ -143,6 +144,7 @@ class Maker:
         if dice.random() < 0.3:
             ends.reverse()
         operation = dice.choice(("SUM", "SUM", "SUM", "SUM", "PROD", "MAX"))
+        self.grown = self.grown or operation == "PROD"
         weights = " ".join(f"coeff: {dice.choice((1, -1, 0.5))}" for _ in ends) if operation == "SUM" else ""
         weights = weights if dice.random() < 0.2 else ""
         self.add("Eltwise", f"eltwise_param {{ operation: {operation} {weights} }}", ends, top=f"e{self.count}")

@@ -50,7 +50,7 @@ class OneDnnConvolutionLayer : public ConvolutionLayer<float> {
 
   bool Fits(const Blob<float>& bottom);
   dnnl::memory PackedWeights();
-  bool Fold(const vector<Layer<float>*>& affine);
+  shared_ptr<const dnnl::memory> Fold(const vector<Layer<float>*>& affine);
   void BackwardParametersWinograd(Blob<float>* top, Blob<float>* bottom);
   void BackwardDataWinograd(Blob<float>* top, Blob<float>* bottom);
   void BackwardParameters(Blob<float>* top, Blob<float>* bottom);

@@ -162,15 +162,28 @@ memory OneDnnConvolutionLayer::PackedWeights() {
       });
 }
 
-// Weights and bias with the affine layers folded in. False where they are not
-// finite: layer by layer the same numbers may give others.
-bool OneDnnConvolutionLayer::Fold(const vector<Layer<float>*>& layers) {
+// Weights and bias (folded_bias_) with the affine layers folded in. NULL where
+// they are not finite: layer by layer the same numbers may give others.
+shared_ptr<const memory> OneDnnConvolutionLayer::Fold(
+    const vector<Layer<float>*>& layers) {
   onednn::Parameters::Sources sources;
   for (const auto& blob : blobs_) { sources.push_back(blob->data()); }
   for (Layer<float>* layer : layers) {
     for (const auto& blob : layer->blobs()) { sources.push_back(blob->data()); }
   }
   const int outputs = plan_->weights[0];
+  const memory bias = folded_bias_.get(sources, onednn::row(outputs),
+      [&](const memory& to) {
+    const Affine sum = affine(layers, outputs);
+    const float* bias = bias_term_ ? blobs_[1]->cpu_data() : NULL;
+    for (int i = 0; i < outputs; ++i) {
+      floats(to)[i] = sum.shift[i] + (bias ? sum.factor[i] * bias[i] : 0);
+    }
+  });
+  if (layers.empty()) {
+    PackedWeights();
+    return forward_weights_.held();
+  }
   folded_weights_.get(sources, plan_->forward->weights_order(),
       [&](const memory& to) {
     const vector<double> factor = affine(layers, outputs).factor;
@@ -184,19 +197,11 @@ bool OneDnnConvolutionLayer::Fold(const vector<Layer<float>*>& layers) {
     }
     plan_->forward->PackWeights(folded.data(), to);
   });
-  const memory bias = folded_bias_.get(sources, onednn::row(outputs),
-      [&](const memory& to) {
-    const Affine sum = affine(layers, outputs);
-    const float* bias = bias_term_ ? blobs_[1]->cpu_data() : NULL;
-    for (int i = 0; i < outputs; ++i) {
-      floats(to)[i] = sum.shift[i] + (bias ? sum.factor[i] * bias[i] : 0);
-    }
-  });
   bool finite = folded_finite_;
   for (int i = 0; i < outputs; ++i) {
     finite = finite && std::isfinite(floats(bias)[i]);
   }
-  return finite;
+  return finite ? folded_weights_.held() : shared_ptr<const memory>();
 }
 
 bool OneDnnConvolutionLayer::ForwardWith(const Behind& behind,
@@ -210,9 +215,12 @@ bool OneDnnConvolutionLayer::ForwardWith(const Behind& behind,
       forward->bottom_order(), &plan_->bottom_copy);
   const bool held =
       bottom_values && from == onednn::packed(*bottom->data(), plan_->bottom);
-  if ((behind.residual && (!held || top->data()->pinned() ||
-          behind.residual->data() == behind.sum->data())) ||
-      !Fold(behind.affine)) {
+  if (behind.residual && (!held || top->data()->pinned() ||
+          behind.residual->data() == behind.sum->data())) {
+    return false;
+  }
+  const shared_ptr<const memory> weights = Fold(behind.affine);
+  if (!weights) {
     return false;
   }
   SyncedMemory* last = (behind.residual ? behind.sum : top)->data().get();
@@ -227,12 +235,12 @@ bool OneDnnConvolutionLayer::ForwardWith(const Behind& behind,
     slope = slopes(behind.rectifier, plan_->top[1]);
     finish.slopes = slope.data();
   }
-  forward->Run(from, *folded_weights_.held(), finish, to);
+  forward->Run(from, *weights, finish, to);
   onednn::written(last, to);
   if (behind.residual) {
     const shared_ptr<Deferred> alone(new Deferred);
     alone->convolution = forward;
-    alone->weights = folded_weights_.held();
+    alone->weights = weights;
     alone->bias = folded_bias_.held();
     alone->bottom = bottom_values;
     alone->from = from;
