@@ -87,7 +87,7 @@ variant      = $(if $(and $(RESUME),$(call given,RUN)),,--variant $(VARIANT))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup system caffe caffe-test ready ready-python weights gather faces label lmdb train eval calibrate report compare \
-        ablation score serve bot demo figures-run reach prototxt test lint faults fuzz bench bench-gpu gpu-bundle \
+        ablation score serve bot demo figures-run reach prototxt test lint faults fuzz fuzz-nets bench bench-gpu gpu-bundle \
         clean distclean
 
 help: ## list the targets and the variables
@@ -274,6 +274,9 @@ gpu-bundle: | ready ## pack a GPU build for a machine that has CUDA and PyTorch,
 
 fuzz: | ready ## give Caffe damaged caffemodels, prototxts and solverstates, COUNT (2000) of each (SEED)
 	$(PY) docker/fuzz_caffe.py $(if $(COUNT),--count $(COUNT)) $(if $(SEED),--seed $(SEED))
+
+fuzz-nets: | ready ## compare COUNT (1000) random nets for each set of instructions with Caffe's own layers (SEED)
+	$(PY) docker/fuzz_nets.py $(if $(COUNT),--count $(COUNT)) $(if $(SEED),--seed $(SEED))
 
 clean: ## remove caches; keep .venv, build, data, weights and runs
 	find . -name __pycache__ -not -path './.venv/*' -not -path './build/*' -prune -exec rm -r {} +

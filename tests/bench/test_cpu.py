@@ -147,6 +147,20 @@ def test_all_contenders_run_the_same_net(tmp_path, work):
         np.testing.assert_allclose(np.diff(scores[0].reshape(2, 2))[:, 0], odds, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["open_nsfw", "googlenet", "det2"])
+def test_all_contenders_run_the_same_form(tmp_path, name):
+    """Of the nets that the benchmark makes itself, with all kinds of layers: one picture, one answer."""
+    folder = nets._prepared(tmp_path, name, 1)
+    installed = [other for other in contenders.MODULES if other not in contenders.missing()]
+    scores = []
+    for contender in (contenders.OURS, contenders.STOCK, *installed):
+        with Contender(contender, folder, "forward") as entered:
+            scores.append(entered.scores)
+    for other in scores[1:]:
+        np.testing.assert_allclose(other, scores[0], rtol=1e-4, atol=1e-4 * np.abs(scores[0]).max())
+    assert np.ptp(scores[0]) > 0
+
+
 def test_a_contender_that_fails_is_an_error_in_one_line(tmp_path):
     """With its name and its last words, whether it raises or Caffe aborts; it does not hang."""
     np.save(tmp_path / "input.npy", np.zeros((1, 3, 8, 8), np.float32))

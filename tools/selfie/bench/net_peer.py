@@ -108,7 +108,10 @@ class PyTorch:
         """Compute an ONNX operator of these inputs."""
         functional = self.torch.nn.functional
         if kind == "Conv":
-            return functional.conv2d(*inputs, attributes["strides"], attributes["pads"][:2])
+            inputs = [*inputs, None][:3]  # no bias
+            return functional.conv2d(
+                *inputs, attributes["strides"], attributes["pads"][:2], groups=attributes.get("group", 1)
+            )
         if kind == "MaxPool":
             return functional.max_pool2d(
                 *inputs, attributes["kernel_shape"], attributes["strides"], attributes["pads"][:2], ceil_mode=True
@@ -119,6 +122,16 @@ class PyTorch:
             "Flatten": lambda: self.torch.flatten(*inputs, 1),
             "Concat": lambda: self.torch.cat(inputs, 1),
             "GlobalAveragePool": lambda: functional.adaptive_avg_pool2d(*inputs, 1),
+            "AveragePool": lambda: functional.avg_pool2d(*inputs, attributes["kernel_shape"], attributes["strides"]),
+            "Add": lambda: self.torch.add(*inputs),
+            "Mul": lambda: self.torch.mul(*inputs),
+            "PRelu": lambda: functional.prelu(inputs[0], inputs[1].flatten()),
+            "LRN": lambda: functional.local_response_norm(
+                inputs[0], attributes["size"], attributes["alpha"], attributes["beta"], attributes["bias"]
+            ),
+            "BatchNormalization": lambda: functional.batch_norm(
+                inputs[0], *inputs[3:], *inputs[1:3], training=False, eps=attributes["epsilon"]
+            ),
         }[kind]()
 
     def forward(self) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Group `nets`: VGG16 and SqueezeNet on the CPU, Caffe beside its own code and beside other libraries."""
+"""Group `nets`: our nets and some well-known ones on the CPU, Caffe beside its own code and beside other libraries."""
 
 from __future__ import annotations
 
@@ -17,15 +17,35 @@ import numpy as np
 from selfie.bench import contenders, net_files
 from selfie.bench.contenders import OURS, OURS_AVX2, STOCK, STOCK_AVX2, Contender
 from selfie.bench.record import Row, in_turns, median_ratio
-from selfie.bench.workload import PHOTOS, Setting, make_run, photograph
+from selfie.bench.workload import PHOTOS, Setting, make_form, make_run, photograph
 from selfie.common.errors import SelfieError
+from selfie.data import image
+from selfie.net import caffe_net, variants
 
 BATCH = 8
 PAUSE = 0.1  # seconds until the threads of the contender before do not spin any more
 LARGEST_DIFFERENCE = 1e-3  # of the scores, relative to the largest: more is another net, not rounding
+RACES = (  # net, pictures of a batch, what is done
+    *(("vgg16", BATCH, work) for work in ("forward", "training")),
+    *(("squeezenet", BATCH, work) for work in ("forward", "training")),
+    ("squeezenet", 1, "forward"),
+    ("open_nsfw", BATCH, "forward"),
+    ("open_nsfw", 1, "forward"),
+    *((name, BATCH, "forward") for name in ("caffenet", "googlenet", "demo")),
+    ("det2", 32, "forward"),  # as the face filter takes them
+    ("det3", 4, "forward"),
+)
+QUICK = ("vgg16", "squeezenet", "open_nsfw")  # the nets of the short version
 WANTED = {  # times as fast as the fastest other library, and as thrifty as Caffe without oneDNN, that ours is to be
-    ("vgg16", "forward"): {"fastest": 1.6, "memory": round(1 / 1.2, 3)},
-    ("vgg16", "training"): {"fastest": 2.5},
+    ("vgg16", BATCH, "forward"): {"fastest": 1.6, "memory": round(1 / 1.2, 3)},
+    ("vgg16", BATCH, "training"): {"fastest": 2.5},
+    ("squeezenet", BATCH, "forward"): {"fastest": 1.2},
+    ("squeezenet", 1, "forward"): {"fastest": 1.2},
+    ("open_nsfw", BATCH, "forward"): {"fastest": 1.2},
+    ("open_nsfw", 1, "forward"): {"fastest": 1.0},
+    **{(name, BATCH, "forward"): {"fastest": 1.0} for name in ("caffenet", "googlenet", "demo")},
+    ("det2", 32, "forward"): {"fastest": 1.0},
+    ("det3", 4, "forward"): {"fastest": 1.0},
 }
 
 log = logging.getLogger(__name__)
@@ -75,21 +95,35 @@ class Measured(NamedTuple):
 
 
 def nets(setting: Setting) -> Iterable[Row]:
-    """Race VGG16 and SqueezeNet, 8 photographs at a time, forward and in training."""
+    """Race nets on photographs, forward and in training."""
     for name in contenders.missing():
         log.warning("no measurement of %s: 'pip install -r requirements-bench.txt' installs it", name)
     installed = [name for name in contenders.MODULES if name not in contenders.missing()]
     rounds = 3 if setting.quick else 9
-    for variant in ("vgg16", "squeezenet"):
-        run, folder = make_run(setting.folder, variant), setting.folder / "nets" / variant
-        names = [PHOTOS[number % len(PHOTOS)] for number in range(BATCH)]
-        photos = np.stack([run.preprocessing.square(photograph(name)) for name in names])
-        net_files.prepare(run.deploy, run.folder / "random.caffemodel", run.preprocessing.prepare(photos), folder)
-        for work in ("forward", "training"):
-            others = [name for name in installed if work == "forward" or name in contenders.CAN_TRAIN]
-            wanted = WANTED.get((variant, work), {})
-            yield from _run(Race(variant, work, folder, rounds, OURS, STOCK, others, wanted))
+    for variant, batch, work in RACES:
+        if setting.quick and variant not in QUICK:
+            continue
+        folder = _prepared(setting.folder, variant, batch)
+        others = [name for name in installed if work == "forward" or name in contenders.CAN_TRAIN]
+        wanted = WANTED.get((variant, batch, work), {})
+        yield from _run(Race(variant, work, folder, rounds, OURS, STOCK, others, wanted))
+        if batch == BATCH:
             yield from _run(Race(variant, work, folder, rounds, OURS_AVX2, STOCK_AVX2, (), {"stock": 1}))
+
+
+def _prepared(folder: Path, variant: str, batch: int) -> Path:
+    """Write a net and its input, a batch of photographs, for all contenders; the folder."""
+    if variant in variants.VARIANTS:
+        home = make_run(folder, variant).folder
+        mean = variants.get(variant).preprocessing.mean
+    else:
+        home, mean = make_form(folder / "forms" / variant, variant), variants.IMAGENET_MEAN
+    side = caffe_net.load(home / "deploy.prototxt").blobs["data"].shape[-1]
+    photos = np.stack([image.square(photograph(PHOTOS[number % len(PHOTOS)])) for number in range(batch)])
+    data = image.prepare(photos, side, mean)
+    prepared = folder / "nets" / f"{variant}-{batch}"
+    net_files.prepare(home / "deploy.prototxt", home / "random.caffemodel", data, prepared)
+    return prepared
 
 
 def _measure(race: Race) -> Measured:

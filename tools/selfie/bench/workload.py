@@ -16,10 +16,12 @@ import cv2
 import numpy as np
 import polars as pl
 
+from selfie.bench import net_forms
 from selfie.common import parallel, paths, times
 from selfie.common.errors import SelfieError
 from selfie.data import image
 from selfie.net import caffe_net, variants
+from selfie.net.prototxt import dump
 from selfie.runs.run_folder import Run
 
 PHOTOS = ("astronaut.png", "brick.png", "chelsea.png", "coffee.png", "grass.png", "motorcycle_left.png", "rocket.jpg")
@@ -133,11 +135,7 @@ def photograph(name: str) -> np.ndarray:
 
 
 def make_run(folder: Path, variant: str) -> Run:
-    """Make a finished run of a net with random weights, once: speed does not depend on what it has learned.
-
-    But it does on numbers below 1e-38, with which a saturated softmax would fill the gradients; so the first layer
-    scales pictures, which reach from -123 to 151, to about 1, and all others keep that (He et al. 2015).
-    """
+    """Make a finished run of a net with random weights, once: speed does not depend on what it has learned."""
     database = {"count": 1, "content": "", "inputs": {"rows": "", "images": "", "preprocessing": image.PREPROCESSING}}
     run = Run(
         folder / "runs" / variant,
@@ -152,19 +150,42 @@ def make_run(folder: Path, variant: str) -> Run:
     if not (run.folder / "run.json").exists():
         run.folder.mkdir(parents=True, exist_ok=True)
         shutil.copy(paths.PROTOTXT / variant / "deploy.prototxt", run.folder / "deploy.prototxt")
-        net, rng = caffe_net.load(run.folder / "deploy.prototxt"), np.random.default_rng(2015)
-        for weights, *_ in net.params.values():
-            weights.data[...] = (
-                rng.standard_normal(weights.data.shape, np.float32) * (2 * weights.shape[0] / weights.count) ** 0.5
-            )
-        next(iter(net.params.values()))[0].data[...] /= 64
-        net.save(str(run.folder / "random.caffemodel"))
+        save_random(run.folder)
         paths.write_csv(
             run.folder / "val_scores.csv",
             pl.DataFrame({"key": list("abcd"), "label": [0, 0, 1, 1], "score": [0.1, 0.4, 0.6, 0.9]}),
         )
         run.save()
     return run
+
+
+def make_form(folder: Path, name: str) -> Path:
+    """Make the folder of a net of net_forms, deploy.prototxt and random.caffemodel in it, once."""
+    if not (folder / "random.caffemodel").exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "deploy.prototxt").write_text(dump(net_forms.build(name), name))
+        save_random(folder)
+    return folder
+
+
+def save_random(folder: Path) -> None:
+    """Write random.caffemodel for the deploy.prototxt of a folder.
+
+    Speed depends on numbers below 1e-38, with which a saturated softmax would fill the gradients; so the first layer
+    scales pictures, which reach from -123 to 151, to about 1, and all others keep that (He et al. 2015).
+    """
+    net, rng = caffe_net.load(folder / "deploy.prototxt"), np.random.default_rng(2015)
+    kinds = {name: layer.type for name, layer in zip(net._layer_names, net.layers)}
+    for name, (weights, *others) in net.params.items():
+        noise = rng.standard_normal(weights.data.shape, np.float32)
+        if kinds[name] in ("BatchNorm", "Scale", "PReLU"):
+            weights.data[...] = noise * 0.1 + (0.5 if kinds[name] == "Scale" else 0)
+            for other in others if kinds[name] == "BatchNorm" else ():  # variance and count
+                other.data[...] = 1
+        else:
+            weights.data[...] = noise * (2 * weights.shape[0] / weights.count) ** 0.5
+    next(iter(net.params.values()))[0].data[...] /= 64
+    net.save(str(folder / "random.caffemodel"))
 
 
 def make_manifest(folder: Path, rows: int, suffix: str) -> Path:

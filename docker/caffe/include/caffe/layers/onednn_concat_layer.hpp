@@ -16,7 +16,7 @@ namespace caffe {
 class OneDnnConcatLayer : public ConcatLayer<float> {
  public:
   explicit OneDnnConcatLayer(const LayerParameter& param)
-      : ConcatLayer<float>(param) {}
+      : ConcatLayer<float>(param), block_(0) {}
 
  protected:
   virtual void Forward_cpu(const vector<Blob<float>*>& bottom,
@@ -25,8 +25,14 @@ class OneDnnConcatLayer : public ConcatLayer<float> {
       const vector<bool>& propagate_down, const vector<Blob<float>*>& bottom);
 
  private:
+  int WholeBlocks(const vector<Blob<float>*>& bottom) const;
+  void CopyBlocks(const vector<dnnl::memory>& in, int block,
+      const Blob<float>& top, const dnnl::memory& out) const;
+
   vector<dnnl::memory::desc> orders_;  // of the bottoms; empty: ConcatLayer's
+  int block_;  // channels of a block where whole ones are copied, or 0
   dnnl::concat::primitive_desc forward_desc_;
+  dnnl::memory::desc top_order_;
   dnnl::memory top_diff_copy_;
 };
 

@@ -6,17 +6,17 @@
 
 #include "caffe/layers/conv_layer.hpp"
 #include "caffe/util/onednn.hpp"
-#include "caffe/util/winograd.hpp"
 
 namespace caffe {
 
 /**
- * @brief The Convolution layer on the CPU, computed directly by oneDNN, or with
- *        Winograd's algorithm (util/winograd.hpp) where that is faster: 3 x 3
- *        filters, and CAFFE_ONEDNN is not "direct".
+ * @brief The Convolution layer on the CPU, computed by oneDNN, by Winograd's
+ *        algorithm where that is faster (util/winograd.hpp: 3 x 3 filters, and
+ *        CAFFE_ONEDNN is not "direct"), or as matrix products (util/
+ *        pointwise.hpp: 1 x 1 filters).
  *
- * What neither is used for here - groups, dilation, other than two spatial axes
- * - ConvolutionLayer computes.
+ * What none is used for here - dilation, other than two spatial axes -
+ * ConvolutionLayer computes.
  */
 class OneDnnConvolutionLayer : public ConvolutionLayer<float> {
  public:
@@ -25,6 +25,19 @@ class OneDnnConvolutionLayer : public ConvolutionLayer<float> {
   virtual void Reshape(const vector<Blob<float>*>& bottom,
       const vector<Blob<float>*>& top);
 
+  /// Layers behind this one, in the TEST phase, in this order.
+  struct Behind {
+    vector<Layer<float>*> affine;  // in place: BatchNorm, Scale
+    Blob<float>* residual;         // NULL, or what is added to the top,
+    Blob<float>* sum;              // which makes this blob
+    Layer<float>* rectifier;       // NULL, or ReLU or PReLU, in place
+  };
+  /// @brief Forward together with them: what they do is folded into weights and
+  ///        bias, or done before the values are written. False, and nothing is
+  ///        done, where that can't be. Who asks for the top of a convolution
+  ///        with a residual gets what it would be alone, computed then.
+  bool ForwardWith(const Behind& behind, Blob<float>* bottom, Blob<float>* top);
+
  protected:
   virtual void Forward_cpu(const vector<Blob<float>*>& bottom,
       const vector<Blob<float>*>& top);
@@ -32,13 +45,12 @@ class OneDnnConvolutionLayer : public ConvolutionLayer<float> {
       const vector<bool>& propagate_down, const vector<Blob<float>*>& bottom);
 
  private:
-  struct Plan;  // what computes one shape of the blobs
+  struct Plan;      // what computes one shape of the blobs
+  struct Deferred;  // the top of a convolution with a residual
 
   bool Fits(const Blob<float>& bottom);
-  void RunWinograd(const winograd::Winograd& convolution,
-      const dnnl::memory& from, const float* bias, const dnnl::memory& to,
-      onednn::Parameters* kept_weights);
-  void ForwardWinograd(Blob<float>* bottom, Blob<float>* top);
+  dnnl::memory PackedWeights();
+  shared_ptr<const dnnl::memory> Fold(const vector<Layer<float>*>& affine);
   void BackwardParametersWinograd(Blob<float>* top, Blob<float>* bottom);
   void BackwardDataWinograd(Blob<float>* top, Blob<float>* bottom);
   void BackwardParameters(Blob<float>* top, Blob<float>* bottom);
@@ -46,6 +58,8 @@ class OneDnnConvolutionLayer : public ConvolutionLayer<float> {
 
   shared_ptr<Plan> plan_;  // NULL where the shape does not fit
   onednn::Parameters forward_weights_, backward_weights_;
+  onednn::Parameters folded_weights_, folded_bias_;  // with layers behind
+  bool folded_finite_;
 };
 
 }  // namespace caffe

@@ -57,7 +57,8 @@ bool is_fast(const dnnl::primitive_desc_base& primitive);
 dnnl::memory::desc layout(const vector<int>& shape,
     dnnl::memory::format_tag format = dnnl::memory::format_tag::any);
 
-// The same in Caffe's order. Two axes or four, as weights or a blob has.
+// The same in Caffe's order. One, two, four or five axes, as weights or a blob
+// has.
 dnnl::memory::desc plain(const vector<int>& shape);
 
 // A blob's data (or diff) of this shape where they are packed, else nothing.
@@ -70,10 +71,18 @@ dnnl::memory read(SyncedMemory* values, const vector<int>& shape,
     const dnnl::memory::desc& wanted, dnnl::memory* copy);
 
 // Memory for new values in some order, and then, when it is filled, the word
-// that these are the values.
+// that these are the values. It is the memory of the old ones where it can be:
+// packed values that somebody else holds (SyncedMemory::packed) do not change.
 dnnl::memory write(SyncedMemory* values, const vector<int>& shape,
     const dnnl::memory::desc& order);
+// The same for a layer in place, which reads packed values and writes them.
+dnnl::memory write_over(SyncedMemory* values, const vector<int>& shape);
 void written(SyncedMemory* values, const dnnl::memory& filled);
+
+// Memory that nobody uses any more, for the next call of write or write_over in
+// this thread that needs some of its order. New memory costs a page fault for
+// each 4 kB.
+void recycle(const dnnl::memory& unused);
 
 // Adds values, in whatever order, to plain ones.
 void add(const dnnl::memory& values, const dnnl::memory::desc& plain,
@@ -90,33 +99,33 @@ void reserve(const dnnl::memory::desc& order, dnnl::memory* memory);
 // Parameters in the order that a primitive wants, kept until they change.
 class Parameters {
  public:
+  typedef vector<shared_ptr<SyncedMemory> > Sources;
+
   dnnl::memory get(const shared_ptr<SyncedMemory>& values,
       const dnnl::memory::desc& plain, const dnnl::memory::desc& wanted);
 
-  // The same for so many floats that `convert` makes of Caffe's.
+  // What `convert` makes of one or several, into memory of the wanted order.
   template <typename Convert>
-  const float* get(const shared_ptr<SyncedMemory>& values, size_t count,
+  dnnl::memory get(const Sources& sources, const dnnl::memory::desc& wanted,
       const Convert& convert) {
-    const dnnl::memory::desc wanted(
-        dnnl::memory::dims(1, static_cast<dnnl::memory::dim>(count)),
-        dnnl::memory::data_type::f32, dnnl::memory::format_tag::a);
-    const bool changed = Renew(values, wanted);
-    float* copy = static_cast<float*>(copy_.get_data_handle());
-    if (changed) {
-      convert(static_cast<const float*>(values->cpu_data()), copy);
-    }
-    return copy;
+    if (Renew(sources, wanted)) { convert(*copy_); }
+    return *copy_;
   }
+
+  // They stay what they are as long as somebody has this.
+  shared_ptr<const dnnl::memory> held() const { return copy_; }
 
  private:
   // Whether copy_ has to be filled anew; it is as wanted afterwards.
-  bool Renew(const shared_ptr<SyncedMemory>& values,
-      const dnnl::memory::desc& wanted);
+  bool Renew(const Sources& sources, const dnnl::memory::desc& wanted);
 
-  shared_ptr<SyncedMemory> values_;
-  size_t version_;
-  dnnl::memory copy_;
+  Sources sources_;
+  vector<size_t> versions_;
+  shared_ptr<dnnl::memory> copy_;
 };
+
+// So many floats, one behind the other.
+dnnl::memory::desc row(size_t count);
 
 }  // namespace onednn
 }  // namespace caffe

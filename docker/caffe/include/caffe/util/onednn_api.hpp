@@ -70,6 +70,21 @@ inline dnnl::concat::primitive_desc describe_concat(int axis,
 #endif
 }
 
+// Local response normalization across channels, for a forward pass only.
+inline dnnl::lrn_forward::primitive_desc describe_lrn(
+    const dnnl::memory::desc& order, int size, float alpha, float beta,
+    float k) {
+  const dnnl::prop_kind forward = dnnl::prop_kind::forward_inference;
+  const dnnl::algorithm across = dnnl::algorithm::lrn_across_channels;
+#if DNNL_VERSION_MAJOR >= 3
+  return describe<dnnl::lrn_forward>(forward, across, order, order,
+      static_cast<dnnl::memory::dim>(size), alpha, beta, k);
+#else
+  return describe<dnnl::lrn_forward>(forward, across, order,
+      static_cast<dnnl::memory::dim>(size), alpha, beta, k);
+#endif
+}
+
 // The sum of several, in the order of the first.
 inline dnnl::sum::primitive_desc describe_sum(
     const std::vector<dnnl::memory::desc>& parts) {

@@ -50,8 +50,9 @@ class Winograd {
   // For Forward. Of a mirrored convolution the weights are the original's.
   void TransformWeights(const float* weights, float* points) const;
 
-  // bias may be NULL.
-  void Forward(const float* bottom, const float* points, const float* bias,
+  // The bias and slopes that finish it are of all outputs, the residual lies as
+  // the top.
+  void Forward(const float* bottom, const float* points, const Finish& finish,
       float* top, float* scratch) const;
 
   // Adds the diff of the weights.

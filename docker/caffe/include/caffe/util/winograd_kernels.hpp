@@ -37,6 +37,15 @@ struct Filters {
   bool mirrored;
 };
 
+// What is done with a convolution's values before they are written, in this
+// order; what is NULL is not done.
+struct Finish {
+  const float* bias;      // of each output
+  const float* residual;  // is added; it lies as what is written does
+  const float* slopes;    // of each output: max(x, 0) + slope * min(x, 0);
+                          // a NaN stays one
+};
+
 struct Kernels {
   int width;  // floats in a vector: channels in a block
   int rows;   // inputs that multiply_add takes together
@@ -46,9 +55,10 @@ struct Kernels {
       const Points& to);
   void (*transform_diff)(const Planes& from, int block, int first, int last,
       const Points& to);
-  // The other way; bias may be NULL; the first `valid` channels are not zeros.
+  // The other way; the first `valid` channels are not zeros, and bias and
+  // slopes are of these; the residual lies as `to`.
   void (*transform_output)(const Points& from, int block, int first, int last,
-      const float* bias, int valid, const Planes& to);
+      const Finish& finish, int valid, const Planes& to);
 
   // The filters of one panel and so many inputs, as points: inputs x panel x
   // width, with zeros for outputs and inputs beyond the last. They may be
@@ -61,9 +71,10 @@ struct Kernels {
 
   // At one point, c (panel x tiles) = b (panel x inputs) times a (inputs x
   // tiles). a: blocks x tiles x width, a_step floats from block to block. b:
-  // inputs x panel x width. c: panel x tiles x width, likewise.
+  // inputs x panel x width. c: panel x tiles x width, likewise. What finishes
+  // it may be NULL; its bias and slopes are panel x width.
   void (*multiply)(const float* a, size_t a_step, int blocks, const float* b,
-      int panel, int tiles, float* c, size_t c_step);
+      int panel, int tiles, const Finish* finish, float* c, size_t c_step);
   // At one point, c (panel x rows) += b (panel x tiles) times a (rows x tiles)
   // over all tiles, or is that. a: tiles x width, of which `rows` are taken.
   void (*multiply_add)(const float* a, const float* b, size_t b_step, int panel,

@@ -1,20 +1,62 @@
 #ifdef USE_ONEDNN
 #include "caffe/layers/onednn_concat_layer.hpp"
 
+#include <cstring>
 #include <vector>
+
+#include "caffe/util/onednn_channels.hpp"
 
 namespace caffe {
 
 using dnnl::memory;
 
+// Values in the blocked memory format, where each part fills its last block:
+// whole blocks are copied. Returns their channels; 0: these are others.
+int OneDnnConcatLayer::WholeBlocks(const vector<Blob<float>*>& bottom) const {
+  int block = concat_axis_ == 1 ? 16 : 0;
+  for (int i = 0; i < bottom.size() && block; ++i) {
+    const int together =
+        onednn::channels_together(orders_[i], bottom[i]->shape());
+    if (i == 0 && together == 8) { block = 8; }
+    if (together != block || bottom[i]->shape(1) % block) { block = 0; }
+  }
+  return block;
+}
+
+void OneDnnConcatLayer::CopyBlocks(const vector<memory>& in, int block,
+    const Blob<float>& top, const memory& out) const {
+  const size_t plane = static_cast<size_t>(top.count(2)) * block;
+  vector<const float*> parts;  // of the first picture, and from one to the next
+  vector<size_t> steps;
+  for (const memory& values : in) {
+    const int blocks = onednn::dims(values.get_desc())[1] / block;
+    const float* from = static_cast<const float*>(values.get_data_handle());
+    for (int i = 0; i < blocks; ++i) {
+      parts.push_back(from + i * plane);
+      steps.push_back(blocks * plane);
+    }
+  }
+  const int number = top.shape(0), blocks = parts.size();
+  float* to = static_cast<float*>(out.get_data_handle());
+#pragma omp parallel for collapse(2)
+  for (int n = 0; n < number; ++n) {
+    for (int i = 0; i < blocks; ++i) {
+      memcpy(to + (static_cast<size_t>(n) * blocks + i) * plane,
+          parts[i] + n * steps[i], plane * sizeof(float));
+    }
+  }
+}
+
 void OneDnnConcatLayer::Forward_cpu(const vector<Blob<float>*>& bottom,
     const vector<Blob<float>*>& top) {
   onednn::Arguments arguments;
+  vector<memory> parts;
   vector<memory::desc> orders;
   for (int i = 0; i < bottom.size(); ++i) {
     const memory in = onednn::packed(*bottom[i]->data(), bottom[i]->shape());
     if (in) {
       arguments[DNNL_ARG_MULTIPLE_SRC + i] = in;
+      parts.push_back(in);
       orders.push_back(in.get_desc());
     }
   }
@@ -23,7 +65,13 @@ void OneDnnConcatLayer::Forward_cpu(const vector<Blob<float>*>& bottom,
   } else if (orders != orders_) {
     forward_desc_ = onednn::describe_concat(concat_axis_, orders);
     orders_ = orders;
-    if (!onednn::is_fast(forward_desc_)) {
+    block_ = WholeBlocks(bottom);
+    if (block_) {
+      top_order_ = onednn::layout(top[0]->shape(), block_ == 16 ?
+          memory::format_tag::aBcd16b : memory::format_tag::aBcd8b);
+    } else if (onednn::is_fast(forward_desc_)) {
+      top_order_ = forward_desc_.dst_desc();
+    } else {
       orders_.clear();
     }
   }
@@ -32,10 +80,13 @@ void OneDnnConcatLayer::Forward_cpu(const vector<Blob<float>*>& bottom,
     return;
   }
   SyncedMemory* top_data = top[0]->data().get();
-  const memory out = onednn::write(top_data, top[0]->shape(),
-      forward_desc_.dst_desc());
-  arguments[DNNL_ARG_DST] = out;
-  onednn::run(dnnl::concat(forward_desc_), arguments);
+  const memory out = onednn::write(top_data, top[0]->shape(), top_order_);
+  if (block_) {
+    CopyBlocks(parts, block_, *top[0], out);
+  } else {
+    arguments[DNNL_ARG_DST] = out;
+    onednn::run(dnnl::concat(forward_desc_), arguments);
+  }
   onednn::written(top_data, out);
 }
 
@@ -46,7 +97,7 @@ void OneDnnConcatLayer::Backward_cpu(const vector<Blob<float>*>& top,
     return;
   }
   const memory in = onednn::read(top[0]->diff().get(), top[0]->shape(),
-      forward_desc_.dst_desc(), &top_diff_copy_);
+      top_order_, &top_diff_copy_);
   memory::dims offset(top[0]->num_axes(), 0);
   for (int i = 0; i < bottom.size(); ++i) {
     if (propagate_down[i]) {

@@ -1,93 +1,60 @@
 #ifdef USE_ONEDNN
 #include "caffe/layers/onednn_conv_layer.hpp"
 
+#include <cmath>
 #include <vector>
+
+#include "caffe/util/channel_layers.hpp"
+#include "caffe/util/onednn_convolution.hpp"
 
 namespace caffe {
 
 using dnnl::algorithm;
 using dnnl::convolution_backward_data;
 using dnnl::convolution_backward_weights;
-using dnnl::convolution_forward;
 using dnnl::memory;
+using onednn::ConvolutionFinish;
+using onednn::ConvolutionForward;
 using winograd::Winograd;
 
 static float* floats(const memory& values) {
   return static_cast<float*>(values.get_data_handle());
 }
 
-// The sizes of a convolution, and what computes it: Winograd's algorithm or
-// what oneDNN has. oneDNN's primitives of the backward pass are made when it
-// first comes.
-struct OneDnnConvolutionLayer::Plan {
-  vector<int> bottom, top, weights, bias;  // shapes; no bias: empty
-  memory::dims stride, pad;
-
-  convolution_forward::primitive_desc forward_desc;
+// The sizes of a convolution, and what computes it. What is of the backward
+// pass is made when it first comes.
+struct OneDnnConvolutionLayer::Plan : public onednn::ConvolutionShapes {
+  shared_ptr<const ConvolutionForward> forward;
+  shared_ptr<const Winograd> winograd_mirrored;
   convolution_backward_data::primitive_desc data_desc;
   convolution_backward_weights::primitive_desc weights_desc;
-  dnnl::primitive forward, backward_data, backward_weights;
-  shared_ptr<Winograd> winograd, winograd_mirrored;  // or NULL
+  dnnl::primitive backward_data, backward_weights;
   bool winograd_backward;
 
-  memory bottom_copy, top_diff_copy, weights_diff, bias_diff;
-
-  memory::desc BiasLayout() const {
-    return bias.empty() ? memory::desc() : onednn::plain(bias);
-  }
-
-  // The order in which Winograd's algorithm takes and gives values.
-  memory::desc Blocked(const vector<int>& shape) const {
-    return onednn::layout(shape, Winograd::kernels()->width == 16 ?
-        memory::format_tag::nChw16c : memory::format_tag::nChw8c);
-  }
-
-  // Winograd's algorithm computes tiles of 4 x 4 with 36 numbers for the 9 of a
-  // filter: reading those pays with enough tiles (measured).
-  bool WinogradPays() const {
-    const int tiles = top[0] * ((top[2] + 3) / 4) * ((top[3] + 3) / 4);
-    return onednn::use() == onednn::ON && Winograd::kernels() &&
-        weights[2] == 3 && weights[3] == 3 &&
-        stride[0] == 1 && stride[1] == 1 && pad[0] <= 2 && pad[1] <= 2 &&
-        weights[0] >= 16 && weights[1] >= 16 && tiles >= 48;
-  }
-
-  // False where there is nothing fast for these sizes on this CPU.
-  bool Prepare() {
-    winograd_backward = false;
-    forward_desc = onednn::describe<convolution_forward>(
-        dnnl::prop_kind::forward_training, algorithm::convolution_direct,
-        onednn::layout(bottom), onednn::layout(weights), BiasLayout(),
-        onednn::layout(top), stride, pad, pad);
-    if (!onednn::is_fast(forward_desc)) {
-      return false;
-    }
-    if (WinogradPays()) {
-      const winograd::Sizes sizes = {bottom[0], bottom[1], bottom[2], bottom[3],
-          weights[0], static_cast<int>(pad[0]), static_cast<int>(pad[1])};
-      winograd.reset(new Winograd(Winograd::kernels(), sizes));
-      winograd_mirrored.reset(new Winograd(winograd->Mirrored()));
-    } else {
-      forward = convolution_forward(forward_desc);
-    }
-    return true;
-  }
+  memory bottom_copy, top_diff_copy, residual_copy, weights_diff, bias_diff;
 
   // Training takes Winograd's algorithm here, too. Other backward passes are
   // for looking at gradients, where those that are zero should be: it leaves
-  // traces of rounding in their tiles.
+  // traces of rounding in their tiles. False where there is nothing fast.
   bool PrepareBackward(Phase phase) {
-    winograd_backward = winograd && phase == TRAIN;
-    if (winograd_backward || backward_data) {
+    winograd_backward = forward->winograd() && phase == TRAIN;
+    if (winograd_backward) {
+      if (!winograd_mirrored) {
+        winograd_mirrored.reset(new Winograd(forward->winograd()->Mirrored()));
+      }
+      return true;
+    }
+    if (backward_data) {
       return true;
     }
     const algorithm direct = algorithm::convolution_direct;
     data_desc = onednn::describe_backward<convolution_backward_data>(
-        forward_desc, direct, onednn::layout(bottom), onednn::layout(weights),
-        onednn::layout(top), stride, pad, pad);
+        forward->direct(), direct, onednn::layout(bottom),
+        onednn::layout(WeightsShape()), onednn::layout(top), stride, pad, pad);
     weights_desc = onednn::describe_backward<convolution_backward_weights>(
-        forward_desc, direct, onednn::layout(bottom), onednn::layout(weights),
-        BiasLayout(), onednn::layout(top), stride, pad, pad);
+        forward->direct(), direct, onednn::layout(bottom),
+        onednn::layout(WeightsShape()), BiasLayout(), onednn::layout(top),
+        stride, pad, pad);
     if (!onednn::is_fast(data_desc) || !onednn::is_fast(weights_desc)) {
       return false;
     }
@@ -101,13 +68,29 @@ struct OneDnnConvolutionLayer::Plan {
   }
 };
 
+// All that the convolution depends on is held, and so does not change.
+struct OneDnnConvolutionLayer::Deferred : public PackedValues {
+  virtual void Unpack(void* plain) const {
+    const memory to(convolution->top_order(), onednn::cpu());
+    const ConvolutionFinish finish = {floats(*bias), memory(), NULL};
+    convolution->Run(from, *weights, finish, to);
+    onednn::reorder(to, memory(onednn::plain(shape), onednn::cpu(), plain));
+  }
+
+  shared_ptr<const ConvolutionForward> convolution;
+  shared_ptr<const memory> weights, bias;
+  shared_ptr<PackedValues> bottom;
+  memory from;  // the bottom's values
+  vector<int> shape;
+};
+
 OneDnnConvolutionLayer::OneDnnConvolutionLayer(const LayerParameter& param)
-    : ConvolutionLayer<float>(param) {}
+    : ConvolutionLayer<float>(param), folded_finite_(false) {}
 
 OneDnnConvolutionLayer::~OneDnnConvolutionLayer() {}
 
 bool OneDnnConvolutionLayer::Fits(const Blob<float>& bottom) {
-  if (bottom.num_axes() != 4 || channel_axis_ != 1 || group_ != 1 ||
+  if (bottom.num_axes() != 4 || channel_axis_ != 1 ||
       force_nd_im2col_ || bottom.count() == 0) {
     return false;
   }
@@ -129,6 +112,8 @@ void OneDnnConvolutionLayer::Reshape(const vector<Blob<float>*>& bottom,
   plan_->bottom = bottom[0]->shape();
   plan_->top = top[0]->shape();
   plan_->weights = blobs_[0]->shape();
+  plan_->group = group_;
+  plan_->training = phase_ == TRAIN;
   if (bias_term_) {
     plan_->bias = blobs_[1]->shape();
   }
@@ -136,7 +121,8 @@ void OneDnnConvolutionLayer::Reshape(const vector<Blob<float>*>& bottom,
   const int* pad = pad_.cpu_data();
   plan_->stride.assign(stride, stride + 2);
   plan_->pad.assign(pad, pad + 2);
-  if (!plan_->Prepare()) {
+  plan_->forward = ConvolutionForward::Make(*plan_);
+  if (!plan_->forward) {
     plan_.reset();
   }
 }
@@ -147,29 +133,126 @@ void OneDnnConvolutionLayer::Forward_cpu(const vector<Blob<float>*>& bottom,
     ConvolutionLayer<float>::Forward_cpu(bottom, top);
     return;
   }
-  Plan& plan = *plan_;
-  if (plan.winograd) {
-    for (int i = 0; i < bottom.size(); ++i) {
-      ForwardWinograd(bottom[i], top[i]);
-    }
-    return;
-  }
-  onednn::Arguments arguments;
-  arguments[DNNL_ARG_WEIGHTS] = forward_weights_.get(blobs_[0]->data(),
-      onednn::plain(plan.weights), plan.forward_desc.weights_desc());
-  if (bias_term_) {
-    arguments[DNNL_ARG_BIAS] = memory(plan.BiasLayout(), onednn::cpu(),
-        const_cast<float*>(blobs_[1]->cpu_data()));
-  }
+  const ConvolutionForward& forward = *plan_->forward;
+  const bool anew = phase_ == TRAIN && forward.winograd();
+  const memory weights = anew ? memory() : PackedWeights();
+  const float* bias = bias_term_ ? blobs_[1]->cpu_data() : NULL;
   for (int i = 0; i < bottom.size(); ++i) {
-    const memory result = onednn::write(top[i]->data().get(), plan.top,
-        plan.forward_desc.dst_desc());
-    arguments[DNNL_ARG_SRC] = onednn::read(bottom[i]->data().get(),
-        plan.bottom, plan.forward_desc.src_desc(), &plan.bottom_copy);
-    arguments[DNNL_ARG_DST] = result;
-    onednn::run(plan.forward, arguments);
-    onednn::written(top[i]->data().get(), result);
+    SyncedMemory* top_data = top[i]->data().get();
+    const memory to = onednn::write(top_data, plan_->top, forward.top_order());
+    const memory from = onednn::read(bottom[i]->data().get(), plan_->bottom,
+        forward.bottom_order(), &plan_->bottom_copy);
+    if (anew) {  // each pass has other weights
+      const winograd::Finish finish = {bias, NULL, NULL};
+      onednn::run_winograd(*forward.winograd(), from, blobs_[0]->cpu_data(),
+          finish, to);
+    } else {
+      const ConvolutionFinish finish = {bias, memory(), NULL};
+      forward.Run(from, weights, finish, to);
+    }
+    onednn::written(top_data, to);
   }
+}
+
+memory OneDnnConvolutionLayer::PackedWeights() {
+  return forward_weights_.get(
+      onednn::Parameters::Sources(1, blobs_[0]->data()),
+      plan_->forward->weights_order(), [&](const memory& to) {
+        plan_->forward->PackWeights(blobs_[0]->cpu_data(), to);
+      });
+}
+
+// Weights and bias (folded_bias_) with the affine layers folded in. NULL where
+// they are not finite: layer by layer the same numbers may give others.
+shared_ptr<const memory> OneDnnConvolutionLayer::Fold(
+    const vector<Layer<float>*>& layers) {
+  onednn::Parameters::Sources sources;
+  for (const auto& blob : blobs_) { sources.push_back(blob->data()); }
+  for (Layer<float>* layer : layers) {
+    for (const auto& blob : layer->blobs()) { sources.push_back(blob->data()); }
+  }
+  const int outputs = plan_->weights[0];
+  const memory bias = folded_bias_.get(sources, onednn::row(outputs),
+      [&](const memory& to) {
+    const Affine sum = affine(layers, outputs);
+    const float* bias = bias_term_ ? blobs_[1]->cpu_data() : NULL;
+    for (int i = 0; i < outputs; ++i) {
+      floats(to)[i] = sum.shift[i] + (bias ? sum.factor[i] * bias[i] : 0);
+    }
+  });
+  if (layers.empty()) {
+    PackedWeights();
+    return forward_weights_.held();
+  }
+  folded_weights_.get(sources, plan_->forward->weights_order(),
+      [&](const memory& to) {
+    const vector<double> factor = affine(layers, outputs).factor;
+    const float* weights = blobs_[0]->cpu_data();
+    const int each = blobs_[0]->count() / outputs;
+    vector<float> folded(blobs_[0]->count());
+    folded_finite_ = true;
+    for (int i = 0; i < folded.size(); ++i) {
+      folded[i] = weights[i] * factor[i / each];
+      folded_finite_ = folded_finite_ && std::isfinite(folded[i]);
+    }
+    plan_->forward->PackWeights(folded.data(), to);
+  });
+  bool finite = folded_finite_;
+  for (int i = 0; i < outputs; ++i) {
+    finite = finite && std::isfinite(floats(bias)[i]);
+  }
+  return finite ? folded_weights_.held() : shared_ptr<const memory>();
+}
+
+bool OneDnnConvolutionLayer::ForwardWith(const Behind& behind,
+    Blob<float>* bottom, Blob<float>* top) {
+  if (!plan_ || !plan_->forward->can_finish()) {
+    return false;
+  }
+  const shared_ptr<const ConvolutionForward> forward = plan_->forward;
+  const shared_ptr<PackedValues> bottom_values = bottom->data()->packed();
+  const memory from = onednn::read(bottom->data().get(), plan_->bottom,
+      forward->bottom_order(), &plan_->bottom_copy);
+  const bool held =
+      bottom_values && from == onednn::packed(*bottom->data(), plan_->bottom);
+  if (behind.residual && (!held || top->data()->pinned() ||
+          behind.residual->data() == behind.sum->data())) {
+    return false;
+  }
+  const shared_ptr<const memory> weights = Fold(behind.affine);
+  if (!weights) {
+    return false;
+  }
+  SyncedMemory* last = (behind.residual ? behind.sum : top)->data().get();
+  const memory to = onednn::write(last, plan_->top, forward->top_order());
+  ConvolutionFinish finish = {floats(*folded_bias_.held()), memory(), NULL};
+  if (behind.residual) {
+    finish.residual = onednn::read(behind.residual->data().get(), plan_->top,
+        forward->top_order(), &plan_->residual_copy);
+  }
+  vector<float> slope;
+  if (behind.rectifier) {
+    slope = slopes(behind.rectifier, plan_->top[1]);
+    finish.slopes = slope.data();
+  }
+  forward->Run(from, *weights, finish, to);
+  onednn::written(last, to);
+  if (behind.residual) {
+    const shared_ptr<Deferred> alone(new Deferred);
+    alone->convolution = forward;
+    alone->weights = weights;
+    alone->bias = folded_bias_.held();
+    alone->bottom = bottom_values;
+    alone->from = from;
+    alone->shape = plan_->top;
+    const shared_ptr<PackedValues> before = top->data()->packed_buffer();
+    top->data()->set_packed(alone);
+    const Deferred* old = dynamic_cast<const Deferred*>(before.get());
+    if (old && before.use_count() == 1 && old->bottom.use_count() == 1) {
+      onednn::recycle(old->from);  // the bottom has other memory by now
+    }
+  }
+  return true;
 }
 
 void OneDnnConvolutionLayer::Backward_cpu(const vector<Blob<float>*>& top,
@@ -207,7 +290,7 @@ void OneDnnConvolutionLayer::BackwardParameters(Blob<float>* top,
   }
   onednn::run(plan.backward_weights, arguments);
   if (param_propagate_down_[0]) {
-    onednn::add(plan.weights_diff, onednn::plain(plan.weights),
+    onednn::add(plan.weights_diff, onednn::plain(plan.WeightsShape()),
         blobs_[0]->mutable_cpu_diff());
   }
   if (bias_term_ && param_propagate_down_[1]) {
@@ -225,44 +308,10 @@ void OneDnnConvolutionLayer::BackwardData(Blob<float>* top,
   arguments[DNNL_ARG_DIFF_DST] = onednn::read(top->diff().get(), plan.top,
       plan.data_desc.diff_dst_desc(), &plan.top_diff_copy);
   arguments[DNNL_ARG_WEIGHTS] = backward_weights_.get(blobs_[0]->data(),
-      onednn::plain(plan.weights), plan.data_desc.weights_desc());
+      onednn::plain(plan.WeightsShape()), plan.data_desc.weights_desc());
   arguments[DNNL_ARG_DIFF_SRC] = result;
   onednn::run(plan.backward_data, arguments);
   onednn::written(bottom->diff().get(), result);
-}
-
-// The weights as points are four times as large: they are kept where they stay
-// the same, and are made anew in training, where each pass has others.
-void OneDnnConvolutionLayer::RunWinograd(const Winograd& convolution,
-    const memory& from, const float* bias, const memory& to,
-    onednn::Parameters* kept_weights) {
-  const onednn::FlushDenormals flush;
-  const size_t points = phase_ == TRAIN ? convolution.points_size() : 0;
-  float* const scratch = static_cast<float*>(onednn::scratch(
-      (points + convolution.forward_scratch()) * sizeof(float)));
-  const float* weights = scratch;
-  if (phase_ == TRAIN) {
-    convolution.TransformWeights(blobs_[0]->cpu_data(), scratch);
-  } else {
-    weights = kept_weights->get(blobs_[0]->data(), convolution.points_size(),
-        [&](const float* values, float* to) {
-          convolution.TransformWeights(values, to);
-        });
-  }
-  convolution.Forward(floats(from), weights, bias, floats(to),
-      scratch + points);
-}
-
-void OneDnnConvolutionLayer::ForwardWinograd(Blob<float>* bottom,
-    Blob<float>* top) {
-  Plan& plan = *plan_;
-  const memory from = onednn::read(bottom->data().get(), plan.bottom,
-      plan.Blocked(plan.bottom), &plan.bottom_copy);
-  const memory to = onednn::write(top->data().get(), plan.top,
-      plan.Blocked(plan.top));
-  RunWinograd(*plan.winograd, from, bias_term_ ? blobs_[1]->cpu_data() : NULL,
-      to, &forward_weights_);
-  onednn::written(top->data().get(), to);
 }
 
 // Adds to the diffs of weights and bias.
@@ -270,18 +319,19 @@ void OneDnnConvolutionLayer::BackwardParametersWinograd(Blob<float>* top,
     Blob<float>* bottom) {
   Plan& plan = *plan_;
   const memory data = onednn::read(bottom->data().get(), plan.bottom,
-      plan.Blocked(plan.bottom), &plan.bottom_copy);
+      onednn::blocked(plan.bottom), &plan.bottom_copy);
   const memory diff = onednn::read(top->diff().get(), plan.top,
-      plan.Blocked(plan.top), &plan.top_diff_copy);
+      onednn::blocked(plan.top), &plan.top_diff_copy);
+  const Winograd& winograd = *plan.forward->winograd();
   const onednn::FlushDenormals flush;
   if (param_propagate_down_[0]) {
     void* const scratch = onednn::scratch(
-        plan.winograd->backward_scratch() * sizeof(float));
-    plan.winograd->BackwardWeights(floats(data), floats(diff),
+        winograd.backward_scratch() * sizeof(float));
+    winograd.BackwardWeights(floats(data), floats(diff),
         static_cast<float*>(scratch), blobs_[0]->mutable_cpu_diff());
   }
   if (bias_term_ && param_propagate_down_[1]) {
-    plan.winograd->BackwardBias(floats(diff), blobs_[1]->mutable_cpu_diff());
+    winograd.BackwardBias(floats(diff), blobs_[1]->mutable_cpu_diff());
   }
 }
 
@@ -289,10 +339,12 @@ void OneDnnConvolutionLayer::BackwardDataWinograd(Blob<float>* top,
     Blob<float>* bottom) {
   Plan& plan = *plan_;
   const memory from = onednn::read(top->diff().get(), plan.top,
-      plan.Blocked(plan.top), &plan.top_diff_copy);
+      onednn::blocked(plan.top), &plan.top_diff_copy);
   const memory to = onednn::write(bottom->diff().get(), plan.bottom,
-      plan.Blocked(plan.bottom));
-  RunWinograd(*plan.winograd_mirrored, from, NULL, to, &backward_weights_);
+      onednn::blocked(plan.bottom));
+  const winograd::Finish nothing = {NULL, NULL, NULL};
+  onednn::run_winograd(*plan.winograd_mirrored, from, blobs_[0]->cpu_data(),
+      nothing, to);
   onednn::written(bottom->diff().get(), to);
 }
 

@@ -30,7 +30,8 @@ void OneDnnReLULayer::Forward_cpu(const vector<Blob<float>*>& bottom,
     ReLULayer<float>::Forward_cpu(bottom, top);
     return;
   }
-  const memory out = bottom[0]->data() == top[0]->data() ? in :
+  const memory out = bottom[0]->data() == top[0]->data() ?
+      onednn::write_over(top_data, shape) :
       onednn::write(top_data, shape, in.get_desc());
   const float slope = layer_param_.relu_param().negative_slope();
   const float* x = floats(in);

@@ -131,7 +131,8 @@ class Example {
     vector<float> points(winograd.points_size(), nan);
     vector<float> scratch(winograd.forward_scratch(), nan);
     winograd.TransformWeights(&weights[0], &points[0]);
-    winograd.Forward(from, &points[0], shift, to, &scratch[0]);
+    const winograd::Finish finish = {shift, NULL, NULL};
+    winograd.Forward(from, &points[0], finish, to, &scratch[0]);
   }
 
   float Weight(int out, int in, int y, int x) const {

@@ -64,10 +64,10 @@ static void spin_briefly() {
   });
 }
 
-// A thread's own: the stream, and scratch memory for the primitive that it
-// runs. (oneDNN's own scratch memory belongs to the thread that made the
-// primitive.) It begins with as many OpenMP threads as the BLAS has, which
-// follows OPENBLAS_NUM_THREADS.
+// A thread's own: the stream, scratch memory for the primitive that it runs,
+// and memory that was recycled. (oneDNN's own scratch memory belongs to the
+// thread that made the primitive.) It begins with as many OpenMP threads as the
+// BLAS has, which follows OPENBLAS_NUM_THREADS.
 struct Context {
   Context() : stream(cpu()) {
     const int threads = cpu_threads();
@@ -76,6 +76,7 @@ struct Context {
   }
   dnnl::stream stream;
   memory scratch;
+  vector<memory> spare;
 };
 
 static Context& context() {
@@ -117,6 +118,7 @@ FlushDenormals::~FlushDenormals() {
 }
 
 dnnl::primitive_attr attributes() {
+  context();  // a primitive starts as many threads as there are when it is made
   dnnl::primitive_attr attributes;
   attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
   return attributes;
@@ -189,9 +191,14 @@ memory::desc layout(const vector<int>& shape, memory::format_tag format) {
 }
 
 memory::desc plain(const vector<int>& shape) {
-  CHECK(shape.size() == 1 || shape.size() == 2 || shape.size() == 4);
-  return layout(shape, shape.size() == 4 ? memory::format_tag::abcd :
-      shape.size() == 2 ? memory::format_tag::ab : memory::format_tag::a);
+  switch (shape.size()) {
+  case 1: return layout(shape, memory::format_tag::a);
+  case 2: return layout(shape, memory::format_tag::ab);
+  case 4: return layout(shape, memory::format_tag::abcd);
+  case 5: return layout(shape, memory::format_tag::abcde);
+  }
+  LOG(FATAL) << "no order for " << shape.size() << " axes";
+  return memory::desc();
 }
 
 // Values in oneDNN's order, as a SyncedMemory has them.
@@ -235,6 +242,31 @@ memory read(SyncedMemory* values, const vector<int>& shape,
   return *copy;
 }
 
+static const size_t kMostSpare = 8;
+
+void recycle(const memory& unused) {
+  vector<memory>& spare = context().spare;
+  if (spare.size() == kMostSpare) { spare.erase(spare.begin()); }
+  spare.push_back(unused);
+}
+
+static memory fresh(const memory::desc& order) {
+  vector<memory>& spare = context().spare;
+  for (int i = 0; i < spare.size(); ++i) {
+    if (spare[i].get_desc() == order) {
+      const memory found = spare[i];
+      spare.erase(spare.begin() + i);
+      return found;
+    }
+  }
+  return memory(order, cpu());
+}
+
+// Of `held` one is the SyncedMemory's, and one the caller's.
+static bool held_by_others(const shared_ptr<PackedValues>& held) {
+  return held.use_count() > 2;
+}
+
 memory write(SyncedMemory* values, const vector<int>& shape,
     const memory::desc& order) {
   if (order == plain(shape)) {
@@ -242,8 +274,14 @@ memory write(SyncedMemory* values, const vector<int>& shape,
   }
   const shared_ptr<PackedValues> held = values->packed_buffer();
   const Packed* buffer = dynamic_cast<const Packed*>(held.get());
-  return buffer && buffer->values.get_desc() == order ?
-      buffer->values : memory(order, cpu());
+  return buffer && buffer->values.get_desc() == order && !held_by_others(held) ?
+      buffer->values : fresh(order);
+}
+
+memory write_over(SyncedMemory* values, const vector<int>& shape) {
+  const memory current = packed(*values, shape);
+  const shared_ptr<PackedValues> held = values->packed_buffer();
+  return held_by_others(held) ? fresh(current.get_desc()) : current;
 }
 
 void written(SyncedMemory* values, const memory& filled) {
@@ -253,31 +291,43 @@ void written(SyncedMemory* values, const memory& filled) {
   }
 }
 
-memory Parameters::get(const shared_ptr<SyncedMemory>& values,
-    const memory::desc& plain, const memory::desc& wanted) {
-  if (plain == wanted) {
-    return memory(plain, cpu(), const_cast<void*>(values->cpu_data()));
-  }
-  if (Renew(values, wanted)) {
-    reorder(memory(plain, cpu(), const_cast<void*>(values->cpu_data())), copy_);
-  }
-  return copy_;
+memory::desc row(size_t count) {
+  return memory::desc(memory::dims(1, static_cast<memory::dim>(count)),
+      memory::data_type::f32, memory::format_tag::a);
 }
 
-// The version is told before the values are read: what another thread writes
-// meanwhile is newer.
-bool Parameters::Renew(const shared_ptr<SyncedMemory>& values,
-    const memory::desc& wanted) {
-  const bool pinned = values->pinned();
-  const size_t version = values->version();
-  const bool current = copy_ && copy_.get_desc() == wanted &&
-      values_ == values && version_ == version && !pinned;
-  if (!current) {
-    reserve(wanted, &copy_);
-    values_ = values;
-    version_ = version;
+memory Parameters::get(const shared_ptr<SyncedMemory>& values,
+    const memory::desc& plain, const memory::desc& wanted) {
+  const auto source = [&] {
+    return memory(plain, cpu(), const_cast<void*>(values->cpu_data()));
+  };
+  if (plain == wanted) {
+    return source();
   }
-  return !current;
+  return get(Sources(1, values), wanted,
+      [&](const memory& to) { reorder(source(), to); });
+}
+
+// The versions are told before the values are read: what another thread writes
+// meanwhile is newer.
+bool Parameters::Renew(const Sources& sources, const memory::desc& wanted) {
+  bool pinned = false;
+  vector<size_t> versions;
+  for (const auto& source : sources) {
+    pinned = pinned || source->pinned();
+    versions.push_back(source->version());
+  }
+  if (copy_ && copy_->get_desc() == wanted && sources_ == sources &&
+      versions_ == versions && !pinned) {
+    return false;
+  }
+  if (!copy_ || copy_->get_desc() != wanted || copy_.use_count() > 1) {
+    copy_.reset();  // free the old one first
+    copy_.reset(new memory(wanted, cpu()));
+  }
+  sources_ = sources;
+  versions_ = versions;
+  return true;
 }
 
 }  // namespace onednn

@@ -188,16 +188,18 @@ struct Winograd::Work {
     of.kernels_->multiply(a.values + point * a.step, step, bottoms,
         points + point * of.ForwardStep() +
             static_cast<size_t>(block) * bottoms * width * width,
-        std::min(kPanel, tops - block), tiles,
+        std::min(kPanel, tops - block), tiles, NULL,
         c.values + point * c.step + block * step, step);
   }
 
   // One of the tops' blocks; `to` has the points of its tiles from `first` on.
   void Output(const Points& c, int block, int first, int last) const {
     const int width = of.kernels_->width;
-    of.kernels_->transform_output(c, block, first, last,
-        bias ? bias + block * width : NULL, of.sizes_.outputs - block * width,
-        top);
+    Finish here = finish;
+    if (here.bias) { here.bias += block * width; }
+    if (here.slopes) { here.slopes += block * width; }
+    of.kernels_->transform_output(c, block, first, last, here,
+        of.sizes_.outputs - block * width, top);
   }
 
   const Winograd& of;
@@ -205,14 +207,14 @@ struct Winograd::Work {
   const Planes bottom, top;
   const int bottoms, tops;  // blocks of channels
   const float* points;
-  const float* bias;
+  const Finish finish;
   float* scratch;
 };
 
 void Winograd::Forward(const float* bottom, const float* points,
-    const float* bias, float* top, float* scratch) const {
+    const Finish& finish, float* top, float* scratch) const {
   const Work work = {*this, PlanForward(), Bottom(bottom), Top(top),
-      Blocks(sizes_.inputs), Blocks(sizes_.outputs), points, bias, scratch};
+      Blocks(sizes_.inputs), Blocks(sizes_.outputs), points, finish, scratch};
   if (work.pass.shared) {
     ForwardTogether(work);
   } else {

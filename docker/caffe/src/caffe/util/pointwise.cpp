@@ -1,0 +1,134 @@
+#ifdef USE_ONEDNN
+#include "caffe/util/pointwise.hpp"
+
+#include <omp.h>
+
+#include <algorithm>
+#include <cstring>
+
+namespace caffe {
+
+using winograd::Finish;
+using winograd::kPanel;
+
+static const size_t kChunk = 128 * 1024;  // bytes of bottoms that stay in L2
+static const int kGroup = 42;  // pixels: the kernels of 14 and 6 rows divide it
+static const int kMostWidth = 16;
+
+Pointwise::Pointwise(const winograd::Kernels* kernels, const Sizes& sizes)
+    : kernels_(kernels), sizes_(sizes) {}
+
+int Pointwise::Blocks(int channels) const {
+  return (channels + kernels_->width - 1) / kernels_->width;
+}
+
+size_t Pointwise::weights_size() const {
+  return static_cast<size_t>(Blocks(sizes_.outputs)) * Blocks(sizes_.inputs) *
+      kernels_->width * kernels_->width;
+}
+
+size_t Pointwise::scratch() const {
+  return Strided() ? static_cast<size_t>(sizes_.number) *
+      Blocks(sizes_.inputs) * Pixels() * kernels_->width : 0;
+}
+
+// Packed they lie as panel, input, output of the panel.
+void Pointwise::PackWeights(const float* weights, float* packed) const {
+  const int width = kernels_->width, blocks = Blocks(sizes_.outputs);
+  const int inputs = Blocks(sizes_.inputs) * width;
+#pragma omp parallel for
+  for (int block = 0; block < blocks; ++block) {
+    const int first = block / kPanel * kPanel;
+    const int panel = std::min(kPanel, blocks - first) * width;
+    float* to = packed + static_cast<size_t>(first) * width * inputs +
+        (block - first) * width;
+    for (int in = 0; in < inputs; ++in, to += panel) {
+      for (int i = 0; i < width; ++i) {
+        const int out = block * width + i;
+        to[i] = in < sizes_.inputs && out < sizes_.outputs ?
+            weights[static_cast<size_t>(out) * sizes_.inputs + in] : 0;
+      }
+    }
+  }
+}
+
+// The pixels that a stride does not leave out.
+void Pointwise::TakeStrided(const float* bottom, float* taken) const {
+  const int width = kernels_->width, rows = sizes_.top_height();
+  const int columns = sizes_.top_width();
+  const int planes = sizes_.number * Blocks(sizes_.inputs);
+#pragma omp parallel for collapse(2)
+  for (int plane = 0; plane < planes; ++plane) {
+    for (int y = 0; y < rows; ++y) {
+      const float* from = bottom + (static_cast<size_t>(plane) * sizes_.height +
+          y * sizes_.stride_h) * sizes_.width * width;
+      float* to = taken + (static_cast<size_t>(plane) * rows + y) * columns *
+          width;
+      for (int x = 0; x < columns; ++x, to += width) {
+        memcpy(to, from + static_cast<size_t>(x) * sizes_.stride_w * width,
+            width * sizeof(float));
+      }
+    }
+  }
+}
+
+void Pointwise::Multiply(const float* from, const float* packed,
+    const Finish& finish, int image, int first, int last, int panel,
+    float* top) const {
+  const int width = kernels_->width, outputs = Blocks(sizes_.outputs);
+  const int inputs = Blocks(sizes_.inputs), block = panel * kPanel;
+  const int blocks = std::min(kPanel, outputs - block);
+  const size_t plane = static_cast<size_t>(Pixels()) * width;
+  const size_t begin = (static_cast<size_t>(image) * outputs + block) * plane +
+      first * width;
+  float bias[kPanel * kMostWidth] = {}, slopes[kPanel * kMostWidth] = {};
+  Finish here = finish;
+  const int channel = block * width;
+  const int valid = std::min(blocks * width, sizes_.outputs - channel);
+  if (here.bias) {
+    std::copy(here.bias + channel, here.bias + channel + valid, bias);
+    here.bias = bias;
+  }
+  if (here.slopes) {
+    std::copy(here.slopes + channel, here.slopes + channel + valid, slopes);
+    here.slopes = slopes;
+  }
+  if (here.residual) { here.residual += begin; }
+  kernels_->multiply(from + static_cast<size_t>(image) * inputs * plane +
+      first * width, plane, inputs, packed + static_cast<size_t>(channel) *
+          inputs * width, blocks, last - first, &here, top + begin, plane);
+}
+
+// Each thread takes some pixels, and of few pixels some outputs.
+void Pointwise::Forward(const float* bottom, const float* packed,
+    const Finish& finish, float* top, float* scratch) const {
+  const float* from = bottom;
+  if (Strided()) {
+    TakeStrided(bottom, scratch);
+    from = scratch;
+  }
+  const int pixels = Pixels(), panels =
+      (Blocks(sizes_.outputs) + kPanel - 1) / kPanel;
+  const size_t bytes = static_cast<size_t>(Blocks(sizes_.inputs)) *
+      kernels_->width * sizeof(float);
+  const int wanted = std::max<int>(1, kChunk / bytes / kGroup) * kGroup;
+  const int chunks = (pixels + wanted - 1) / wanted;
+  const int all = sizes_.number * chunks;
+  const int enough = 4 * omp_get_max_threads();
+  const int parts = all >= enough ? 1 :
+      std::min(panels, (enough + all - 1) / all);
+#pragma omp parallel for collapse(2) schedule(dynamic)
+  for (int chunk = 0; chunk < all; ++chunk) {
+    for (int part = 0; part < parts; ++part) {
+      const int image = chunk / chunks, place = chunk % chunks;
+      for (int panel = panels * part / parts;
+           panel < panels * (part + 1) / parts; ++panel) {
+        Multiply(from, packed, finish, image, pixels * place / chunks,
+            pixels * (place + 1) / chunks, panel, top);
+      }
+    }
+  }
+}
+
+}  // namespace caffe
+#endif  // USE_ONEDNN
