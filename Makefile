@@ -61,6 +61,7 @@ ABLATION ?= demo
 #:   CAFFE_URL=address         the archive of Caffe's source, where apt has none (default: its home on GitHub)
 #:   SELFIE_MIRROR=folder      where to look for weights and the published figures before downloading them
 #:   PYTHON=/usr/bin/python3   the Python that .venv is made with: Debian's
+#:   CAFFE_WHEEL=file          setup: take Caffe out of that wheel: nothing is built, and nobody needs to be root
 #:   PREBUILT=1                all is set up already, elsewhere (in the images of docker/)
 PYTHON   ?= /usr/bin/python3
 VENV     := .venv
@@ -88,7 +89,7 @@ variant      = $(if $(and $(RESUME),$(call given,RUN)),,--variant $(VARIANT))
 .DEFAULT_GOAL := help
 .PHONY: help setup system caffe caffe-test ready ready-python weights gather faces label lmdb train eval calibrate report compare \
         ablation score serve bot demo figures-run reach prototxt test lint faults fuzz fuzz-nets bench bench-gpu gpu-bundle \
-        clean distclean
+        wheel wheel-setup clean distclean
 
 help: ## list the targets and the variables
 	@echo "Karpathy's selfie experiment of 2015 on real Caffe. On a fresh Debian 12 or 13:  make demo"
@@ -100,13 +101,18 @@ help: ## list the targets and the variables
 
 # --- set-up -------------------------------------------------------------------------------------------------------
 
-# In the images of docker/ all is there, and nobody could install more.
-setup: $(if $(PREBUILT),,caffe) ## install Debian packages (root or sudo), .venv and Caffe: what is missing
+wheel_here  = $(wildcard $(VENV)/bin/caffe)
+ifneq ($(CAFFE_WHEEL),$(wildcard $(CAFFE_WHEEL)))
+$(error CAFFE_WHEEL=$(CAFFE_WHEEL): no such file)
+endif
+
+# In the images of docker/ all is there, and nobody could install more. Where a wheel was taken, it stays: until make caffe.
+setup: $(if $(PREBUILT),,$(if $(CAFFE_WHEEL)$(wheel_here),wheel-setup,caffe)) ## install Debian packages (root or sudo), .venv and Caffe: what is missing
 
 what_setup_takes = "Setting up: about 6 minutes on two cores, 3.3 GB of disk (Debian packages 1.7, .venv 1.5, Caffe 0.1)"
 
 have_python = $(or $(PREBUILT),$(wildcard $(PY)))
-have_caffe  = $(or $(PREBUILT),$(wildcard $(CAFFE)))
+have_caffe  = $(or $(PREBUILT),$(wildcard $(CAFFE)),$(wheel_here))
 
 system: ## the first part of setup: Debian packages that are missing (root or sudo)
 	@$(if $(and $(have_python),$(have_caffe)),,echo $(what_setup_takes))
@@ -115,15 +121,45 @@ system: ## the first part of setup: Debian packages that are missing (root or su
 # Made anew for another release of Debian, whose Python is another one.
 installed := $(VENV)/.installed-$(notdir $(realpath $(PYTHON)))
 
-$(installed): requirements.txt $(addprefix requirements-,cluster.txt convert.txt map.txt gather.txt serve.txt dev.txt) pyproject.toml | system
-	@echo "Installing Python packages into $(VENV)"
-	@$(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
-	@$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
-	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+for_use   := $(VENV)/.for-use-$(notdir $(realpath $(PYTHON)))
+lists     := requirements.txt $(addprefix requirements-,cluster.txt convert.txt map.txt gather.txt serve.txt all.txt) pyproject.toml
+pip        = $(PY) -m pip --quiet --disable-pip-version-check
+
+# Both wheels of OpenCV have their files in the same places, so that one has to go before the other comes.
+define install_packages
+@echo "Installing Python packages into $(VENV)"
+@$(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+@! $(PY) -m pip show --quiet opencv-python-headless 2>/dev/null || $(pip) uninstall --yes opencv-python opencv-python-headless
+@$(pip) install -r $(1)
+@$(pip) install --no-deps --editable .
+endef
+
+# OpenCV's windows, which we never open, want the system's libGL, and only root can install that. Where it is lacking the
+# headless wheel comes instead: the same cv2 without them.
+define without_windows
+@$(PY) -c 'import cv2' 2>/dev/null || { $(pip) uninstall --yes opencv-python && \
+  $(pip) install $$(sed -n 's/^opencv-python==/opencv-python-headless==/p' requirements.txt); }
+endef
+
+$(installed): $(lists) requirements-dev.txt | system
+	$(call install_packages,requirements-dev.txt)
 	@touch $@
+
+# The set-up with a wheel of Caffe: neither Debian packages nor a compiler.
+$(for_use): $(lists)
+	$(call install_packages,requirements-all.txt)
+	$(without_windows)
+	@touch $@
+
+wheel-setup: $(for_use)
+	$(if $(CAFFE_WHEEL),@$(pip) install --force-reinstall --no-deps $(CAFFE_WHEEL))
+	@said=$$($(PY) -c 'import caffe' 2>&1) || { echo "This wheel cannot be used here: $$(echo "$$said" | tail -n 1)" >&2; exit 1; }
 
 caffe: $(installed) ## build Caffe from its pinned source with our patches into build/, for CPUs or (CUDA=13) GPUs
 	@docker/build_caffe.sh caffe
+
+wheel: | ready ## pack the Caffe that was built into a wheel for this Python and for systems like this one: dist/
+	$(PY) docker/make_wheel.py build/caffe/python/caffe
 
 caffe-test: caffe ## build and run upstream's own tests of Caffe and pycaffe
 	@docker/build_caffe.sh test
@@ -248,6 +284,8 @@ prototxt: | ready-python ## regenerate the files of prototxt/
 # The tests call the commands by themselves, and expect their own words. Much of their time is that of single processes
 # that start: two workers take little more than half of it. Each has a module of tests at a time, and 2 GB of memory.
 test: setup ## set up, then run the tests, two modules at a time (JOBS=1: one)
+	@$(PY) -m pytest --version >/dev/null 2>&1 || $(pip) install -r requirements-dev.txt
+	$(if $(wheel_here),$(without_windows))
 	env --unset=SELFIE_MAKE $(PY) -m pytest -n $(JOBS) --maxprocesses 2 --dist loadfile
 
 lint: | ready-python ## ruff, mypy, cpplint, the prototxts against their generator, the library's layers (without Caffe)

@@ -4,14 +4,15 @@
 #   setup_system.sh          what it takes to build and use: packages.txt, with CUDA=11.8 also packages-cuda-11.8.txt
 #   setup_system.sh run      what it takes to use a finished build: packages-run.txt
 #   setup_system.sh test     what the tests can use beside: packages-test.txt
+#   setup_system.sh wheel    what it takes to build wheels: packages-wheel.txt
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 kind=${1:-build}
 case $kind in
     build) lists=("$here/packages.txt") ;;
-    run | test) lists=("$here/packages-$kind.txt") ;;
-    *) echo "usage: setup_system.sh [build|run|test]" >&2 && exit 1 ;;
+    run | test | wheel) lists=("$here/packages-$kind.txt") ;;
+    *) echo "usage: setup_system.sh [build|run|test|wheel]" >&2 && exit 1 ;;
 esac
 more=$here/packages-cuda-${CUDA:-none}.txt
 if [ "$kind" = build ] && [ -f "$more" ]; then lists+=("$more"); fi
@@ -24,8 +25,8 @@ die() {
 # shellcheck source=docker/lib/progress.sh
 source "$here/lib/progress.sh"
 
-# Set missing to the names in the lists that are neither installed nor provided by what is (as libglib2.0-0 is by the
-# libglib2.0-0t64 of Debian 13).
+# Set missing to the names in the lists that are neither installed nor provided by what is (as libprotobuf32 is by the
+# libprotobuf32t64 of Debian 13).
 find_missing() {
     local wanted installed
     wanted=$(sed 's/#.*//' "${lists[@]}" | tr -s ' \t' '\n' | sed '/^$/d' | sort -u)

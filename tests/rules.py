@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # What a machine may lack -> what it is. Each skip names one; those in SELFIE_REQUIRE must not be lacking.
 KINDS = {
     "avx": "a CPU of which it is known which of OpenBLAS's kernels are its best",
+    "built-here": "a Caffe that was built here, not a wheel of it",
     "chromium": "the browser that pages are looked at in",
     "cluster": "Dask and what its tests need (requirements-cluster.txt, requirements-dev.txt)",
     "convert": "h5py and safetensors (requirements-convert.txt)",
@@ -40,6 +41,7 @@ KINDS = {
     "shellcheck": "the linter of shell scripts",
     "torch": "PyTorch (requirements-bench.txt)",
     "weights": "small pretrained weights, in SELFIE_MIRROR",
+    "wheel": "a wheel of Caffe for this Python in dist/, of docker/build_wheels.sh or make wheel",
     "xdist": "pytest-xdist, which runs tests in several processes (requirements-dev.txt)",
 }
 REQUIRE = "SELFIE_REQUIRE"  # kinds, separated by spaces: a skip for want of one is a failure

@@ -45,6 +45,12 @@ def skip(kind: str, reason: str, whole_module: bool = False) -> NoReturn:
     pytest.skip(f"{kind}: {reason}", allow_module_level=whole_module)
 
 
+def need_build() -> None:
+    """Skip the test unless Caffe was built here: a wheel has neither its other programs nor its source."""
+    if not (paths.BUILD / "caffe").exists():
+        skip("built-here", "Caffe came as a wheel")
+
+
 def command(*arguments: object, **options: object) -> subprocess.CompletedProcess:
     """Run `python <arguments>` from the project's root as a user would; text output is captured."""
     return subprocess.run(

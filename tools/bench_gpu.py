@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
 """Measure Caffe on a GPU beside PyTorch on the same card, and check that it is right; a table and JSON.
 
-Groups: layers (`caffe time` of VGG16), vgg16 (scoring and training at batch 32, 64 and 128 beside PyTorch, in TF32 and
-in full precision, with the share of the card's matrix rate), training (SqueezeNet on the published tiles: the losses of
-the CPU), gtest (upstream's tests). Needs a GPU build of Caffe; PyTorch may be in another Python. The numbers go to
-OUT/bench_gpu.json, group by group. `--device cpu --quick` tries the benchmark itself where there is no GPU.
+Groups: first (import and one batch, against the CPU's answers), gtest (upstream's tests), training (SqueezeNet on the
+published tiles: the losses of the CPU), vgg16 (scoring and training at batch 32, 64 and 128 beside PyTorch, in TF32 and
+in full precision, with the share of the card's matrix rate), crops (the dense search beside the CPU), memory (beside
+the estimate), errors (mistakes that have to end in one line), layers (`caffe time` of VGG16). Needs a GPU build of
+Caffe; PyTorch may be in another Python. The numbers go to OUT/bench_gpu.json, group by group. `--device cpu --quick`
+tries the benchmark itself where there is no GPU. tools/gpu_check.sh measures all of it with bounds on the time.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from pathlib import Path
 
 from selfie.common import cli
 
-GROUPS = ("layers", "vgg16", "training", "gtest")  # gpu.GROUPS, slow to import
+GROUPS = ("first", "gtest", "training", "vgg16", "crops", "memory", "errors", "layers")  # gpu.GROUPS, slow to import
 
 
 def main(argv: Sequence[str] | None = None) -> None:

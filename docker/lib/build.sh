@@ -11,6 +11,7 @@ cmake_options=(
 
 build_caffe() {
     local wanted problem
+    drop_wheel
     wanted=$(fingerprint)
     problem=$(load_problem)
     if [ -n "$problem" ]; then

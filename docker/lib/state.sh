@@ -37,6 +37,14 @@ pth_file() {
     echo "$(echo "$venv"/lib/python3*/site-packages)/caffe-build.pth"
 }
 
+# A Caffe that came as a wheel (make setup CAFFE_WHEEL=...) would hide the one that is built.
+drop_wheel() {
+    if [ -e "$venv/bin/caffe" ]; then
+        "$venv/bin/python" -m pip uninstall --quiet --yes --disable-pip-version-check caffe
+        rm -f "$venv"/.for-use-*
+    fi
+}
+
 check_venv() {
     [ -x "$venv/bin/python" ] || die "no virtual environment at $venv: make it, with requirements.txt in it, or set VENV"
 }

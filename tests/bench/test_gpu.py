@@ -206,6 +206,38 @@ def test_the_whole_benchmark_where_pytorch_is(tmp_path, mirror):
     assert len(rows) == 9 and all(row["fine"] is not False for row in rows)
 
 
+def test_a_first_meeting_is_rehearsed_on_the_cpu(tmp_path):
+    """Each step writes as it ends; what compares with the CPU finds the CPU there."""
+    steps = ("first:100", "errors:100")
+    environment = {**os.environ, "DEVICE": "cpu", "QUICK": "1", "PYTHON": sys.executable}
+    command = [paths.ROOT / "tools" / "gpu_check.sh", tmp_path, *steps]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + (tmp_path / "first.log").read_text()
+    report = paths.read_json(tmp_path / "bench_gpu_cpu.json")
+    assert list(report["groups"]) == ["first", "errors"]
+    assert all(row["fine"] is not False for group in report["groups"].values() for row in group["rows"])
+    assert [line.split("\t")[:2] for line in result.stdout.splitlines()] == [["first", "good"], ["errors", "good"]]
+
+
+def test_a_step_that_is_cut_off_loses_only_itself(tmp_path):
+    """So does one that fails, whose last words are told; the exit status says that not all is good."""
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\ncase "$*" in *slow*) sleep 9;; *bad*) echo first; echo why >&2; exit 1;; esac\n')
+    python.chmod(0o755)
+    command = [paths.ROOT / "tools" / "gpu_check.sh", tmp_path / "out", "slow:1", "bad:9", "good:9"]
+    result = subprocess.run(command, env={**os.environ, "PYTHON": str(python)}, capture_output=True, text=True)
+    told = [line.split("\t")[:2] for line in (tmp_path / "out" / "steps.tsv").read_text().splitlines()]
+    assert told == [["slow", "not done in 1 s"], ["bad", "failed: why"], ["good", "good"]]
+    assert result.returncode == 1
+
+
+def test_dense_crops_and_memory_are_measured_in_miniature(tmp_path):
+    """With positive times and bytes on both sides."""
+    report = gpu.measure(gpu_setting.Setting(tmp_path, True, None), ["crops", "memory"])
+    rows = [row for group in report["groups"].values() for row in group["rows"]]
+    assert len(rows) == 3 and all(row["ours"] > 0 and row["peer"] > 0 for row in rows)
+
+
 def test_the_commands_groups_are_those_of_the_library():
     """They stand in the command, too, since the library is slow to import."""
     assert tuple(gpu.GROUPS) == bench_gpu.GROUPS

@@ -28,7 +28,7 @@ from selfie.common.splits import SPLITS
 from selfie.data import datum, image, lmdb_lists, lmdb_reader, lmdb_state, lmdb_writer
 from selfie.data.lmdb_reader import Database, id_column, id_of, make_key
 from selfie.net import pycaffe
-from testlib import assert_one_line_error, command, skip
+from testlib import assert_one_line_error, command, need_build, skip
 
 CONVERT_IMAGESET = paths.BUILD / "caffe" / "bin" / "convert_imageset"
 SPLIT_OF_ROW = ("train", "train", "train", "val", "test")
@@ -151,6 +151,7 @@ def test_labels_that_a_datum_cannot_hold_are_an_error():
 @pytest.mark.caffe
 def test_raw_pixels_are_those_of_convert_imageset(tmp_path):
     """The same files (with a side below 1024) through Caffe's own tool: pixels differ by at most 1, labels agree."""
+    need_build()
     images = tmp_path / "images"
     images.mkdir()
     rows = []

@@ -15,7 +15,7 @@ from selfie.common import paths
 MAKEFILE = (paths.ROOT / "Makefile").read_text()
 TARGETS = re.search(r"^\.PHONY: (.*)$", MAKEFILE.replace("\\\n", ""), re.M).group(1).split()
 SETTING_UP = ["setup", "system", "caffe", "caffe-test", "demo", "test"]
-CHECKS = ["ready", "ready-python"]  # what targets ask for; nobody calls them
+CHECKS = ["ready", "ready-python", "wheel-setup"]  # what targets ask for; nobody calls them
 USING = [name for name in TARGETS if name not in [*SETTING_UP, *CHECKS, "help", "clean", "distclean"]]
 WITHOUT_CAFFE = ["gather", "lint", "prototxt"]
 SCRIPTS = ("setup_system.sh", "build_caffe.sh")
@@ -120,6 +120,37 @@ def test_set_up_does_only_what_is_missing(ready):
     called = commands(make(ready, "setup"))
     assert [line for line in called if "requirements-dev.txt" in line] and called[-1] == "build_caffe.sh caffe"
     assert len(commands(make(ready, "setup"))) == 2
+
+
+def test_a_wheel_sets_up_without_root_or_compiler(ready):
+    """Into .venv, and from then on every set-up leaves it at that, until Caffe is built. No dev packages."""
+    shutil.rmtree(ready / "build")
+    (ready / "caffe.whl").touch()
+    first = commands(make(ready, "setup", "CAFFE_WHEEL=caffe.whl"))
+    assert first and not [line for line in first if not line.startswith("python ") or "requirements-dev" in line]
+    assert "caffe.whl" in first[-1] and [line for line in first if "requirements-all.txt" in line]
+    tell(ready / ".venv" / "bin" / "caffe")
+    assert commands(make(ready, "setup")) == []
+    assert commands(make(ready, "score"))
+    assert commands(make(ready, "caffe"))[-1] == "build_caffe.sh caffe"
+
+
+def test_a_wheel_that_cannot_be_used_is_told_at_once(ready):
+    """In the linker's own words: one line, and make's."""
+    (ready / "caffe.whl").touch()
+    code = '#!/bin/sh\n[ "$1" != -c ] || { printf "Traceback\\nImportError: no libX11\\n" >&2; exit 1; }\n'
+    (ready / ".venv" / "bin" / "python").write_text(code)
+    result = make(ready, "setup", "CAFFE_WHEEL=caffe.whl")
+    assert result.returncode == 2 and "This wheel cannot be used here: ImportError: no libX11\n" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_wheel_that_is_not_there_is_one_line(checkout):
+    """Before anything is installed."""
+    before = files(checkout)
+    result = make(checkout, "setup", "CAFFE_WHEEL=none.whl")
+    assert result.returncode == 2 and result.stdout == "" and result.stderr.count("\n") == 1
+    assert "none.whl: no such file" in result.stderr and files(checkout) == before
 
 
 def test_a_prebuilt_image_sets_nothing_up(checkout):

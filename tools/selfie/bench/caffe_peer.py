@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import tempfile
 import time
 from pathlib import Path
@@ -10,10 +11,11 @@ from typing import Protocol
 import numpy as np
 
 from selfie.common.worker import serve
-from selfie.net import architectures, caffe_net, device, pycaffe, variants
+from selfie.net import architectures, caffe_net, device, memory, pycaffe, variants
 from selfie.net.prototxt import dump
 from selfie.net.pycaffe import Net
 
+COMMANDS = ("hello", "prepare", "release", "forward", "answers", "memory", "training")
 SOLVER = 'net: "{net}"\nbase_lr: 1e-6\nlr_policy: "fixed"\nmomentum: 0.9\nweight_decay: 0.0005\nrandom_seed: 2015\n'
 
 
@@ -78,6 +80,27 @@ class Ours:
             self.net.forward()["prob"].copy()
         return {"seconds": time.perf_counter() - begin}
 
+    def answers(self) -> dict:
+        """Answer with the last blob's values."""
+        assert self.net is not None, "prepare comes first"
+        return {"values": self.net.blobs["prob"].data.tolist()}
+
+    def memory(self) -> dict:
+        """Answer with the bytes that are taken on the device, and that the net is estimated to need there.
+
+        On a GPU what others take counts, too; on the CPU it is what this process has.
+        """
+        if self.gpu is None:
+            pages = int(Path("/proc/self/statm").read_text().split()[1])
+            taken = pages * resource.getpagesize()
+        else:
+            free, total = device.memory(self.gpu)
+            taken = total - free
+        if self.net is None:
+            return {"taken": taken, "estimate": 0}
+        need = memory.scoring(self.net) if self.solver is None else memory.training(self.net, 0)
+        return {"taken": taken, "estimate": need.total(self.net.blobs["data"].shape[0])}
+
     def training(self, count: int) -> dict:
         """Time `count` iterations: forward, backward, update; the loss comes to the host."""
         assert self.net is not None and self.solver is not None, "prepare comes first"
@@ -99,4 +122,4 @@ def fill(net: Net) -> None:
 
 if __name__ == "__main__":
     ours = Ours()
-    serve({name: getattr(ours, name) for name in ("hello", "prepare", "release", "forward", "training")})
+    serve({name: getattr(ours, name) for name in COMMANDS})

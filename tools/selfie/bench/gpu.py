@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 from selfie.bench.caffe_time import layers
 from selfie.bench.duel import vgg16
+from selfie.bench.first_meeting import crops, errors, first, memory
 from selfie.bench.gpu_setting import Setting
 from selfie.bench.gtest import gtest
 from selfie.bench.losses import training
@@ -19,7 +20,8 @@ from selfie.common.worker import Worker
 from selfie.net import pycaffe
 from selfie.runs import run_folder
 
-GROUPS = {function.__name__: function for function in (layers, vgg16, training, gtest)}
+# In the order of their worth to somebody who has a GPU for a few minutes.
+GROUPS = {function.__name__: function for function in (first, gtest, training, vgg16, crops, memory, errors, layers)}
 
 
 def measure(setting: Setting, names: Iterable[str]) -> dict:
@@ -33,7 +35,7 @@ def machine(setting: Setting) -> dict:
     description = {
         **describe_machine(),
         "versions": run_folder.versions(),
-        "caffe build": pycaffe.CAFFE.resolve().parents[2].name,
+        "caffe build": pycaffe.version() if pycaffe.of_wheel() else pycaffe.CAFFE.resolve().parents[2].name,
     }
     if setting.torch:
         with Worker(setting.torch, "bench.torch_peer") as peer:

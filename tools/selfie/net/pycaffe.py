@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -82,10 +83,32 @@ def caffe_pb2() -> ModuleType:
 
 
 def binary() -> Path:
-    """Return the caffe executable; SelfieError where it was not built."""
-    if not CAFFE.exists():
-        raise SelfieError("Caffe is not built: run 'make setup'")
-    return CAFFE
+    """Return the program caffe: that of a wheel where one is installed, else that of our build. SelfieError without."""
+    wheel = _wheel()
+    inside = (wheel and wheel.files) or ()
+    for program in (*(Path(file.locate()) for file in inside if file.match("bin/caffe")), CAFFE):
+        if program.exists():
+            return program.resolve() if program is not CAFFE else program
+    raise SelfieError("Caffe is not built: run 'make setup'")
+
+
+def version() -> str:
+    """Return Caffe's version, and that of the wheel that it came in, if it did."""
+    wheel = _wheel()
+    return f"{caffe().__version__} (wheel {wheel.version})" if wheel else caffe().__version__
+
+
+def of_wheel() -> bool:
+    """Tell whether Caffe came as a wheel."""
+    return _wheel() is not None
+
+
+def _wheel() -> importlib.metadata.Distribution | None:
+    """Find the wheel that Caffe was installed from; None for one that was built here."""
+    try:
+        return importlib.metadata.distribution("caffe")
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def source(installed: Path) -> Path:

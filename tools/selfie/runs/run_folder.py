@@ -325,11 +325,10 @@ def _sha256_of(path: Path, size: int, changed: int) -> str:
 
 def versions() -> dict[str, str]:
     """Return the versions that a run depends on: Caffe's build, Python, packages, and the project's commit."""
-    caffe = pycaffe.caffe()
     packages = {name: importlib.metadata.version(name) for name in ("numpy", "lmdb", "protobuf")}
     return {
-        "caffe": caffe.__version__,
-        "blas_kernel": caffe.blas_kernel(),
+        "caffe": pycaffe.version(),
+        "blas_kernel": pycaffe.caffe().blas_kernel(),
         "python": platform.python_version(),
         "opencv": cv2.__version__,
         **packages,

@@ -76,6 +76,7 @@ NB_MODULE(_caffe, module) {
   caffe::DefineSolver(&module);
   caffe::DefineNCCL(&module);
   caffe::DefineTimer(&module);
+  caffe::DefineTool(&module);
   module.def("layer_type_list",
              &caffe::LayerRegistry<caffe::Dtype>::LayerTypeList);
   module.def("_upgrade_net", &caffe::UpgradeNet, nb::arg("serialized"));

@@ -41,6 +41,7 @@ void DefineLayer(nb::module_* module);
 void DefineNet(nb::module_* module);
 void DefineSolver(nb::module_* module);
 void DefineNCCL(nb::module_* module);
+void DefineTool(nb::module_* module);
 
 // What every class has: attributes of the user's own, and weak references.
 template <typename T, typename... More>

@@ -1,0 +1,28 @@
+// The program caffe inside pycaffe: tools/caffe.cpp, whose main is caffe_main
+// here (CMakeLists.txt).
+#include <nanobind/stl/vector.h>
+
+#include "caffe/_caffe_gil.hpp"
+
+int caffe_main(int argc, char** argv);
+
+namespace caffe {
+
+static int RunTool(const std::vector<nb::bytes>& words) {
+  vector<string> arguments;
+  for (const nb::bytes& word : words) {
+    arguments.push_back(string(word.c_str(), word.size()));
+  }
+  vector<char*> argv;
+  for (string& argument : arguments) { argv.push_back(&argument[0]); }
+  argv.push_back(NULL);
+  ReleaseGIL release;
+  return caffe_main(arguments.size(), argv.data());
+}
+
+void DefineTool(nb::module_* module) {
+  module->def("_run_tool", &RunTool, nb::arg("arguments"),
+              "Runs the program caffe, once in a process: its exit status.");
+}
+
+}  // namespace caffe
