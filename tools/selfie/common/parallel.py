@@ -22,6 +22,7 @@ from multiprocessing.connection import Connection
 from typing import Any, Callable, TypeVar
 
 import cv2
+from tqdm import tqdm
 
 from selfie.common import interrupts
 from selfie.common.errors import SelfieError
@@ -126,6 +127,7 @@ def alone(function: Callable[..., R], *arguments: object) -> R:
             process.start()
         try:
             result, error = ours.recv()
+            process.join()  # its own end, in which it gives back what it has of the system
         except EOFError:
             raise BrokenProcessPool(f"{function.__name__} ended its process") from None
         finally:
@@ -138,6 +140,7 @@ def alone(function: Callable[..., R], *arguments: object) -> R:
 
 def _alone(caller: Connection, function: Callable[..., R], arguments: tuple[object, ...]) -> None:
     _worker()
+    tqdm.set_lock(threading.RLock())  # its own is a semaphore of the system, told as leaked where a process is killed
     answer: tuple[Any, BaseException | None]
     try:
         answer = function(*arguments), None

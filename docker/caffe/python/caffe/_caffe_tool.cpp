@@ -1,10 +1,9 @@
-// The program caffe inside pycaffe: tools/caffe.cpp, whose main is caffe_main
-// here (CMakeLists.txt).
+// The program caffe inside pycaffe.
 #include <nanobind/stl/vector.h>
 
 #include "caffe/_caffe_gil.hpp"
 
-int caffe_main(int argc, char** argv);
+int run_caffe(int argc, char** argv);  // _caffe_program.cpp
 
 namespace caffe {
 
@@ -17,7 +16,7 @@ static int RunTool(const std::vector<nb::bytes>& words) {
   for (string& argument : arguments) { argv.push_back(&argument[0]); }
   argv.push_back(NULL);
   ReleaseGIL release;
-  return caffe_main(arguments.size(), argv.data());
+  return run_caffe(arguments.size(), argv.data());
 }
 
 void DefineTool(nb::module_* module) {
