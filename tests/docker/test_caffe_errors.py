@@ -8,6 +8,7 @@ import pickle
 import re
 import resource
 import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -301,6 +302,22 @@ def test_tools_end_in_one_line_and_exit_status_1(tmp_path, command, words):
     assert "***" not in result.stderr
     [log] = (tmp_path / "logs").glob(f"{program}.*.log.ERROR.*")
     assert lines[-1] in log.read_text()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [[TOOLS / "caffe"], [sys.executable, "-m", "caffe"]]
+    + [[TOOLS / name] for name in ("compute_image_mean", "convert_imageset", "extract_features")]
+    + [[TOOLS / f"upgrade_{name}"] for name in ("net_proto_text", "net_proto_binary", "solver_proto_text")],
+    ids=lambda command: " ".join(Path(word).name for word in command),
+)
+@pytest.mark.parametrize("arguments", [[], ["a", "b", "c", "d", "e", "f", "g"]], ids=["nothing", "much"])
+def test_tools_without_what_they_need_show_their_usage(command, arguments):
+    """And end by themselves: caffe's was killed by a signal before its words were out."""
+    result = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=60)
+    assert result.returncode in (0, 1, 2) and "***" not in result.stderr, result.stderr
+    if not arguments or command[0] == TOOLS / "caffe":
+        assert "usage" in (result.stdout + result.stderr).lower()
 
 
 def test_commands_tell_it_in_one_line(tmp_path):
