@@ -336,3 +336,10 @@ def test_checkers_know_pycaffes_types(tmp_path):
     wrong = len(USE.splitlines())
     found = {int(line) for line in re.findall(r"^use\.py:(\d+): error", result.stdout, re.M)}
     assert found - {2} == {wrong + 1, wrong + 2, wrong + 3}, result.stdout
+
+
+def test_the_program_inside_shares_no_name_with_the_program_caffe():
+    """Which loads pycaffe for layers written in Python: what both had was one, and freed twice at the end."""
+    library = Path(caffe.__file__).parent / "_caffe.so"
+    named = subprocess.run(["nm", "-D", "--defined-only", library], capture_output=True, text=True, check=True).stdout
+    assert "PyInit__caffe" in named and "brew" not in named and "FLAGS_" not in named

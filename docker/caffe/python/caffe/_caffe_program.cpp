@@ -1,10 +1,19 @@
-// tools/caffe.cpp as a function, for _caffe_tool.cpp. gflags hears of its flags
-// when it runs, not when this module is loaded: the program caffe, which loads
-// it for layers written in Python, has made known the same ones already.
+// tools/caffe.cpp as a function, for _caffe_tool.cpp. The program caffe loads
+// this module, too, for layers written in Python, and shall not notice: all
+// names are this file's own, and gflags hears of flags that it knows from there
+// when the function runs, not when the module is loaded.
 #include <gflags/gflags.h>
+#include <glog/logging.h>
 
+#include <cstring>
+#include <map>
 #include <string>
 #include <vector>
+
+#include "boost/algorithm/string.hpp"
+#include "caffe/caffe.hpp"
+#include "caffe/util/blas_kernel.hpp"
+#include "caffe/util/signal_handler.h"
 
 typedef std::vector<void (*)()> Definitions;
 
@@ -33,7 +42,9 @@ static bool Later(void (*define)()) {
 #define DEFINE_int32(name, value, help) \
   DEFINE_LATER(gflags::int32, name, value, help)
 #define main caffe_main
+namespace {
 #include "../../tools/caffe.cpp"  // NOLINT(build/include)
+}  // namespace
 
 // Run the program caffe, once in a process; its exit status.
 int run_caffe(int argc, char** argv) {
