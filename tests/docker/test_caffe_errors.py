@@ -312,9 +312,9 @@ def test_tools_end_in_one_line_and_exit_status_1(tmp_path, command, words):
     ids=lambda command: " ".join(Path(word).name for word in command),
 )
 @pytest.mark.parametrize("arguments", [[], ["a", "b", "c", "d", "e", "f", "g"]], ids=["nothing", "much"])
-def test_tools_without_what_they_need_show_their_usage(command, arguments):
+def test_tools_without_what_they_need_show_their_usage(tmp_path, command, arguments):
     """And end by themselves: caffe's was killed by a signal before its words were out."""
-    result = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=60)
+    result = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=60, cwd=tmp_path)
     assert result.returncode in (0, 1, 2) and "***" not in result.stderr, result.stderr
     if not arguments or command[0] == TOOLS / "caffe":
         assert "usage" in (result.stdout + result.stderr).lower()
