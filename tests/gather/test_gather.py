@@ -9,7 +9,6 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections import Counter
 from email.message import Message
 from importlib.util import find_spec
 from pathlib import Path
@@ -490,7 +489,7 @@ def test_the_pace_holds_over_a_run(server, tmp_path):
 # --- killed ----------------------------------------------------------------------------------------------------------
 
 KILLED = """if True:
-    import os, signal, sys
+    import json, os, pathlib, signal, sys
     sys.path[:0] = ["tools"]
     left = 0
 
@@ -519,22 +518,24 @@ KILLED = """if True:
     around(os, "replace")
     around(os, "fsync")
 
-    def run(until, number):
+    def run(until, number, contact):
         "Run the command in a process of its own, killed at a tick (0: at none); returns its exit status."
         global left
         child = os.fork()
         if not child:
             left = until
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-            gather.main([*sys.argv[2:], "--out", f"{sys.argv[1]}/{number}", "--contact", f"run{number}"])
+            gather.main([*sys.argv[2:], "--out", f"{sys.argv[1]}/{number}", "--contact", contact])
             os._exit(0)
         return os.waitpid(child, 0)[1]
 
-    number = 1
-    while run(number, number) == signal.SIGKILL:
-        assert run(0, number) == 0
-        number += 1
-    print(number)
+    here = []  # the keys of the pictures on the disk, after each kill
+    while run(len(here) + 1, len(here) + 1, f"run{len(here) + 1}") == signal.SIGKILL:
+        number = len(here) + 1
+        images = pathlib.Path(sys.argv[1], str(number), "images")
+        here.append([int(path.stem) for path in images.glob("*/[0-9]*")])
+        assert run(0, number, f"again{number}") == 0
+    print(json.dumps(here))
 """
 
 
@@ -560,15 +561,24 @@ def test_killed_at_every_step_nothing_is_lost_or_fetched_twice(server, tmp_path)
     code = [sys.executable, "-c", KILLED, tmp_path, *given]
     result = subprocess.run(code, capture_output=True, text=True, timeout=200, cwd=Path(command.__file__).parents[1])
     assert result.returncode == 0, result.stderr
-    steps = int(result.stdout)
-    assert steps > 40
-    twice = 0
-    for number in range(1, steps + 1):
+    here = json.loads(result.stdout)
+    assert len(here) > 40 and max(map(len, here)) == 3, "it was not killed at every step"
+    with sqlite3.connect(tmp_path / "peace" / "ledger.sqlite") as database:
+        uris = dict(database.execute("SELECT key, uri FROM posts"))
+    database.close()
+    for number, keys in enumerate(here, 1):
         assert outcome(tmp_path / str(number)) == outcome(tmp_path / "peace"), f"killed at step {number}"
-        fetched = Counter(path for agent, path in server.asked if f"run{number})" in agent and "/media/" in path)
-        assert len(fetched) == 3 and sum(fetched.values()) <= 4
-        twice += sum(fetched.values()) - len(fetched)
-    assert twice <= 3 * 6, "a picture is fetched again only between its arrival and its place on the disk"
+        first, again = (asked_for_pictures(server, f"{run}{number}") for run in ("run", "again"))
+        on_disk = {f"/media/{uris[key].rsplit('/', 1)[1]}.jpg" for key in keys}
+        assert not again & on_disk, f"killed at step {number}: fetched what was here"
+        assert len(first | again) == 3 and len(first & again) <= 1, f"killed at step {number}: {first} and {again}"
+
+
+def asked_for_pictures(server: Strict, contact: str) -> set[str]:
+    """Which pictures a run asked for; each once."""
+    paths = [path for agent, path in server.asked if f"{contact})" in agent and "/media/" in path]
+    assert len(paths) == len(set(paths))
+    return set(paths)
 
 
 def test_two_at_once_are_refused(server, tmp_path):
