@@ -1,7 +1,7 @@
 # The front door. Every job is a target; the work is done by docker/*.sh (Caffe) and tools/*.py (everything else).
 # `make help` prints the targets (their lines' ##) and the variables (the lines that begin with #:).
 #
-# setup, demo, test, caffe and caffe-test build what they need. Every other target uses what is there, and says what to run
+# setup, demo, dev, test, caffe and caffe-test build what they need. Every other target uses what is there, and says what to run
 # where nothing is: using never fetches a compiler, and never turns a build for CPUs into one for GPUs.
 
 #: Of the data and the run (with their defaults):
@@ -87,7 +87,7 @@ start_flags  = --lmdb $(LMDB) $(if $(REPLACE),--replace) $(if $(EPOCHS),--epochs
 variant      = $(if $(and $(RESUME),$(call given,RUN)),,--variant $(VARIANT))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup system caffe caffe-test ready ready-python weights gather faces label lmdb train eval calibrate report compare \
+.PHONY: help setup system caffe dev caffe-test ready ready-python ready-dev weights gather faces label lmdb train eval calibrate report compare \
         ablation score serve bot demo figures-run reach prototxt test lint faults fuzz fuzz-nets bench bench-gpu gpu-bundle \
         wheel wheel-setup clean distclean
 
@@ -141,8 +141,8 @@ define without_windows
   $(pip) install $$(sed -n 's/^opencv-python==/opencv-python-headless==/p' requirements.txt); }
 endef
 
-$(installed): $(lists) requirements-dev.txt | system
-	$(call install_packages,requirements-dev.txt)
+$(installed): $(lists) | system
+	$(call install_packages,requirements-all.txt)
 	@touch $@
 
 # The set-up with a wheel of Caffe: neither Debian packages nor a compiler.
@@ -158,10 +158,20 @@ wheel-setup: $(for_use)
 caffe: $(installed) ## build Caffe from its pinned source with our patches into build/, for CPUs or (CUDA=13) GPUs
 	@docker/build_caffe.sh caffe
 
-wheel: | ready ## pack the Caffe that was built into a wheel for this Python and for systems like this one: dist/
+wheel: | ready ready-dev ## pack the Caffe that was built into a wheel for this Python and for systems like this one: dist/
 	$(PY) docker/make_wheel.py build/caffe/python/caffe
 
-caffe-test: caffe ## build and run upstream's own tests of Caffe and pycaffe
+# What tests and lint take besides is three hundred megabytes that nobody else needs.
+for_dev := $(VENV)/.for-dev-$(notdir $(realpath $(PYTHON)))
+
+dev: setup $(if $(PREBUILT),,$(for_dev)) ## setup, and the Python packages that tests and lint take
+
+$(for_dev): $(lists) requirements-dev.txt | setup
+	@echo "Installing the packages of tests and lint into $(VENV)"
+	@$(pip) install -r requirements-dev.txt
+	@touch $@
+
+caffe-test: caffe dev ## build and run upstream's own tests of Caffe and pycaffe
 	@docker/build_caffe.sh test
 
 # What every target asks for that only uses the set-up. The error is make's own, so that it is the only line.
@@ -170,6 +180,9 @@ ready: ready-python
 
 ready-python:
 	@$(if $(have_python),,$(error $(VENV) is not set up here: run 'make setup'))
+
+ready-dev:
+	@$(if $(or $(PREBUILT),$(wildcard $(VENV)/bin/ruff)),,$(error What tests and lint take is not in $(VENV): run 'make dev'))
 
 # --- the experiment -----------------------------------------------------------------------------------------------
 
@@ -283,12 +296,11 @@ prototxt: | ready-python ## regenerate the files of prototxt/
 
 # The tests call the commands by themselves, and expect their own words. Much of their time is that of single processes
 # that start: two workers take little more than half of it. Each has a module of tests at a time, and 2 GB of memory.
-test: setup ## set up, then run the tests, two modules at a time (JOBS=1: one)
-	@$(PY) -m pytest --version >/dev/null 2>&1 || $(pip) install -r requirements-dev.txt
+test: dev ## set up, then run the tests, two modules at a time (JOBS=1: one)
 	$(if $(wheel_here),$(without_windows))
 	env --unset=SELFIE_MAKE $(PY) -m pytest -n $(JOBS) --maxprocesses 2 --dist loadfile
 
-lint: | ready-python ## ruff, mypy, cpplint, the prototxts against their generator, the library's layers (without Caffe)
+lint: | ready-python ready-dev ## ruff, mypy, cpplint, the prototxts against their generator, the library's layers (without Caffe)
 	$(PY) -m ruff check
 	$(PY) -m ruff format --check
 	$(PY) -m mypy
@@ -297,7 +309,7 @@ lint: | ready-python ## ruff, mypy, cpplint, the prototxts against their generat
 	$(PY) -m pytest -q tests/test_layers.py
 
 # Where it may mount (as root), commands also meet a full disk.
-faults: | ready ## stop, double, starve and mislead the commands, and count what comes of it: 6 minutes (LONG=1: 2 h; MINUTES)
+faults: | ready ready-dev ## stop, double, starve and mislead the commands, and count what comes of it: 6 minutes (LONG=1: 2 h; MINUTES)
 	PYTHONPATH=tests TQDM_DISABLE=1 $(PY) -m faults --log build/faults.jsonl $(if $(LONG),--minutes 120) $(if $(MINUTES),--minutes $(MINUTES))
 
 bench: | ready ## measure everything beside its peers: table, build/bench/bench.json (QUICK=1: minutes)

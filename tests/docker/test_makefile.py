@@ -14,10 +14,11 @@ from selfie.common import paths
 
 MAKEFILE = (paths.ROOT / "Makefile").read_text()
 TARGETS = re.search(r"^\.PHONY: (.*)$", MAKEFILE.replace("\\\n", ""), re.M).group(1).split()
-SETTING_UP = ["setup", "system", "caffe", "caffe-test", "demo", "test"]
-CHECKS = ["ready", "ready-python", "wheel-setup"]  # what targets ask for; nobody calls them
+SETTING_UP = ["setup", "system", "caffe", "dev", "caffe-test", "demo", "test"]
+CHECKS = ["ready", "ready-python", "ready-dev", "wheel-setup"]  # what targets ask for; nobody calls them
 USING = [name for name in TARGETS if name not in [*SETTING_UP, *CHECKS, "help", "clean", "distclean"]]
 WITHOUT_CAFFE = ["gather", "lint", "prototxt"]
+PYTHON = Path("/usr/bin/python3").resolve().name
 SCRIPTS = ("setup_system.sh", "build_caffe.sh")
 
 
@@ -43,7 +44,9 @@ def ready(checkout) -> Path:
     """The same after set-up."""
     tell(checkout / ".venv" / "bin" / "python")
     tell(checkout / "build" / "caffe" / "bin" / "caffe")
-    (checkout / ".venv" / f".installed-{Path('/usr/bin/python3').resolve().name}").touch()
+    tell(checkout / ".venv" / "bin" / "ruff")
+    for stamp in (".installed", ".for-dev"):
+        (checkout / ".venv" / f"{stamp}-{PYTHON}").touch()
     return checkout
 
 
@@ -90,7 +93,8 @@ def test_without_caffe_only_what_needs_none_goes_on(ready, target):
 @pytest.mark.parametrize("target", USING)
 def test_using_never_builds(ready, target):
     """With a GPU named, too, and when the requirements have changed since."""
-    os.utime(ready / ".venv" / f".installed-{Path('/usr/bin/python3').resolve().name}", (0, 0))
+    for stamp in (ready / ".venv").glob(".[if]*"):
+        os.utime(stamp, (0, 0))
     called = commands(make(ready, target, "GPU=0,1"))
     assert called and not [line for line in called if not line.startswith("python ") or " pip " in line]
 
@@ -114,12 +118,30 @@ def test_set_up_names_its_price_once(checkout, ready):
 def test_set_up_does_only_what_is_missing(ready):
     """Packages of Python only when what lists them has changed."""
     assert commands(make(ready, "setup")) == ["setup_system.sh ", "build_caffe.sh caffe"]
-    stamp, changed = next((ready / ".venv").glob(".installed-*")), ready / "requirements-dev.txt"
-    while changed.stat().st_mtime_ns <= stamp.stat().st_mtime_ns:  # the kernel's clock ticks every few milliseconds
-        changed.touch()
+    touch_after_set_up(ready, "requirements-serve.txt")
     called = commands(make(ready, "setup"))
-    assert [line for line in called if "requirements-dev.txt" in line] and called[-1] == "build_caffe.sh caffe"
+    assert [line for line in called if "requirements-all.txt" in line] and called[-1] == "build_caffe.sh caffe"
     assert len(commands(make(ready, "setup"))) == 2
+
+
+def test_what_tests_and_lint_take_comes_with_them(ready):
+    """Not with the set-up; and once."""
+    touch_after_set_up(ready, "requirements-dev.txt")
+    assert len(commands(make(ready, "setup"))) == 2
+    for target, calls in ("test", 1), ("test", 0), ("dev", 0), ("caffe-test", 0):
+        assert sum("requirements-dev.txt" in line for line in commands(make(ready, target))) == calls
+    (ready / ".venv" / "bin" / "ruff").unlink()
+    for target in ("lint", "faults", "wheel"):
+        result = make(ready, target)
+        assert (result.returncode, result.stdout) == (2, "") and "make dev" in result.stderr
+        assert result.stderr.count("\n") == 1
+
+
+def touch_after_set_up(ready: Path, name: str) -> None:
+    """Change a list of packages."""
+    stamps, changed = list((ready / ".venv").glob(".[if]*")), ready / name
+    while changed.stat().st_mtime_ns <= max(stamp.stat().st_mtime_ns for stamp in stamps):
+        changed.touch()  # the kernel's clock ticks every few milliseconds
 
 
 def test_a_wheel_sets_up_without_root_or_compiler(ready):
