@@ -10,6 +10,7 @@ import pytest
 
 from selfie.common.errors import SelfieError
 from selfie.common.ledger_file import LedgerFile
+from selfie.serve.bot import ledger as bot
 
 SCHEMA = "CREATE TABLE posts (name TEXT PRIMARY KEY, text TEXT);"
 
@@ -48,6 +49,20 @@ def test_a_schema_that_is_no_text_is_one_line(tmp_path):
     file.write_bytes(whole.replace(b"posts (text)", b"posts (te\xb0t)"))
     with pytest.raises(SelfieError, match=re.escape(str(file))), LedgerFile(tmp_path, "posts.sqlite", schema, 1):
         pass
+
+
+def test_a_schema_that_was_overwritten_is_one_line(tmp_path):
+    """With ones, at any place; at some of them SQLite believes that memory is lacking."""
+    with LedgerFile(tmp_path, "posts.sqlite", bot.SCHEMA, 1):
+        pass
+    file = tmp_path / "posts.sqlite"
+    whole = file.read_bytes()
+    first = whole.index(b"mentions_at ON mentions (at)") - 20
+    for place in range(first, first + 96, 3):
+        file.write_bytes(whole[:place] + b"\xff" * 64 + whole[place + 64 :])
+        ledger = LedgerFile(tmp_path, "posts.sqlite", bot.SCHEMA, 1)
+        with pytest.raises(SelfieError, match=re.escape(str(file))), ledger:
+            ledger.database.execute("SELECT * FROM mentions").fetchall()
 
 
 def test_our_own_mistakes_are_not_told_as_damage(tmp_path):

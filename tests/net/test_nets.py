@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from selfie.common import paths
+from selfie.common.errors import SelfieError
 from selfie.net import caffe_net, generate, pycaffe, solver, variants
 from selfie.net.prototxt import Token, dump
 from selfie.runs import heads
@@ -108,6 +109,21 @@ def test_emitter_quotes_and_nests():
     """Text format: strings quoted and escaped, enums bare, lists repeated, booleans lower case."""
     text = dump({"name": 'a"b', "layer": [{"phase": Token("TEST"), "on": True}, {"dim": [1, 2], "k": {"x": 0.5}}]})
     assert text == ('name: "a\\"b"\nlayer { phase: TEST on: true }\nlayer {\n  dim: 1\n  dim: 2\n  k { x: 0.5 }\n}\n')
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        b'name: "d\xff" type: "Input" top: "data" input_param { shape { dim: 1 } }',
+        b'name: "data" type: "Input" top: "d\xff" input_param { shape { dim: 1 } }',
+        b'name: "data" type: "d\xff" top: "data"',
+    ],
+)
+def test_a_name_that_is_no_text_is_named(tmp_path, layer):
+    """Caffe takes any bytes; Python would end in a traceback at the first look at them."""
+    (tmp_path / "deploy.prototxt").write_bytes(b"layer { " + layer + b" }")
+    with pytest.raises(SelfieError, match=r"d\\xff"):
+        caffe_net.load(tmp_path / "deploy.prototxt")
 
 
 def test_deploy_scores_are_probabilities(tiny_run):

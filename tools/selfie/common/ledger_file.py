@@ -49,8 +49,9 @@ class LedgerFile:
     ) -> None:
         """Close the database. What SQLite could not read of it is a SelfieError."""
         self._open.close()
-        if type(error) in (sqlite3.DatabaseError, sqlite3.OperationalError):
-            raise SelfieError(f"{self.file} is damaged ({error}): put a copy of it back") from error
+        if type(error) in (sqlite3.DatabaseError, sqlite3.OperationalError, MemoryError):
+            said = str(error) or "or memory is lacking"
+            raise SelfieError(f"{self.file} is damaged ({said}): put a copy of it back") from error
 
     @contextmanager
     def step(self) -> Iterator[sqlite3.Connection]:
@@ -104,8 +105,9 @@ def _opened(path: Path, schema: str, version: int) -> sqlite3.Connection:
         found = database.execute("PRAGMA user_version").fetchone()[0]
         if found == 0:
             database.executescript(f"BEGIN; {schema} PRAGMA user_version = {version}; COMMIT;")
-    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # the latter of what SQLite says of a damaged schema
-        raise SelfieError(f"{path} cannot be used as a ledger: {error}") from error
+    # The latter two are what it says, and what it is taken for, when a schema is damaged.
+    except (sqlite3.DatabaseError, UnicodeDecodeError, MemoryError) as error:
+        raise SelfieError(f"{path} cannot be used as a ledger: {error or 'its schema is damaged'}") from error
     if found not in (0, version):
         database.close()
         raise SelfieError(f"{path} is a ledger of version {found}, this is version {version}: use the newer checkout")

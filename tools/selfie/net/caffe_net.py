@@ -85,10 +85,19 @@ def load(prototxt: str | os.PathLike, caffemodel: str | os.PathLike | None = Non
     device.use_device(gpu)
     with pycaffe.errors_of_user():
         net = pycaffe.caffe().Net(str(prototxt), pycaffe.caffe().TEST)
+        _check_names(net, prototxt)
         if caffemodel is not None:
             check_weights(parameter_shapes(net), caffemodel)
             net.copy_from(str(caffemodel))
     return net
+
+
+def _check_names(net: Net, prototxt: Path) -> None:
+    """Raise SelfieError if a layer or a blob has a name that is no text; Caffe itself takes any bytes."""
+    try:
+        _ = net.blobs, net.layer_dict
+    except UnicodeDecodeError as error:
+        raise SelfieError(f"{prototxt}: the name {error.object!r} is not UTF-8") from error
 
 
 def untrained(variant: Variant) -> Net:

@@ -28,7 +28,11 @@ static void Translate(const std::exception_ptr& thrown, void*) {
   } catch (const Raised& error) {
     error.Restore();
   } catch (const std::exception& error) {
-    PyErr_SetString(TypeOf(error), OneLine(error).c_str());
+    // Names that a message quotes may be of any bytes.
+    const string line = OneLine(error);
+    const nb::object text = nb::steal(PyUnicode_DecodeUTF8(line.data(),
+        line.size(), "backslashreplace"));
+    PyErr_SetObject(TypeOf(error), text.ptr());
   }
 }
 
