@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from selfie.common import paths
-from selfie.common.journal import Journal, is_text
+from selfie.common.journal import Journal
 
 RECORDS = [["+", "a"], {"path\n": [1, None, "\u00fc\ud800"]}, 7]
 
@@ -106,6 +106,6 @@ def json_of(line: bytes) -> object:
 
 def test_a_text_that_no_table_holds_is_told():
     """Half a surrogate pair, wherever it is; whole ones, and names of any language, are texts as others."""
-    assert is_text(["ä 日本 😀", 1, None])
+    assert paths.is_text(["ä 日本 😀", 1, None])
     for wrong in (["\ud800"], {"a\udcff": 1}, [["x", "\udfff"]]):
-        assert not is_text(wrong)
+        assert not paths.is_text(wrong)

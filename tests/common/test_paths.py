@@ -53,3 +53,15 @@ def test_bytes_that_are_no_text_are_told(tmp_path):
     (tmp_path / "text").write_bytes("größer".encode("latin-1"))
     with pytest.raises(SelfieError, match="damaged, or no text file"):
         paths.read_text(tmp_path / "text")
+
+
+def test_half_a_character_in_json_is_damage(tmp_path):
+    """It could be shown on no page, and be written into no table."""
+    paths.write_json(tmp_path / "whole.json", {"a": ["ä 😀", {"b": "\\ud800"}]})
+    assert paths.read_json(tmp_path / "whole.json") == {"a": ["ä 😀", {"b": "\\ud800"}]}
+    (tmp_path / "escaped.json").write_text(r'{"a": "\u00e4 \ud83d\ude00"}')
+    assert paths.read_json(tmp_path / "escaped.json") == {"a": "ä 😀"}
+    for half in (r'{"a": [{"b": "\ud800"}]}', r'{"\udfff": 1}'):
+        (tmp_path / "half.json").write_text(half)
+        with pytest.raises(SelfieError, match="half of a character"):
+            paths.read_json(tmp_path / "half.json")

@@ -95,12 +95,3 @@ class Journal:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def is_text(value: Any) -> bool:
-    """Whether all texts in a JSON value are Unicode: half a surrogate pair is none, and no table holds it."""
-    try:
-        json.dumps(value, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -10,7 +10,7 @@ import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 from selfie.common import temporaries
 from selfie.common.errors import SelfieError
@@ -158,13 +158,25 @@ def write_csv(path: str | os.PathLike, frame: polars.DataFrame) -> None:
 
 def read_json(path: str | os.PathLike) -> dict:
     """Read a JSON object; SelfieError if the file is missing, not JSON or another value (`shapes.read` checks more)."""
+    text = read_text(path)
     try:
-        value = json.loads(read_text(path))
+        value = json.loads(text)
+        if "\\u" in text and not is_text(value):
+            raise ValueError("half of a character")
     except (ValueError, RecursionError) as error:
         raise SelfieError(f"{path} is not valid JSON ({error})") from error
     if not isinstance(value, dict):
         raise SelfieError(f"{path} is damaged, or not a file of this project: it is not a JSON object")
     return value
+
+
+def is_text(value: Any) -> bool:
+    """Whether all texts in a JSON value are Unicode: half a surrogate pair is none, and no table holds it."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def sha256(path: str | os.PathLike) -> str:

@@ -12,7 +12,7 @@ import polars as pl
 
 from selfie.common import paths
 from selfie.common.errors import SelfieError
-from selfie.common.journal import Journal, is_text
+from selfie.common.journal import Journal
 from selfie.data import lmdb_posts, lmdb_reader
 
 # The first value of a journal's record: a record of the database, with the hashes (hex) of the picture file and of its
@@ -28,7 +28,7 @@ def is_record(record: object, rows: int) -> bool:
         return len(values) == 2 and all(isinstance(value, str) and HASH.fullmatch(value) for value in values)
     if kind == REPEATED:
         return len(values) == 1 and type(values[0]) is int and 0 <= values[0] < rows
-    return kind == REJECT and len(values) == 1 and isinstance(values[0], str) and is_text(values)
+    return kind == REJECT and len(values) == 1 and isinstance(values[0], str) and paths.is_text(values)
 
 
 def finish(folder: Path, rows: pl.DataFrame, ids: pl.Series, journal: Journal, about: dict) -> None:

@@ -31,7 +31,7 @@ from tqdm import tqdm
 
 from selfie.common import locks, parallel, paths, places, shapes
 from selfie.common.errors import SelfieError
-from selfie.common.journal import Journal, is_text
+from selfie.common.journal import Journal
 from selfie.common.names import shown, unquoted
 from selfie.common.work import Row, Work, Workers
 from selfie.data import datum, image, tables
@@ -288,7 +288,7 @@ def _forward(net: ScoringNet, blob: str, group: list[tuple[str, np.ndarray | str
 def _is_line(line: object) -> bool:
     """Whether a value can be a record of the journal: [name, score], or [name, null, reason]."""
     kinds = [type(value) for value in line] if isinstance(line, list) else []
-    return kinds in ([str, float], [str, type(None), str]) and is_text(line)
+    return kinds in ([str, float], [str, type(None), str]) and paths.is_text(line)
 
 
 # --- workers of a cluster --------------------------------------------------------------------------------------------

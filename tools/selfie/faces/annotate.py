@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from selfie.common import parallel, paths, places
 from selfie.common.errors import SelfieError
-from selfie.common.journal import Journal, is_text
+from selfie.common.journal import Journal
 from selfie.common.work import Row, Work, Workers
 from selfie.data import image
 from selfie.data.image import BadImage
@@ -107,7 +107,7 @@ def _is_record(record: object) -> bool:
     """Whether a value can be a record of the journal: path -> row."""
     return isinstance(record, dict) and all(
         isinstance(row, list)
-        and is_text(row)
+        and paths.is_text(row)
         and len(row) == len(COLUMNS)
         and type(row[0]) in (int, NoneType)
         and all(type(number) in (float, int, NoneType) for number in row[1:-1])
