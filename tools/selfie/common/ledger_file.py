@@ -107,7 +107,8 @@ def _opened(path: Path, schema: str, version: int) -> sqlite3.Connection:
             database.executescript(f"BEGIN; {schema} PRAGMA user_version = {version}; COMMIT;")
     # The latter two are what it says, and what it is taken for, when a schema is damaged.
     except (sqlite3.DatabaseError, UnicodeDecodeError, MemoryError) as error:
-        raise SelfieError(f"{path} cannot be used as a ledger: {error or 'its schema is damaged'}") from error
+        said = str(error) or "its schema is damaged"
+        raise SelfieError(f"{path} cannot be used as a ledger: {said}") from error
     if found not in (0, version):
         database.close()
         raise SelfieError(f"{path} is a ledger of version {found}, this is version {version}: use the newer checkout")

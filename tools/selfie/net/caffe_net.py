@@ -95,7 +95,7 @@ def load(prototxt: str | os.PathLike, caffemodel: str | os.PathLike | None = Non
 def _check_names(net: Net, prototxt: Path) -> None:
     """Raise SelfieError if a layer or a blob has a name that is no text; Caffe itself takes any bytes."""
     try:
-        _ = net.blobs, net.layer_dict
+        _ = net.blobs, list(net._layer_names)
     except UnicodeDecodeError as error:
         raise SelfieError(f"{prototxt}: the name {error.object!r} is not UTF-8") from error
 
