@@ -109,7 +109,7 @@ endif
 # In the images of docker/ all is there, and nobody could install more. Where a wheel was taken, it stays: until make caffe.
 setup: $(if $(PREBUILT),,$(if $(CAFFE_WHEEL)$(wheel_here),wheel-setup,caffe)) ## install Debian packages (root or sudo), .venv and Caffe: what is missing
 
-what_setup_takes = "Setting up: about 6 minutes on two cores, 3.3 GB of disk (Debian packages 1.7, .venv 1.5, Caffe 0.1)"
+what_setup_takes = "Setting up: about 6 minutes on two cores, 2.9 GB of disk (Debian packages 1.7, .venv 1.1, Caffe 0.1)"
 
 have_python = $(or $(PREBUILT),$(wildcard $(PY)))
 have_caffe  = $(or $(PREBUILT),$(wildcard $(CAFFE)),$(wheel_here))
@@ -161,7 +161,7 @@ caffe: $(installed) ## build Caffe from its pinned source with our patches into 
 wheel: | ready ready-dev ## pack the Caffe that was built into a wheel for this Python and for systems like this one: dist/
 	$(PY) docker/make_wheel.py build/caffe/python/caffe
 
-# What tests and lint take besides is three hundred megabytes that nobody else needs.
+# What tests and lint take besides is half a gigabyte that nobody else needs.
 for_dev := $(VENV)/.for-dev-$(notdir $(realpath $(PYTHON)))
 
 dev: setup $(if $(PREBUILT),,$(for_dev)) ## setup, and the Python packages that tests and lint take
