@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "caffe/util/onednn_channels.hpp"
+#include "caffe/util/onednn_slices.hpp"
 
 namespace caffe {
 namespace onednn {
@@ -74,22 +75,25 @@ bool ConvolutionForward::Prepare() {
         static_cast<int>(shapes_.stride[1])};
     pointwise_.reset(new Pointwise(Winograd::kernels(), sizes));
   } else {
-    primitive_ = convolution_forward(direct_);
+    sliced_ = SlicedConvolution::Make(shapes_, direct_);
+    if (!sliced_) { primitive_ = convolution_forward(direct_); }
   }
   return true;
 }
 
 memory::desc ConvolutionForward::bottom_order() const {
-  return primitive_ ? direct_.src_desc() : blocked(shapes_.bottom);
+  return winograd_ || pointwise_ ? blocked(shapes_.bottom) :
+      direct_.src_desc();
 }
 
 memory::desc ConvolutionForward::top_order() const {
-  return primitive_ ? direct_.dst_desc() : blocked(shapes_.top);
+  return winograd_ || pointwise_ ? blocked(shapes_.top) : direct_.dst_desc();
 }
 
 memory::desc ConvolutionForward::weights_order() const {
   return winograd_ ? row(winograd_->points_size()) :
-      pointwise_ ? row(pointwise_->weights_size()) : direct_.weights_desc();
+      pointwise_ ? row(pointwise_->weights_size()) :
+      sliced_ ? row(sliced_->weights_size()) : direct_.weights_desc();
 }
 
 bool ConvolutionForward::can_finish() const {
@@ -104,6 +108,8 @@ void ConvolutionForward::PackWeights(const float* plain_weights,
     winograd_->TransformWeights(plain_weights, floats(packed));
   } else if (pointwise_) {
     pointwise_->PackWeights(plain_weights, floats(packed));
+  } else if (sliced_) {
+    sliced_->PackWeights(plain_weights, floats(packed));
   } else {
     reorder(memory(plain(shapes_.WeightsShape()), cpu(),
         const_cast<float*>(plain_weights)), packed);
@@ -114,6 +120,10 @@ void ConvolutionForward::Run(const memory& from, const memory& packed_weights,
     const ConvolutionFinish& finish, const memory& to) const {
   if (primitive_) {
     RunDirect(from, packed_weights, finish, to);
+    return;
+  }
+  if (sliced_) {
+    sliced_->Run(from, floats(packed_weights), finish, to);
     return;
   }
   const winograd::Finish with = {finish.bias, floats(finish.residual),
