@@ -23,6 +23,8 @@ void parallel_for(int count, void (*work)(const void* with, int i, int thread),
  *        are done. `thread`, below pool_threads(), tells apart those that work
  *        at the same time.
  *
+ * Each thread begins with the same part of the whole in each call, so that it
+ * finds in its cache what it wrote before, and goes on with the others' parts.
  * Threads of the pool that have nothing to do look for work for a fifth of a
  * millisecond, and let others have their processor meanwhile; then they sleep.
  * Where another thread of the process has the pool, the caller works alone.

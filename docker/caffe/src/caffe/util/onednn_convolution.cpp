@@ -13,6 +13,8 @@ using dnnl::convolution_forward;
 using dnnl::memory;
 using winograd::Winograd;
 
+static const int kManyFilters = 32 * 1024;
+
 static float* floats(const memory& values) {
   return values ? static_cast<float*>(values.get_data_handle()) : NULL;
 }
@@ -32,8 +34,9 @@ shared_ptr<const ConvolutionForward> ConvolutionForward::Make(
 }
 
 // Winograd's algorithm computes tiles of 4 x 4 with 36 numbers for the 9 of a
-// filter: reading those pays with enough tiles, and making them anew in each
-// pass, as in training, with more (measured).
+// filter: reading those pays with enough tiles, with twice as many where no
+// cache keeps them, and making them anew in each pass, as in training, with
+// more (measured).
 bool ConvolutionForward::WinogradPays() const {
   const vector<int>& top = shapes_.top;
   const vector<int>& weights = shapes_.weights;
@@ -43,7 +46,8 @@ bool ConvolutionForward::WinogradPays() const {
       shapes_.stride[0] == 1 && shapes_.stride[1] == 1 &&
       shapes_.pad[0] <= 2 && shapes_.pad[1] <= 2 &&
       weights[0] >= 16 && weights[1] >= 16 &&
-      tiles >= (shapes_.training ? 48 : 4);
+      tiles >= (shapes_.training ? 48 :
+          weights[0] * weights[1] >= kManyFilters ? 8 : 4);
 }
 
 bool ConvolutionForward::PointwisePays() const {

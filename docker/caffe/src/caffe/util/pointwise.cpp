@@ -54,10 +54,10 @@ void Pointwise::PackWeights(const float* weights, float* packed) const {
 // The pixels that a stride does not leave out.
 void Pointwise::TakeStrided(const float* bottom, float* taken) const {
   const int width = kernels_->width, rows = sizes_.top_height();
-  const int columns = sizes_.top_width();
-  const int planes = sizes_.number * Blocks(sizes_.inputs);
-  parallel_for(planes, [&](int plane, int) {
-    for (int y = 0; y < rows; ++y) {
+  const int columns = sizes_.top_width(), blocks = Blocks(sizes_.inputs);
+  parallel_for(sizes_.number * rows, [&](int i, int) {
+    const int image = i / rows, y = i % rows;
+    for (int plane = image * blocks; plane < (image + 1) * blocks; ++plane) {
       const float* from = bottom + (static_cast<size_t>(plane) * sizes_.height +
           y * sizes_.stride_h) * sizes_.width * width;
       float* to = taken + (static_cast<size_t>(plane) * rows + y) * columns *
@@ -110,7 +110,9 @@ void Pointwise::Forward(const float* bottom, const float* packed,
   const size_t bytes = static_cast<size_t>(Blocks(sizes_.inputs)) *
       kernels_->width * sizeof(float);
   const int wanted = std::max<int>(1, kChunk / bytes / kGroup) * kGroup;
-  const int chunks = (pixels + wanted - 1) / wanted;
+  const int least = sizes_.number > 1 ? 1 :
+      std::min(pool_threads(), (pixels + kGroup - 1) / kGroup);
+  const int chunks = std::max(least, (pixels + wanted - 1) / wanted);
   const int all = sizes_.number * chunks;
   const int enough = 4 * pool_threads();
   const int parts = all >= enough ? 1 :

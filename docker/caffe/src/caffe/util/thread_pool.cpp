@@ -17,6 +17,7 @@
 #include <mutex>  // NOLINT(build/c++11)
 #include <system_error>
 #include <thread>  // NOLINT(build/c++11)
+#include <vector>
 
 #include "caffe/common.hpp"
 
@@ -54,35 +55,51 @@ static void wait_while(Word* word, int value, Word* asleep) {
   --*asleep;
 }
 
-// What parallel_for is to do.
+// What parallel_for is to do. Each thread has a part of it, and when that is
+// done, or given away, those of the others.
 struct Job {
-  Job(int count, int most, void (*work)(const void*, int, int),
-      const void* with) : count(count), most(most), work(work), with(with),
+  Job(int count, int threads, void (*work)(const void*, int, int),
+      const void* with) : count(count), threads(threads), work(work),
+      with(with),
 #ifdef __SSE2__
       float_settings(_mm_getcsr()),
 #endif
-      next(0), threads(0), failed(0) {}
+      parts(threads), failed(0) {
+    for (int i = 0; i < threads; ++i) { parts[i].next = Begin(i); }
+  }
 
-  void Join() {
-    const int thread = threads++;
-    if (thread >= most) { return; }
+  int Begin(int part) const {
+    return static_cast<int64_t>(count) * part / threads;
+  }
+
+  void Join(int thread) {
+    if (thread >= threads) { return; }
 #ifdef __SSE2__
     _mm_setcsr(float_settings);
 #endif
     try {
-      for (int i; (i = next++) < count;) { work(with, i, thread); }
+      for (int k = 0; k < threads; ++k) {
+        const int part = (thread + k) % threads, end = Begin(part + 1);
+        for (int i; (i = parts[part].next++) < end;) { work(with, i, thread); }
+      }
     } catch (...) {
       if (failed++ == 0) { error = std::current_exception(); }
     }
   }
 
-  const int count, most;
+  struct Part {
+    Word next;
+    char line[60];  // of the cache: for each its own
+  };
+
+  const int count, threads;
   void (*const work)(const void*, int, int);
   const void* const with;
 #ifdef __SSE2__
   const unsigned float_settings;  // all compute as the caller does
 #endif
-  Word next, threads, failed;
+  std::vector<Part> parts;
+  Word failed;
   std::exception_ptr error;  // the first
 };
 
@@ -94,11 +111,13 @@ class Pool {
   }
 
   void Run(Job* job) {
-    Grow(job->most - 1);
+    Grow(job->threads - 1);
     job_ = job;
     ++round_;
-    if (idle_ > 0) { wake(&round_, job->most - 1); }
-    job->Join();
+    if (idle_ > 0) {  // any of them, or those that may take part
+      wake(&round_, size_ < job->threads ? job->count - 1 : size_);
+    }
+    job->Join(0);
     job_ = NULL;  // who comes now is too late
     for (int inside; (inside = inside_) > 0;) {
       wait_while(&inside_, inside, &leaving_);
@@ -111,7 +130,8 @@ class Pool {
   void Grow(int wanted) {
     try {
       for (; size_ < wanted; ++size_) {
-        std::thread([this] { Work(); }).detach();
+        const int thread = size_ + 1;
+        std::thread([this, thread] { Work(thread); }).detach();
       }
     } catch (const std::system_error&) {
       LOG_FIRST_N(WARNING, 1) << "No thread to spare: there are " << size_;
@@ -120,12 +140,12 @@ class Pool {
 
   // What a thread of the pool does. It says that it is inside before it looks
   // for the job, which is there until nobody is.
-  void Work() {
+  void Work(int thread) {
     for (;;) {
       const int round = round_;
       ++inside_;
       Job* const job = job_;
-      if (job) { job->Join(); }
+      if (job) { job->Join(thread); }
       --inside_;
       if (leaving_ > 0) { wake(&inside_, 1); }
       wait_while(&round_, round, &idle_);
@@ -161,14 +181,15 @@ int pool_threads() {
 
 void parallel_for(int count, void (*work)(const void* with, int i, int thread),
     const void* with) {
-  Job job(count, std::min(count, pool_threads()), work, with);
-  if (job.most > 1 && !the_pool().busy.test_and_set()) {
+  const int threads = count > 1 ? pool_threads() : 1;
+  if (threads > 1 && !the_pool().busy.test_and_set()) {
+    Job job(count, threads, work, with);
     the_pool().Run(&job);
     the_pool().busy.clear();
+    if (job.error) { std::rethrow_exception(job.error); }
   } else {
-    job.Join();
+    for (int i = 0; i < count; ++i) { work(with, i, 0); }
   }
-  if (job.error) { std::rethrow_exception(job.error); }
 }
 
 }  // namespace caffe

@@ -14,6 +14,7 @@ namespace winograd {
 
 static const size_t kManyPoints = 4 << 20;    // bytes: of filters, beyond L2
 static const size_t kSharedBytes = 24 << 20;  // of tiles, for all threads
+static const int kLeast = 8;   // tiles for a thread on its own
 static const int kChunk = 16;  // tiles that one thread transforms at a time
 
 const Kernels* Winograd::kernels() {
@@ -89,10 +90,10 @@ Winograd::Pass Winograd::Plan(bool shared, size_t bytes) const {
   const int bottoms = Blocks(sizes_.inputs), tops = Blocks(sizes_.outputs);
   const size_t tile_bytes = static_cast<size_t>(bottoms + tops) *
       kernels_->width * kPoints * sizeof(float);
-  const int tiles = std::max<size_t>(8, bytes / tile_bytes);
+  const int tiles = std::max<size_t>(kLeast, bytes / tile_bytes);
   Pass pass;
   pass.threads = pool_threads();
-  pass.shared = shared || tiles_ < tiles * pass.threads;
+  pass.shared = shared || tiles_ < kLeast * pass.threads;
   if (pass.shared && !shared) { return Plan(true, kSharedBytes); }
   pass.total = tiles_;
   pass.blocks = (tiles_ + tiles - 1) / tiles;
