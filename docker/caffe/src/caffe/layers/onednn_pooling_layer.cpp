@@ -85,7 +85,7 @@ struct OneDnnPoolingLayer::Plan {
 
   // Part i of memory that holds all.
   memory Part(const memory::desc& desc, const memory& all, int i) const {
-    return memory(desc, onednn::cpu(), !all ? NULL :
+    return memory(desc, onednn::cpu(),
         static_cast<char*>(all.get_data_handle()) + i * desc.get_size());
   }
 
@@ -103,8 +103,10 @@ struct OneDnnPoolingLayer::Plan {
       onednn::Arguments arguments;
       arguments[DNNL_ARG_SRC] = Part(part_desc.src_desc(), from, i);
       arguments[DNNL_ARG_DST] = Part(part_desc.dst_desc(), to, i);
-      arguments[DNNL_ARG_WORKSPACE] =
-          Part(part_desc.workspace_desc(), workspace, i);
+      if (workspace) {
+        arguments[DNNL_ARG_WORKSPACE] =
+            Part(part_desc.workspace_desc(), workspace, i);
+      }
       onednn::run(forward, arguments);
     });
   }

@@ -132,9 +132,9 @@ void ConvolutionForward::Run(const memory& from, const memory& packed_weights,
   }
   const winograd::Finish with = {finish.bias, floats(finish.residual),
       finish.slopes};
+  const FlushDenormals flush;  // counts this thread's threads
   const size_t room =
       winograd_ ? winograd_->forward_scratch() : pointwise_->scratch();
-  const FlushDenormals flush;
   float* const scratch =
       static_cast<float*>(onednn::scratch(room * sizeof(float)));
   if (winograd_) {
