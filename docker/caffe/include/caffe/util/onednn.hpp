@@ -39,6 +39,19 @@ class FlushDenormals {
   DISABLE_COPY_AND_ASSIGN(FlushDenormals);
 };
 
+// As long as it lives, the primitives that this thread makes and runs take no
+// other thread.
+class OneThread {
+ public:
+  OneThread();
+  ~OneThread();
+
+ private:
+  const int before_;
+
+  DISABLE_COPY_AND_ASSIGN(OneThread);
+};
+
 // This thread's scratch memory, until it runs the next primitive: more is
 // allocated where it has less.
 void* scratch(size_t bytes);

@@ -10,6 +10,14 @@
 namespace caffe {
 namespace onednn {
 
+// The order of values N x C x H x W: abcd (Caffe's), aBcd16b, aBcd8b (blocked),
+// acdb; undef where it is another.
+dnnl::memory::format_tag order_tag(const dnnl::memory::desc& order,
+    const vector<int>& shape);
+
+// The channels of a block: 16 or 8; 0 where there are none.
+int block_size(dnnl::memory::format_tag order);
+
 // How many channels lie side by side in an order of values N x C x H x W: 16 or
 // 8 of a block, or all. 0 where that cannot be told.
 int channels_together(const dnnl::memory::desc& order,

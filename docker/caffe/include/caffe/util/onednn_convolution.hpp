@@ -40,6 +40,8 @@ struct ConvolutionFinish {
   const float* slopes;    // of each output: max(x, 0) + slope * min(x, 0)
 };
 
+class SlicedConvolution;
+
 /**
  * @brief A forward convolution of certain sizes: by Winograd's algorithm, as
  *        matrix products where filters are 1 x 1, or what oneDNN has for it.
@@ -82,6 +84,7 @@ class ConvolutionForward {
   const ConvolutionShapes shapes_;
   dnnl::convolution_forward::primitive_desc direct_;
   dnnl::primitive primitive_;                  // one of these computes
+  shared_ptr<const SlicedConvolution> sliced_;
   shared_ptr<const winograd::Winograd> winograd_;
   shared_ptr<const Pointwise> pointwise_;
 };

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "caffe/util/onednn_channels.hpp"
+#include "caffe/util/thread_pool.hpp"
 
 namespace caffe {
 
@@ -38,13 +39,11 @@ void OneDnnConcatLayer::CopyBlocks(const vector<memory>& in, int block,
   }
   const int number = top.shape(0), blocks = parts.size();
   float* to = static_cast<float*>(out.get_data_handle());
-#pragma omp parallel for collapse(2)
-  for (int n = 0; n < number; ++n) {
-    for (int i = 0; i < blocks; ++i) {
-      memcpy(to + (static_cast<size_t>(n) * blocks + i) * plane,
-          parts[i] + n * steps[i], plane * sizeof(float));
-    }
-  }
+  parallel_for(number * blocks, [&](int i, int) {
+    const int n = i / blocks, block = i % blocks;
+    memcpy(to + i * plane, parts[block] + n * steps[block],
+        plane * sizeof(float));
+  });
 }
 
 void OneDnnConcatLayer::Forward_cpu(const vector<Blob<float>*>& bottom,

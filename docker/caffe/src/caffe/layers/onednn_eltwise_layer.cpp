@@ -3,29 +3,33 @@
 
 #include <vector>
 
+#include "caffe/util/thread_pool.hpp"
+
 namespace caffe {
 
 using dnnl::memory;
 
+static const size_t kLeast = 4096;  // values for a thread
+
 // Of the first two bottoms, and then of what they make and one more; each value
 // may be where the result goes.
 typedef void Combine(float a, const float* x, float b, const float* y,
-    long count, float* to);  // NOLINT(runtime/int)
+    size_t count, float* to);
 
 static void sum(float a, const float* x, float b, const float* y,
-    long count, float* to) {  // NOLINT(runtime/int)
-#pragma omp parallel for simd
-  for (long i = 0; i < count; ++i) {  // NOLINT(runtime/int)
-    to[i] = a * x[i] + b * y[i];
-  }
+    size_t count, float* to) {
+  parallel_parts(count, kLeast, [=](size_t begin, size_t end) {
+#pragma omp simd
+    for (size_t i = begin; i < end; ++i) { to[i] = a * x[i] + b * y[i]; }
+  });
 }
 
 static void product(float, const float* x, float, const float* y,
-    long count, float* to) {  // NOLINT(runtime/int)
-#pragma omp parallel for simd
-  for (long i = 0; i < count; ++i) {  // NOLINT(runtime/int)
-    to[i] = x[i] * y[i];
-  }
+    size_t count, float* to) {
+  parallel_parts(count, kLeast, [=](size_t begin, size_t end) {
+#pragma omp simd
+    for (size_t i = begin; i < end; ++i) { to[i] = x[i] * y[i]; }
+  });
 }
 
 void OneDnnEltwiseLayer::Forward_cpu(const vector<Blob<float>*>& bottom,

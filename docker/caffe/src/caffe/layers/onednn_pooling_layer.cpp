@@ -4,6 +4,9 @@
 #include <algorithm>
 #include <vector>
 
+#include "caffe/util/onednn_channels.hpp"
+#include "caffe/util/thread_pool.hpp"
+
 namespace caffe {
 
 using dnnl::memory;
@@ -15,7 +18,10 @@ struct OneDnnPoolingLayer::Plan {
   vector<int> bottom, top;  // shapes
   memory::dims kernel, stride, dilation, pad_before, pad_after;
 
-  pooling_forward::primitive_desc forward_desc;
+  // Where channels come in blocks their planes are pooled one by one, a part
+  // of them at a time, by threads of ours.
+  int parts;
+  pooling_forward::primitive_desc forward_desc, part_desc;
   pooling_backward::primitive_desc backward_desc;
   dnnl::primitive forward, backward;  // backward: made when it first comes
 
@@ -30,11 +36,79 @@ struct OneDnnPoolingLayer::Plan {
     if (!onednn::is_fast(forward_desc)) {
       return false;
     }
-    forward = pooling_forward(forward_desc);
+    parts = Parts(onednn::block_size(onednn::order_tag(order, bottom)));
+    if (parts > 1 && !PreparePart(onednn::order_tag(order, bottom))) {
+      parts = 1;
+    }
+    if (parts == 1) {
+      part_desc = forward_desc;
+      forward = pooling_forward(forward_desc);
+    }
     if (method == dnnl::algorithm::pooling_max) {
       workspace = memory(forward_desc.workspace_desc(), onednn::cpu());
     }
     return true;
+  }
+
+  // Into how many equal parts all planes of blocks go: for each thread some,
+  // so that it does not matter when one comes late.
+  int Parts(int block) const {
+    if (block == 0) {
+      return 1;
+    }
+    const int planes = bottom[0] * ((bottom[1] + block - 1) / block);
+    int parts = std::min(planes, 4 * pool_threads());
+    while (planes % parts) { ++parts; }
+    return parts;
+  }
+
+  bool PreparePart(memory::format_tag order) {
+    const int block = onednn::block_size(order);
+    const int blocks = (bottom[1] + block - 1) / block;
+    const int channels = bottom[0] * blocks / parts * block;
+    const vector<int> from = {1, channels, bottom[2], bottom[3]};
+    const vector<int> to = {1, channels, top[2], top[3]};
+    const onednn::OneThread alone;
+    part_desc = onednn::describe<pooling_forward>(
+        dnnl::prop_kind::forward_training, method, onednn::layout(from, order),
+        onednn::layout(to, order), stride, kernel, dilation, pad_before,
+        pad_after);
+    if (!onednn::is_fast(part_desc) || forward_desc.dst_desc() !=
+            onednn::layout(top, order) ||
+        parts * part_desc.workspace_desc().get_size() !=
+            forward_desc.workspace_desc().get_size()) {
+      return false;
+    }
+    forward = pooling_forward(part_desc);
+    return true;
+  }
+
+  // Part i of memory that holds all.
+  memory Part(const memory::desc& desc, const memory& all, int i) const {
+    return memory(desc, onednn::cpu(),
+        static_cast<char*>(all.get_data_handle()) + i * desc.get_size());
+  }
+
+  void Forward(const memory& from, const memory& to) const {
+    if (parts == 1) {
+      onednn::Arguments arguments;
+      arguments[DNNL_ARG_SRC] = from;
+      arguments[DNNL_ARG_DST] = to;
+      arguments[DNNL_ARG_WORKSPACE] = workspace;
+      onednn::run(forward, arguments);
+      return;
+    }
+    parallel_for(parts, [&](int i, int) {
+      const onednn::OneThread alone;
+      onednn::Arguments arguments;
+      arguments[DNNL_ARG_SRC] = Part(part_desc.src_desc(), from, i);
+      arguments[DNNL_ARG_DST] = Part(part_desc.dst_desc(), to, i);
+      if (workspace) {
+        arguments[DNNL_ARG_WORKSPACE] =
+            Part(part_desc.workspace_desc(), workspace, i);
+      }
+      onednn::run(forward, arguments);
+    });
   }
 
   void PrepareBackward() {
@@ -107,11 +181,7 @@ void OneDnnPoolingLayer::Forward_cpu(const vector<Blob<float>*>& bottom,
   }
   const memory out = onednn::write(top[0]->data().get(), plan_->top,
       plan_->forward_desc.dst_desc());
-  onednn::Arguments arguments;
-  arguments[DNNL_ARG_SRC] = in;
-  arguments[DNNL_ARG_DST] = out;
-  arguments[DNNL_ARG_WORKSPACE] = plan_->workspace;
-  onednn::run(plan_->forward, arguments);
+  plan_->Forward(in, out);
   onednn::written(top[0]->data().get(), out);
 }
 

@@ -3,6 +3,8 @@
 
 #include <vector>
 
+#include "caffe/util/thread_pool.hpp"
+
 // Else GCC makes branches of the comparisons below, to be faithful to the
 // floating point exceptions that nobody looks at: every second one would be
 // guessed wrongly.
@@ -16,8 +18,10 @@ static float* floats(const memory& values) {
   return static_cast<float*>(values.get_data_handle());
 }
 
+static const size_t kLeast = 4096;  // values for a thread
+
 // With what fills up the last block of channels.
-static long length(const memory& values) {  // NOLINT(runtime/int)
+static size_t length(const memory& values) {
   return values.get_desc().get_size() / sizeof(float);
 }
 
@@ -37,10 +41,12 @@ void OneDnnReLULayer::Forward_cpu(const vector<Blob<float>*>& bottom,
   const float* x = floats(in);
   float* y = floats(out);
   const onednn::FlushDenormals flush;
-#pragma omp parallel for simd
-  for (long i = 0; i < length(in); ++i) {  // NOLINT(runtime/int)
-    y[i] = x[i] * ((x[i] > 0) + slope * (x[i] <= 0)) + 0.f;  // no -0
-  }
+  parallel_parts(length(in), kLeast, [=](size_t begin, size_t end) {
+#pragma omp simd
+    for (size_t i = begin; i < end; ++i) {
+      y[i] = x[i] * ((x[i] > 0) + slope * (x[i] <= 0)) + 0.f;  // no -0
+    }
+  });
   onednn::written(top_data, out);
 }
 
@@ -64,10 +70,12 @@ void OneDnnReLULayer::Backward_cpu(const vector<Blob<float>*>& top,
   const float* dy = floats(in);
   float* dx = floats(out);
   const onednn::FlushDenormals flush;
-#pragma omp parallel for simd
-  for (long i = 0; i < length(data); ++i) {  // NOLINT(runtime/int)
-    dx[i] = dy[i] * ((x[i] > 0) + slope * (x[i] <= 0));
-  }
+  parallel_parts(length(data), kLeast, [=](size_t begin, size_t end) {
+#pragma omp simd
+    for (size_t i = begin; i < end; ++i) {
+      dx[i] = dy[i] * ((x[i] > 0) + slope * (x[i] <= 0));
+    }
+  });
   onednn::written(bottom_diff, out);
 }
 

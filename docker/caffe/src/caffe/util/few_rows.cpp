@@ -5,6 +5,8 @@
 
 #include <oneapi/dnnl/dnnl.hpp>
 
+#include "caffe/util/thread_pool.hpp"
+
 namespace caffe {
 
 static const int kMostRows = 16;
@@ -73,8 +75,8 @@ bool few_rows_pay(int M, int N, int K) {
 void few_rows_multiply(int M, int N, int K, const float* A, const float* B,
     bool add, float* result) {
   Dots* const dots = dots_here();
-#pragma omp parallel for
-  for (int n = 0; n < N; n += 4) {
+  parallel_for((N + 3) / 4, [&](int i, int) {
+    const int n = 4 * i;
     float sums[kMostRows / 2][8] = {};
     for (int k = 0; k < K; k += kStep) {
       const float* b[4];  // the last four rows may hold one more than once
@@ -93,7 +95,7 @@ void few_rows_multiply(int M, int N, int K, const float* A, const float* B,
         *to = sums[m / 2][m % 2 * 4 + j] + (add ? *to : 0);
       }
     }
-  }
+  });
 }
 
 }  // namespace caffe

@@ -117,6 +117,20 @@ FlushDenormals::~FlushDenormals() {
   set_float_settings(before_);
 }
 
+// How many there are now, once the context has counted them.
+static int threads() {
+  context();
+  return omp_get_max_threads();
+}
+
+OneThread::OneThread() : before_(threads()) {
+  omp_set_num_threads(1);
+}
+
+OneThread::~OneThread() {
+  omp_set_num_threads(before_);
+}
+
 dnnl::primitive_attr attributes() {
   context();  // a primitive starts as many threads as there are when it is made
   dnnl::primitive_attr attributes;
@@ -151,12 +165,20 @@ void run(const dnnl::primitive& primitive, Arguments arguments) {
   here.stream.wait();
 }
 
+// A net's answers: starting OpenMP's threads takes longer than copying them.
+static const size_t kFewBytes = 64 * 1024;
+
 void reorder(const memory& from, const memory& to,
     const dnnl::primitive_attr& how) {
   Arguments arguments;
   arguments[DNNL_ARG_FROM] = from;
   arguments[DNNL_ARG_TO] = to;
-  run(dnnl::reorder(dnnl::reorder::primitive_desc(from, to, how)), arguments);
+  if (to.get_desc().get_size() < kFewBytes) {
+    const OneThread alone;
+    run(dnnl::reorder(dnnl::reorder::primitive_desc(from, to, how)), arguments);
+  } else {
+    run(dnnl::reorder(dnnl::reorder::primitive_desc(from, to, how)), arguments);
+  }
 }
 
 void add(const memory& values, const memory::desc& plain, float* sum) {

@@ -3,6 +3,8 @@
 
 #include <vector>
 
+#include "caffe/util/thread_pool.hpp"
+
 // Else GCC makes branches of the comparisons below, to be faithful to the
 // floating point exceptions that nobody looks at.
 #pragma GCC optimize("no-trapping-math")
@@ -12,21 +14,26 @@ namespace onednn {
 
 using dnnl::memory;
 
-int channels_together(const memory::desc& order,
+memory::format_tag order_tag(const memory::desc& order,
     const vector<int>& shape) {
-  if (shape.size() != 4) {
-    return 0;
+  if (shape.size() == 4) {
+    for (memory::format_tag tag : {memory::format_tag::aBcd16b,
+            memory::format_tag::aBcd8b, memory::format_tag::abcd,
+            memory::format_tag::acdb}) {
+      if (order == layout(shape, tag)) { return tag; }
+    }
   }
-  if (order == layout(shape, memory::format_tag::aBcd16b)) {
-    return 16;
-  }
-  if (order == layout(shape, memory::format_tag::aBcd8b)) {
-    return 8;
-  }
-  if (order == layout(shape, memory::format_tag::acdb)) {
-    return shape[1];
-  }
-  return 0;
+  return memory::format_tag::undef;
+}
+
+int block_size(memory::format_tag order) {
+  return order == memory::format_tag::aBcd16b ? 16 :
+      order == memory::format_tag::aBcd8b ? 8 : 0;
+}
+
+int channels_together(const memory::desc& order, const vector<int>& shape) {
+  const memory::format_tag tag = order_tag(order, shape);
+  return tag == memory::format_tag::acdb ? shape[1] : block_size(tag);
 }
 
 // The pixels of a block of `count` channels, best known to the compiler.
@@ -97,8 +104,7 @@ void work_on_channels(const memory& from, const vector<int>& shape,
   const float *x = floats(from), *residual = floats(work.residual);
   float* y = floats(to);
   const FlushDenormals flush;
-#pragma omp parallel for
-  for (int i = 0; i < shape[0] * blocks; ++i) {
+  parallel_for(shape[0] * blocks, [&](int i, int) {
     const size_t begin = static_cast<size_t>(i) * pixels * together;
     const int channel = i % blocks * together;
     const Block block = {pixels, together,
@@ -113,7 +119,7 @@ void work_on_channels(const memory& from, const vector<int>& shape,
     } else {
       compute<0>(block);
     }
-  }
+  });
 }
 
 }  // namespace onednn

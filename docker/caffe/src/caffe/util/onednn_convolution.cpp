@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "caffe/util/onednn_channels.hpp"
+#include "caffe/util/onednn_slices.hpp"
 
 namespace caffe {
 namespace onednn {
@@ -11,6 +12,8 @@ namespace onednn {
 using dnnl::convolution_forward;
 using dnnl::memory;
 using winograd::Winograd;
+
+static const int kManyFilters = 32 * 1024;
 
 static float* floats(const memory& values) {
   return values ? static_cast<float*>(values.get_data_handle()) : NULL;
@@ -31,8 +34,9 @@ shared_ptr<const ConvolutionForward> ConvolutionForward::Make(
 }
 
 // Winograd's algorithm computes tiles of 4 x 4 with 36 numbers for the 9 of a
-// filter: reading those pays with enough tiles, and making them anew in each
-// pass, as in training, with more (measured).
+// filter: reading those pays with enough tiles, with twice as many where no
+// cache keeps them, and making them anew in each pass, as in training, with
+// more (measured).
 bool ConvolutionForward::WinogradPays() const {
   const vector<int>& top = shapes_.top;
   const vector<int>& weights = shapes_.weights;
@@ -42,7 +46,8 @@ bool ConvolutionForward::WinogradPays() const {
       shapes_.stride[0] == 1 && shapes_.stride[1] == 1 &&
       shapes_.pad[0] <= 2 && shapes_.pad[1] <= 2 &&
       weights[0] >= 16 && weights[1] >= 16 &&
-      tiles >= (shapes_.training ? 48 : 4);
+      tiles >= (shapes_.training ? 48 :
+          weights[0] * weights[1] >= kManyFilters ? 8 : 4);
 }
 
 bool ConvolutionForward::PointwisePays() const {
@@ -74,22 +79,25 @@ bool ConvolutionForward::Prepare() {
         static_cast<int>(shapes_.stride[1])};
     pointwise_.reset(new Pointwise(Winograd::kernels(), sizes));
   } else {
-    primitive_ = convolution_forward(direct_);
+    sliced_ = SlicedConvolution::Make(shapes_, direct_);
+    if (!sliced_) { primitive_ = convolution_forward(direct_); }
   }
   return true;
 }
 
 memory::desc ConvolutionForward::bottom_order() const {
-  return primitive_ ? direct_.src_desc() : blocked(shapes_.bottom);
+  return winograd_ || pointwise_ ? blocked(shapes_.bottom) :
+      direct_.src_desc();
 }
 
 memory::desc ConvolutionForward::top_order() const {
-  return primitive_ ? direct_.dst_desc() : blocked(shapes_.top);
+  return winograd_ || pointwise_ ? blocked(shapes_.top) : direct_.dst_desc();
 }
 
 memory::desc ConvolutionForward::weights_order() const {
   return winograd_ ? row(winograd_->points_size()) :
-      pointwise_ ? row(pointwise_->weights_size()) : direct_.weights_desc();
+      pointwise_ ? row(pointwise_->weights_size()) :
+      sliced_ ? row(sliced_->weights_size()) : direct_.weights_desc();
 }
 
 bool ConvolutionForward::can_finish() const {
@@ -104,6 +112,8 @@ void ConvolutionForward::PackWeights(const float* plain_weights,
     winograd_->TransformWeights(plain_weights, floats(packed));
   } else if (pointwise_) {
     pointwise_->PackWeights(plain_weights, floats(packed));
+  } else if (sliced_) {
+    sliced_->PackWeights(plain_weights, floats(packed));
   } else {
     reorder(memory(plain(shapes_.WeightsShape()), cpu(),
         const_cast<float*>(plain_weights)), packed);
@@ -116,11 +126,15 @@ void ConvolutionForward::Run(const memory& from, const memory& packed_weights,
     RunDirect(from, packed_weights, finish, to);
     return;
   }
+  if (sliced_) {
+    sliced_->Run(from, floats(packed_weights), finish, to);
+    return;
+  }
   const winograd::Finish with = {finish.bias, floats(finish.residual),
       finish.slopes};
+  const FlushDenormals flush;  // counts this thread's threads
   const size_t room =
       winograd_ ? winograd_->forward_scratch() : pointwise_->scratch();
-  const FlushDenormals flush;
   float* const scratch =
       static_cast<float*>(onednn::scratch(room * sizeof(float)));
   if (winograd_) {

@@ -1,10 +1,10 @@
 #ifdef USE_ONEDNN
 #include "caffe/util/pointwise.hpp"
 
-#include <omp.h>
-
 #include <algorithm>
 #include <cstring>
+
+#include "caffe/util/thread_pool.hpp"
 
 namespace caffe {
 
@@ -36,8 +36,7 @@ size_t Pointwise::scratch() const {
 void Pointwise::PackWeights(const float* weights, float* packed) const {
   const int width = kernels_->width, blocks = Blocks(sizes_.outputs);
   const int inputs = Blocks(sizes_.inputs) * width;
-#pragma omp parallel for
-  for (int block = 0; block < blocks; ++block) {
+  parallel_for(blocks, [&](int block, int) {
     const int first = block / kPanel * kPanel;
     const int panel = std::min(kPanel, blocks - first) * width;
     float* to = packed + static_cast<size_t>(first) * width * inputs +
@@ -49,17 +48,16 @@ void Pointwise::PackWeights(const float* weights, float* packed) const {
             weights[static_cast<size_t>(out) * sizes_.inputs + in] : 0;
       }
     }
-  }
+  });
 }
 
 // The pixels that a stride does not leave out.
 void Pointwise::TakeStrided(const float* bottom, float* taken) const {
   const int width = kernels_->width, rows = sizes_.top_height();
-  const int columns = sizes_.top_width();
-  const int planes = sizes_.number * Blocks(sizes_.inputs);
-#pragma omp parallel for collapse(2)
-  for (int plane = 0; plane < planes; ++plane) {
-    for (int y = 0; y < rows; ++y) {
+  const int columns = sizes_.top_width(), blocks = Blocks(sizes_.inputs);
+  parallel_for(sizes_.number * rows, [&](int i, int) {
+    const int image = i / rows, y = i % rows;
+    for (int plane = image * blocks; plane < (image + 1) * blocks; ++plane) {
       const float* from = bottom + (static_cast<size_t>(plane) * sizes_.height +
           y * sizes_.stride_h) * sizes_.width * width;
       float* to = taken + (static_cast<size_t>(plane) * rows + y) * columns *
@@ -69,7 +67,7 @@ void Pointwise::TakeStrided(const float* bottom, float* taken) const {
             width * sizeof(float));
       }
     }
-  }
+  });
 }
 
 void Pointwise::Multiply(const float* from, const float* packed,
@@ -112,22 +110,22 @@ void Pointwise::Forward(const float* bottom, const float* packed,
   const size_t bytes = static_cast<size_t>(Blocks(sizes_.inputs)) *
       kernels_->width * sizeof(float);
   const int wanted = std::max<int>(1, kChunk / bytes / kGroup) * kGroup;
-  const int chunks = (pixels + wanted - 1) / wanted;
+  const int least = sizes_.number > 1 ? 1 :
+      std::min(pool_threads(), (pixels + kGroup - 1) / kGroup);
+  const int chunks = std::max(least, (pixels + wanted - 1) / wanted);
   const int all = sizes_.number * chunks;
-  const int enough = 4 * omp_get_max_threads();
+  const int enough = 4 * pool_threads();
   const int parts = all >= enough ? 1 :
       std::min(panels, (enough + all - 1) / all);
-#pragma omp parallel for collapse(2) schedule(dynamic)
-  for (int chunk = 0; chunk < all; ++chunk) {
-    for (int part = 0; part < parts; ++part) {
-      const int image = chunk / chunks, place = chunk % chunks;
-      for (int panel = panels * part / parts;
-           panel < panels * (part + 1) / parts; ++panel) {
-        Multiply(from, packed, finish, image, pixels * place / chunks,
-            pixels * (place + 1) / chunks, panel, top);
-      }
+  parallel_for(all * parts, [&](int i, int) {
+    const int part = i % parts;
+    const int image = i / parts / chunks, place = i / parts % chunks;
+    for (int panel = panels * part / parts;
+         panel < panels * (part + 1) / parts; ++panel) {
+      Multiply(from, packed, finish, image, pixels * place / chunks,
+          pixels * (place + 1) / chunks, panel, top);
     }
-  }
+  });
 }
 
 }  // namespace caffe

@@ -1,18 +1,20 @@
 #ifdef USE_ONEDNN
 #include "caffe/util/winograd.hpp"
 
-#include <omp.h>
 #include <unistd.h>
 
 #include <algorithm>
 
 #include <oneapi/dnnl/dnnl.hpp>
 
+#include "caffe/util/thread_pool.hpp"
+
 namespace caffe {
 namespace winograd {
 
 static const size_t kManyPoints = 4 << 20;    // bytes: of filters, beyond L2
 static const size_t kSharedBytes = 24 << 20;  // of tiles, for all threads
+static const int kLeast = 8;   // tiles for a thread on its own
 static const int kChunk = 16;  // tiles that one thread transforms at a time
 
 const Kernels* Winograd::kernels() {
@@ -88,13 +90,16 @@ Winograd::Pass Winograd::Plan(bool shared, size_t bytes) const {
   const int bottoms = Blocks(sizes_.inputs), tops = Blocks(sizes_.outputs);
   const size_t tile_bytes = static_cast<size_t>(bottoms + tops) *
       kernels_->width * kPoints * sizeof(float);
-  const int tiles = std::max<size_t>(8, bytes / tile_bytes);
+  const int tiles = std::max<size_t>(kLeast, bytes / tile_bytes);
   Pass pass;
-  pass.threads = omp_get_max_threads();
-  pass.shared = shared || tiles_ < tiles * pass.threads;
+  pass.threads = pool_threads();
+  pass.shared = shared || tiles_ < kLeast * pass.threads;
   if (pass.shared && !shared) { return Plan(true, kSharedBytes); }
   pass.total = tiles_;
   pass.blocks = (tiles_ + tiles - 1) / tiles;
+  if (!shared) {  // as many for each thread
+    pass.blocks += pass.threads - 1 - (pass.blocks - 1) % pass.threads;
+  }
   const int most = (tiles_ + pass.blocks - 1) / pass.blocks;
   pass.bottom_step = Step(static_cast<size_t>(bottoms) * most);
   pass.top_step = Step(static_cast<size_t>(tops) * most);
@@ -149,33 +154,31 @@ void Winograd::TransformWeights(const float* weights, float* points) const {
   const Filters filters = Layout(weights);
   const int width = kernels_->width, outputs = Blocks(sizes_.outputs);
   const int inputs = Blocks(sizes_.inputs), panels = Panels();
-#pragma omp parallel for collapse(2)
-  for (int panel = 0; panel < panels; ++panel) {
-    for (int input = 0; input < inputs; ++input) {
-      const int block = panel * kPanel;
-      const int blocks = std::min(kPanel, outputs - block);
-      Filters some = filters;
-      some.values += static_cast<size_t>(input) * width * filters.in_step;
-      some.inputs -= input * width;
-      const Points to = {points + (static_cast<size_t>(block) * inputs +
-          input * blocks) * width * width, ForwardStep()};
-      kernels_->transform_filters(some, block, blocks, width, ManyPoints(), to);
-    }
-  }
+  parallel_for(panels * inputs, [&](int i, int) {
+    const int block = i / inputs * kPanel, input = i % inputs;
+    const int blocks = std::min(kPanel, outputs - block);
+    Filters some = filters;
+    some.values += static_cast<size_t>(input) * width * filters.in_step;
+    some.inputs -= input * width;
+    const Points to = {points + (static_cast<size_t>(block) * inputs +
+        input * blocks) * width * width, ForwardStep()};
+    kernels_->transform_filters(some, block, blocks, width, ManyPoints(), to);
+  });
 }
 
-// Called by all threads together: tiles of all blocks of channels.
+static int chunks(int tiles) { return (tiles + kChunk - 1) / kChunk; }
+
+// Tiles of all blocks of channels.
 void Winograd::Transform(const Planes& from, int blocks, bool diff, int first,
     int last, const Points& to) const {
-#pragma omp for collapse(2) schedule(dynamic) nowait
-  for (int block = 0; block < blocks; ++block) {
-    for (int tile = first; tile < last; tile += kChunk) {
-      const Points chunk = {to.values + (static_cast<size_t>(block) *
-          (last - first) + tile - first) * kernels_->width, to.step};
-      (diff ? kernels_->transform_diff : kernels_->transform_input)(from, block,
-          tile, std::min(tile + kChunk, last), chunk);
-    }
-  }
+  const int some = chunks(last - first);
+  parallel_for(blocks * some, [&](int i, int) {
+    const int block = i / some, tile = first + i % some * kChunk;
+    const Points chunk = {to.values + (static_cast<size_t>(block) *
+        (last - first) + tile - first) * kernels_->width, to.step};
+    (diff ? kernels_->transform_diff : kernels_->transform_input)(from, block,
+        tile, std::min(tile + kChunk, last), chunk);
+  });
 }
 
 // A forward pass at work.
@@ -227,55 +230,45 @@ void Winograd::ForwardTogether(const Work& work) const {
   const int width = kernels_->width, panels = Panels();
   const Points a = {work.scratch, pass.bottom_step};
   const Points c = {work.scratch + kPoints * pass.bottom_step, pass.top_step};
-#pragma omp parallel num_threads(pass.threads)
   for (int i = 0; i < pass.blocks; ++i) {
     const int first = pass.first(i), last = pass.first(i + 1);
+    const int some = chunks(last - first);
     Transform(work.bottom, work.bottoms, false, first, last, a);
-#pragma omp barrier
-#pragma omp for collapse(2) schedule(dynamic)
-    for (int point = 0; point < kPoints; ++point) {
-      for (int panel = 0; panel < panels; ++panel) {
-        work.Multiply(a, c, point, panel, last - first);
-      }
-    }
-#pragma omp for collapse(2) schedule(dynamic) nowait
-    for (int block = 0; block < work.tops; ++block) {
-      for (int tile = first; tile < last; tile += kChunk) {
-        const Points chunk = {c.values + (static_cast<size_t>(block) *
-            (last - first) + tile - first) * width, c.step};
-        work.Output(chunk, block, tile, std::min(tile + kChunk, last));
-      }
-    }
+    parallel_for(kPoints * panels, [&](int i, int) {
+      work.Multiply(a, c, i / panels, i % panels, last - first);
+    });
+    parallel_for(work.tops * some, [&](int i, int) {
+      const int block = i / some, tile = first + i % some * kChunk;
+      const Points chunk = {c.values + (static_cast<size_t>(block) *
+          (last - first) + tile - first) * width, c.step};
+      work.Output(chunk, block, tile, std::min(tile + kChunk, last));
+    });
   }
 }
 
 void Winograd::ForwardApart(const Work& work) const {
   const Pass& pass = work.pass;
   const int width = kernels_->width, panels = Panels();
-#pragma omp parallel num_threads(pass.threads)
-  {
-    float* const mine = work.scratch + omp_get_thread_num() * kPoints *
-        (pass.bottom_step + pass.top_step);
+  parallel_for(pass.blocks, [&](int i, int thread) {
+    float* const mine = work.scratch +
+        thread * kPoints * (pass.bottom_step + pass.top_step);
     const Points a = {mine, pass.bottom_step};
     const Points c = {mine + kPoints * pass.bottom_step, pass.top_step};
-#pragma omp for schedule(dynamic)
-    for (int i = 0; i < pass.blocks; ++i) {
-      const int first = pass.first(i), last = pass.first(i + 1);
-      for (int block = 0; block < work.bottoms; ++block) {
-        const Points to = {a.values + block * (last - first) * width, a.step};
-        kernels_->transform_input(work.bottom, block, first, last, to);
-      }
-      for (int point = 0; point < kPoints; ++point) {
-        for (int panel = 0; panel < panels; ++panel) {
-          work.Multiply(a, c, point, panel, last - first);
-        }
-      }
-      for (int block = 0; block < work.tops; ++block) {
-        const Points of = {c.values + block * (last - first) * width, c.step};
-        work.Output(of, block, first, last);
+    const int first = pass.first(i), last = pass.first(i + 1);
+    for (int block = 0; block < work.bottoms; ++block) {
+      const Points to = {a.values + block * (last - first) * width, a.step};
+      kernels_->transform_input(work.bottom, block, first, last, to);
+    }
+    for (int point = 0; point < kPoints; ++point) {
+      for (int panel = 0; panel < panels; ++panel) {
+        work.Multiply(a, c, point, panel, last - first);
       }
     }
-  }
+    for (int block = 0; block < work.tops; ++block) {
+      const Points of = {c.values + block * (last - first) * width, c.step};
+      work.Output(of, block, first, last);
+    }
+  });
 }
 
 void Winograd::BackwardWeights(const float* bottom, const float* top_diff,
@@ -287,22 +280,15 @@ void Winograd::BackwardWeights(const float* bottom, const float* top_diff,
   const Points a = {scratch, pass.bottom_step};
   const Points b = {scratch + kPoints * pass.bottom_step, pass.top_step};
   const Points sums = {scratch + pass.scratch(), ForwardStep()};
-#pragma omp parallel num_threads(pass.threads)
-  {
-    for (int i = 0; i < pass.blocks; ++i) {
-      const int first = pass.first(i), last = pass.first(i + 1);
-      Transform(from, inputs, false, first, last, a);
-      Transform(diff, outputs, true, first, last, b);
-#pragma omp barrier
-#pragma omp for collapse(2) schedule(dynamic)
-      for (int point = 0; point < kPoints; ++point) {
-        for (int panel = 0; panel < panels; ++panel) {
-          Correlate(a, b, point, panel, last - first, i > 0, sums);
-        }
-      }
-    }
-    AddWeightsDiff(sums, weights_diff);
+  for (int i = 0; i < pass.blocks; ++i) {
+    const int first = pass.first(i), last = pass.first(i + 1);
+    Transform(from, inputs, false, first, last, a);
+    Transform(diff, outputs, true, first, last, b);
+    parallel_for(kPoints * panels, [&](int j, int) {
+      Correlate(a, b, j / panels, j % panels, last - first, i > 0, sums);
+    });
   }
+  AddWeightsDiff(sums, weights_diff);
 }
 
 // At one point, adds the tiles' products of all inputs with a panel of outputs
@@ -324,27 +310,27 @@ void Winograd::Correlate(const Points& a, const Points& b, int point, int panel,
   }
 }
 
-// Called by all threads together.
 void Winograd::AddWeightsDiff(const Points& sums, float* weights_diff) const {
   const int width = kernels_->width, outputs = Blocks(sizes_.outputs);
   const size_t sums_step =
       static_cast<size_t>(Blocks(sizes_.inputs)) * width * width;
-#pragma omp for collapse(2)
-  for (int block = 0; block < outputs; ++block) {
-    for (int input = 0; input < sizes_.inputs; ++input) {
+  const int inputs = sizes_.inputs;
+  parallel_parts(static_cast<size_t>(outputs) * inputs, 16,
+      [&](size_t begin, size_t end) {
+    for (size_t i = begin; i < end; ++i) {
+      const int block = i / inputs, input = i % inputs;
       const Points from = {sums.values + block * sums_step + input * width,
           sums.step};
       kernels_->add_filters_diff(from, Layout(NULL), block, input,
           weights_diff);
     }
-  }
+  });
 }
 
 void Winograd::BackwardBias(const float* top_diff, float* bias_diff) const {
   const int width = kernels_->width, outputs = Blocks(sizes_.outputs);
   const int rows = sizes_.top_height(), columns = sizes_.top_width();
-#pragma omp parallel for
-  for (int block = 0; block < outputs; ++block) {
+  parallel_for(outputs, [&](int block, int) {
     float sums[16] = {};
     for (int row = 0; row < sizes_.number * rows; ++row) {
       const float* from = top_diff + ((static_cast<size_t>(row / rows) *
@@ -358,7 +344,7 @@ void Winograd::BackwardBias(const float* top_diff, float* bias_diff) const {
     for (int j = 0; j < width && block * width + j < sizes_.outputs; ++j) {
       bias_diff[block * width + j] += sums[j];
     }
-  }
+  });
 }
 
 }  // namespace winograd
