@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -108,6 +109,10 @@ def test_of_a_command_only_what_python_says_before_it_is_excused(how):
     assert stops.bad_end("Fatal Python error: init_import_site: Failed\n" + last, 1, how) is None
     assert stops.bad_end(last, 1, how) is None
     assert stops.bad_end(first.format("argparse"), -2, how)[0] == TRACEBACK
+    frames = [' File "<frozen runpy>", line 15, in <module>', f' File "{contextlib.__file__}", line 6, in <module>']
+    assert stops.bad_end("\n".join(["Traceback (most recent call last):", *frames, last]), -2, how) is None
+    frames.append(f' File "{testlib.__file__}", line 3, in <module>')
+    assert stops.bad_end("\n".join(["Traceback (most recent call last):", *frames, last]), -2, how)[0] == TRACEBACK
     assert stops.bad_end("", 1, how)[0] == UNNAMED
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import random
+import re
 import shutil
 import signal
 import subprocess
 import sys
+import sysconfig
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -160,7 +162,7 @@ def bad_end(text: str, code: int, how: str) -> Problem | None:
 
     Where Python has not come to the command yet, it ends of a signal as Python does.
     """
-    if how in (INT, INT_ALL) and (text == "KeyboardInterrupt\n" or any(words in text for words in OF_PYTHON)):
+    if how in (INT, INT_ALL) and _of_python(text):
         return None
     ends = how not in (CHILD, PAUSE, TOO_LATE)
     expected = ends and code == -_number(how)
@@ -168,6 +170,14 @@ def bad_end(text: str, code: int, how: str) -> Problem | None:
         return None
     failure = of_stderr(text, code)
     return None if failure is None or failure[0] == ONE_LINE else failure
+
+
+def _of_python(text: str) -> bool:
+    """Whether this is what Python says of Ctrl-C before it has come to a command; with -m, it first loads runpy."""
+    loading_runpy = "<frozen runpy>" in text and all(
+        name.startswith(("<frozen", sysconfig.get_path("stdlib"))) for name in re.findall(r'File "([^"]*)"', text)
+    )
+    return text == "KeyboardInterrupt\n" or loading_runpy or any(words in text for words in OF_PYTHON)
 
 
 def outlived(family: list[int]) -> Problem | None:
