@@ -95,7 +95,7 @@ def test_an_ensembles_interval_is_shown(heads_run, photos, tmp_path):
 
 
 def test_a_photo_that_the_net_does_not_know_is_told(heads_run, photos, tmp_path):
-    """Beside its score, with the number; not beside others."""
+    """Beside its score, with the number, and of its best crop; not beside others."""
     scored = [
         Scored(str(photos / "a.jpg"), 0.9, 80.0, None, 0.02, 0.98, 96.6),
         Scored(str(photos / "b.jpg"), 0.8, 70.0),
@@ -103,6 +103,7 @@ def test_a_photo_that_the_net_does_not_know_is_told(heads_run, photos, tmp_path)
     text = " ".join(score_page.write(heads_run, scored, tmp_path / "out").read_text().split())
     first, second = text.split('id="photo-1"')[1].split('id="photo-2"')
     assert "Unlike what this net learned from:</b> 97&nbsp;% of its training selfies" in first
+    assert "The net does not know such crops" in first and '<b class="unknown">' in first
     assert "Unlike" not in second.partition('id="meaning"')[0]
 
 
