@@ -278,7 +278,7 @@ $(PY) tools/make_lmdb.py --labels data/figures/labels.csv --images data/figures/
       --detail 32 --force
 endef
 
-figures-run: | ready ## heads on ImageNet features (VARIANT=vgg16: VGG16's), trained on the post's own published tiles
+figures-run: | ready ## heads on ImageNet features (VARIANT=vgg16 or vgg16_torchvision: VGG16's), trained on the post's own published tiles
 	$(figures_tiles)
 	$(PY) tools/reach.py --net $(figures_net) $(figures_weights) --run $(figures_run)
 	$(PY) tools/compare_paper.py --run $(figures_run) $(one_gpu)

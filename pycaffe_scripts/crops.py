@@ -6,7 +6,8 @@ exact scores of the best and of their neighbours), grid (x, y and scale at equal
 
 Written to --out, for each picture NAME: NAME_crop1.png and so on (their file scores what is printed), NAME_heat.png
 (where good crops are); and crops.png with all pictures before and after. A crop may well cut out the person: the post
-calls those rude, and --keep-face forbids them. A picture that cannot be used is named, and the exit code is 1.
+calls those rude, and --keep-face forbids them. A crop that is unlike what the net learned from is said to be so, where
+the run can tell. A picture that cannot be used is named, and the exit code is 1.
 """
 
 from __future__ import annotations
@@ -142,10 +143,13 @@ def stems(names: Iterable[str]) -> Iterator[str]:
 
 
 def print_lines(name: str, result: Result, files: list[Path]) -> None:
-    for (window, score), file in zip(result.best, files):
+    from selfie.runs import trust
+
+    for (window, score), file, unlike in zip(result.best, files, result.unlike or [0.0] * len(files)):
         print(
             f"{100 * result.original:5.1f}% -> {100 * score:5.1f}%  {names.shown(name)}  "
             f"{window.width} x {window.height} at ({window.left}, {window.top})  {names.shown(file)}"
+            f"{'  (a crop unlike what this net learned from)' if unlike >= trust.UNKNOWN else ''}"
         )
 
 
@@ -157,6 +161,8 @@ def print_json(name: str, result: Result, files: list[Path]) -> None:
         {"score": score, **dataclasses.asdict(window), **result.space.relative(window), "file": str(file)}
         for (window, score), file in zip(result.best, files)
     ]
+    for crop, unlike in zip(best, result.unlike or []):
+        crop["unlike"] = unlike
     record = {
         "path": name,
         "score": result.original,

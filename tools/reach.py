@@ -24,7 +24,9 @@ BESIDE = "  {:24} {value:.2f} ({low:.2f} to {high:.2f})"
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = cli.parser(__doc__)
-    parser.add_argument("--net", default="squeezenet", help="the net: squeezenet or vgg16 (default: %(default)s)")
+    parser.add_argument(
+        "--net", default="squeezenet", help="squeezenet, vgg16 or vgg16_torchvision (default: %(default)s)"
+    )
     parser.add_argument(
         "--lmdb", type=Path, default="data/figures/lmdb", metavar="DIR", help="the tiles (default: %(default)s)"
     )

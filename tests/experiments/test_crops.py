@@ -13,11 +13,12 @@ from selfie.common import paths, stats
 from selfie.common.errors import SelfieError
 from selfie.data import image
 from selfie.data.image import Preprocessing
+from selfie.data.lmdb_reader import Database
 from selfie.experiments import crop_plots, crop_space, crops
 from selfie.faces import lbp
 from selfie.net import caffe_net, surgery, variants
 from selfie.net.caffe_net import ScoringNet
-from selfie.runs import readings, score
+from selfie.runs import readings, score, trust
 from selfie.runs.run_folder import Run
 
 
@@ -269,6 +270,22 @@ def test_one_lucky_window_does_not_win(tiny_run, photo, monkeypatch):
 def searched(searcher: crops.Searcher, bgr: np.ndarray, window: crop_space.Window) -> np.ndarray:
     """The 1 x size x size x 3 picture that a window is scored as."""
     return image.square(window.cut(bgr), searcher.preprocessing.size)[None]
+
+
+def test_a_best_crop_says_whether_the_net_knows_it(heads_run, tiny_run, tiny_lmdb, photo):
+    """Heads that learned from coloured noise: a piece of noise is known, one of a photograph is not, in every search;
+    of a net without heads nobody can tell."""
+    with Database(tiny_lmdb / "test") as records:
+        noise = np.stack([picture for _, picture, _ in records])
+    searcher, spaces = crops.Searcher(heads_run), crop_space.space(photo, heads_run.preprocessing.crop)
+    unlike = trust.of(heads_run).judge(searcher.net, noise).unlike
+    piece, whole = noise[int(np.argmin(unlike))], crop_space.Window(0, 0, 256, 256)
+    assert searcher.unlike(piece, [whole]) == pytest.approx([unlike.min()]) and unlike.min() < trust.UNKNOWN
+    for method in crops.METHODS:
+        result = searcher.search(photo, spaces, method, top=2, count=4, steps=2)
+        assert len(result.unlike) == len(result.best) and min(result.unlike) >= trust.UNKNOWN
+        assert result.unlike == pytest.approx(searcher.unlike(photo, [window for window, _ in result.best]))
+    assert crops.Searcher(tiny_run).search(photo, spaces, "random", count=2).unlike is None
 
 
 @pytest.mark.parametrize("method", crops.METHODS)

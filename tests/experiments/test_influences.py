@@ -34,6 +34,15 @@ def test_planted_effects_are_found_in_percentage_points():
     assert model.explained == pytest.approx(0.0125 / 0.015, abs=0.03)
 
 
+def test_a_value_beyond_all_selfies_counts_as_the_outermost():
+    """A screenshot brighter than any selfie is not given more than the brightest of them; nor a darker one."""
+    model = influences.fit(table(60, noise=0.05))
+    column = model.columns[:, model.names.index("brightness")]
+    for value, end in ((column.max() + 5, column.max()), (column.min() - 5, column.min())):
+        [beyond], [outermost] = (model.influences({"brightness": one}) for one in (value, end))
+        assert beyond.points == pytest.approx(outermost.points) and abs(outermost.points) > 5
+
+
 def test_what_is_explained_is_of_selfies_left_out():
     """The closed form equals fits that leave out each selfie in turn."""
     generator = np.random.default_rng(1)

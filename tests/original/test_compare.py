@@ -18,7 +18,7 @@ from selfie.common.errors import SelfieError
 from selfie.data import image, lmdb_writer
 from selfie.experiments import crops
 from selfie.net import variants
-from selfie.original import agreement, baselines, compare, page, protocol, tile_labels
+from selfie.original import agreement, baselines, compare, crop_pairs, page, protocol, tile_labels
 from selfie.original.tiles import Tiles
 from selfie.runs import run_folder
 from selfie.runs.run_folder import Run
@@ -181,20 +181,22 @@ def test_lines_of_a_test_that_cannot_be_done_say_why():
         "figure": "crop2",
         "iou": 0.5,
         "iou_of_random_crops": 0.4,
-        "random_crops_that_overlap_more": 0.25,
+        "iou_of_our_size": 0.3,
         "their_scores": [45.0, 58.3],
         "their_gain": 13.3,
         "our_scores": [40.61, 97.3],
         "our_gain": 56.69,
         "our_score_of_their_crop": 50.0,
+        "their_percentile": 71.4,
     }
-    mean = {"pairs": 1, "iou": 0.5, "iou_of_random_crops": 0.4, "their_gain": 13.3, "our_gain": 56.69}
+    mean = crop_pairs.means([pair])
     result = {"crops": [pair, {"figure": "crops1", "why_not": "not here"}], "crops_mean": mean}
     assert page.crop_sentences(result) == [
-        "best crop, crop2: IoU 0.50, random 0.40 (25% overlap more); theirs 45.0 to 58.3 (+13.3), "
-        "ours 40.6 to 97.3 (+56.7)",
+        "best crop, crop2: IoU 0.50, random 0.40; 0.30; theirs 45.0 to 58.3 (+13.3), "
+        "ours 40.6 to 97.3 (+56.7); our score of theirs 50.0 (71)",
         "best crop, crops1: not here",
-        "best crop, mean of 1: IoU 0.50, random 0.40; theirs +13.3, ours +56.7",
+        "best crop, mean of 1: IoU 0.50, random 0.40; 0.30; theirs +13.3, ours +56.7; our score of theirs "
+        "above the original in 1 (71)",
     ]
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from selfie.common.errors import SelfieError
 from selfie.data import image
+from selfie.experiments import crop_space, crops
 from selfie.experiments.crop_space import Window
 from selfie.original import crop_pairs
 
@@ -47,9 +48,38 @@ def test_all_published_crops_are_found_in_their_originals(published):
 
 def test_means_are_over_the_pairs():
     """Of what both sides gain and overlap, and how many pairs."""
+    pair = {"iou_of_random_crops": 0.4, "iou_of_our_size": 0.3, "their_gain": 10.0, "figure": "x"}
     pairs = [
-        {"iou": iou, "iou_of_random_crops": 0.4, "their_gain": 10.0, "our_gain": gain, "figure": "x"}
-        for iou, gain in ((0.2, 1.0), (0.6, 5.0))
+        {**pair, "iou": iou, "our_gain": gain, "their_percentile": rank, "our_scores": [60.0, 90.0]}
+        for iou, gain, rank in ((0.2, 1.0, 10.0), (0.6, 5.0, 90.0))
     ]
-    means = crop_pairs.means(pairs)
-    assert means == pytest.approx({"iou": 0.4, "iou_of_random_crops": 0.4, "their_gain": 10, "our_gain": 3, "pairs": 2})
+    pairs = [{**one, "our_score_of_their_crop": score} for one, score in zip(pairs, (50.0, 61.0))]
+    averages = {"iou": 0.4, "iou_of_random_crops": 0.4, "iou_of_our_size": 0.3, "their_percentile": 50}
+    expected = {**averages, "their_gain": 10, "our_gain": 3, "theirs_above_original": 1, "pairs": 2}
+    assert crop_pairs.means(pairs) == pytest.approx(expected)
+
+
+def test_crops_of_one_size_lie_anywhere():
+    """Of that size, all inside, and spread over the whole room."""
+    allowed = crop_space.Space(500, 400)
+    windows = crop_pairs.placed(allowed, 0.5)
+    assert {(window.width, window.height) for window in windows} == {(200, 200)}
+    assert np.ptp([window.left for window in windows]) > 280 and np.ptp([window.top for window in windows]) > 180
+    assert all(window.corners[2] <= 500 and window.corners[3] <= 400 for window in windows)
+
+
+def test_a_published_crop_is_ranked_among_random_ones(tiny_run, skimage_data, monkeypatch):
+    """By our net's scores alone: the crop that the net likes best is above nearly all, the one it likes least below."""
+    photo = cv2.resize(image.read(skimage_data / "astronaut.png"), (200, 200), interpolation=cv2.INTER_AREA)
+    searcher = crops.Searcher(tiny_run)
+    big = cv2.resize(photo, (crop_pairs.ENLARGED,) * 2, interpolation=cv2.INTER_CUBIC)
+    windows = crop_space.random(crop_space.space(big, searcher.preprocessing.crop), 60, seed=9)
+    order = np.argsort(searcher.exact(big, windows))
+    monkeypatch.setattr(crop_pairs, "SCORED", 60)
+    for place, (low, high) in ((order[0], (0, 12)), (order[-1], (88, 100))):
+        window = crop_pairs.scaled(windows[place], 200 / 512, 200 / 512)
+        crop = cv2.resize(window.cut(photo), (200, 200), interpolation=cv2.INTER_CUBIC)
+        monkeypatch.setattr(crop_pairs, "pictures", lambda _, crop=crop: (photo, crop))
+        compared = crop_pairs.compare(searcher, crop_pairs.PAIRS[0], "grid")
+        assert low <= compared["their_percentile"] <= high
+        assert 0 < compared["iou_of_our_size"] < 1

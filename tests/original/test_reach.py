@@ -49,6 +49,14 @@ def test_recipes_are_in_the_order_that_the_rule_needs(net):
         recipes.of("demo")
 
 
+def test_torchvisions_weights_come_with_their_own_mean():
+    """They are other weights than those of `vgg16`; all else is the same."""
+    ours, theirs = ([recipe.net() for recipe in recipes.of(net)] for net in ("vgg16", "vgg16_torchvision"))
+    assert {(net.weights, net.mean) for net in theirs} == {("vgg16_torchvision", variants.TORCHVISION_MEAN)}
+    assert [(net.readout, net.smooth) for net in ours] == [(net.readout, net.smooth) for net in theirs]
+    assert {(net.weights, net.mean) for net in ours} == {("vgg16", variants.IMAGENET_MEAN)}
+
+
 def test_a_fold_is_judged_by_a_calibration_that_does_not_know_it():
     """Log-odds stretched ninefold are judged as they were before; a fold that is turned round counts with its loss."""
     generator = np.random.default_rng(0)

@@ -25,6 +25,7 @@ class Meaning:
     better, worse   the same in short, to be read after "rather than"
     scope           among which, or as told by whom
     extremes        most selfies are neither
+    crowd           the labelled selfies, to be read after "it beats 60 of 100"
     """
 
     good: str
@@ -33,6 +34,7 @@ class Meaning:
     worse: str
     scope: str
     extremes: bool = False
+    crowd: str = "selfies"
 
     def likelier(self, good: bool) -> str:
         """Say which of the two is likelier."""
@@ -53,7 +55,7 @@ MEANINGS = {
     "residual": Meaning(*_HALVES, "among posts with as many followers and tags"),
     "residual, deciles": Meaning(*_TENTHS, "among posts with as many followers and tags", True),
     "median": Meaning(*_MEASURED, "as its data measure it"),
-    PUBLISHED: Meaning(*_PUBLISHED, "as the post’s own net ranked them", True),
+    PUBLISHED: Meaning(*_PUBLISHED, "as the post’s own net ranked them", True, "selfies, most of them of the worst"),
 }
 
 

@@ -35,7 +35,7 @@ from selfie.common.errors import SelfieError
 from selfie.experiments.crop_space import Pass, Space, Window, distinct, grid, level, level_size, passes, random
 from selfie.net import surgery
 from selfie.net.pycaffe import Net
-from selfie.runs import evaluate, readings
+from selfie.runs import evaluate, readings, trust
 from selfie.runs.run_folder import Run
 
 METHODS = ("dense", "grid", "random")
@@ -52,6 +52,8 @@ class Result:
 
     original          score of the whole picture, squashed to a square where it is none
     best              (crop, exact score), best first; dense: by the mean over VIEWS
+    unlike            how unlike its training selfies the net finds each of these, in percent (see selfie.runs.trust);
+                      None for runs that cannot tell
     windows, scores   all crops that were looked at, evenly spread over the space; dense: scores read off the map
     forwards          pictures that went through the net, one by one
     seconds           of the search, without loading nets
@@ -60,6 +62,7 @@ class Result:
     space: Space
     original: float
     best: list[tuple[Window, float]]
+    unlike: list[float] | None
     windows: list[Window] = field(repr=False)
     scores: np.ndarray = field(repr=False)
     forwards: int
@@ -73,6 +76,7 @@ class Searcher:
         self.run, self.gpu = run, gpu
         self.preprocessing = run.preprocessing
         self.net = run.net(gpu)
+        self.trust = trust.of(run)
         self._convolutional: tuple[Net, int] | None = None
 
     def search(
@@ -108,6 +112,7 @@ class Searcher:
             allowed,
             original,
             [(tried[index], float(exact[index])) for index in best],
+            self.unlike(bgr, [tried[index] for index in best]),
             windows,
             scores,
             len(tried) * (len(VIEWS) if method == "dense" else 1),
@@ -132,6 +137,14 @@ class Searcher:
             scores.append([self.net.scores(view) for view in views])
         joined = np.concatenate(scores, axis=1)
         return joined[0], joined.mean(0)
+
+    def unlike(self, bgr: np.ndarray, windows: list[Window]) -> list[float] | None:
+        """Measure how unlike its training selfies the net finds each window, percent; None if the run cannot tell."""
+        if self.trust is None:
+            return None
+        squares = np.stack([self.preprocessing.square(window.cut(bgr)) for window in windows])
+        unlike = self.trust.judge(self.net, squares).unlike
+        return None if unlike is None else unlike.tolist()
 
     def convolutional(self) -> tuple[Net, int]:
         """Return the convolutional net and how many of its strides make a picture's side; loaded when first needed."""

@@ -13,7 +13,7 @@ from selfie.data import image
 from selfie.experiments import crop_space, influences, properties
 from selfie.experiments.crops import SAME, Searcher
 from selfie.faces import detectors
-from selfie.runs import evaluate
+from selfie.runs import evaluate, trust
 from selfie.runs.run_folder import Run
 
 SIDE = 1024  # pixels of a picture's longer side that crops are searched in
@@ -42,7 +42,8 @@ class Explaining:
     def explain(self, bgr: np.ndarray) -> dict:
         """Explain a picture of at most SIDE pixels: a dict with crop, and what `properties` returns.
 
-        crop   the best square crop: left, top, width, height as shares of the picture, score, percentile, keeps_face;
+        crop   the best square crop: left, top, width, height as shares of the picture, score, percentile, keeps_face,
+               and unlike (percent; see selfie.runs.trust) with unknown, whether the net does not know such pictures;
                None where the picture is too small to be cropped
         """
         return {"crop": self._crop(bgr), **self.properties(bgr)}
@@ -62,6 +63,7 @@ class Explaining:
         windows = crop_space.grid(allowed, STEPS)
         tried, scores, mean = self._searcher.refine(bgr, allowed, windows, self._searcher.exact(bgr, windows), seed=0)
         best = int(crop_space.distinct(tried, mean, 1, SAME)[0])
+        unlike = self._searcher.unlike(bgr, [tried[best]])
         window, (height, width) = tried[best], bgr.shape[:2]
         return {
             "left": window.left / width,
@@ -71,6 +73,8 @@ class Explaining:
             "score": float(scores[best]),
             "percentile": float(stats.percentiles(scores[best : best + 1], self._reference)[0]),
             "keeps_face": keep is not None,
+            "unlike": unlike[0] if unlike else None,
+            "unknown": bool(unlike and trust.is_unknown(np.array(unlike))[0]),
         }
 
     def properties(self, bgr: np.ndarray) -> dict:

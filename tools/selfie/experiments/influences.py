@@ -78,8 +78,9 @@ class Model:
     def influences(self, values: Mapping[str, float | None]) -> list[Influence]:
         """Return the influences of a selfie's measured properties, strongest first.
 
-        Those without a value are left out, and the number of faces where there is none but all selfies have some: what
-        no face does to a score, they cannot tell.
+        A value beyond those of all selfies counts as the outermost of them: what lies farther out does to a score, they
+        cannot tell. Those without a value are left out, and the number of faces where there is none but all selfies
+        have some.
         """
         found = []
         for number, name in enumerate(self.names):
@@ -87,7 +88,8 @@ class Model:
             if value is None or (name == "faces" and value < column.min()):
                 continue
             more = 100 * float((column < value).mean() + (column == value).mean() / 2)
-            place = np.clip((value - column.mean()) / column.std(), -OUTLIER, OUTLIER)
+            within = np.clip(value, column.min(), column.max())
+            place = np.clip((within - column.mean()) / column.std(), -OUTLIER, OUTLIER)
             what = _words(name, value, more, value > np.median(column) or more > 50)
             found.append(Influence(name, float(value), more, what, float(self.weights[number] * place)))
         return sorted(found, key=lambda one: -abs(one.points))

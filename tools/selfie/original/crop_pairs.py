@@ -12,16 +12,17 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from selfie.common import boxes
+from selfie.common import boxes, stats
 from selfie.common.errors import SelfieError
 from selfie.experiments import crop_space, crops
-from selfie.experiments.crop_space import Window
+from selfie.experiments.crop_space import Space, Window
 from selfie.original import figures
 
 SMALLEST = 0.25  # side of the smallest rectangle that is looked for, relative to the picture
 LEAST_CORRELATION = 0.9  # from which a rectangle counts as recovered; the published six reach 0.98 and more
 ENLARGED = 512  # side to which the small published pictures are brought before our search, which wants 227 pixels
 CHANCE = 1000  # random crops that show which overlap is no merit
+SCORED = 200  # of them, among which our net ranks the published crop
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,9 @@ def scaled(window: Window, x: float, y: float) -> Window:
 def compare(searcher: crops.Searcher, pair: Pair, method: str = "dense") -> dict:
     """Compare one pair: their rectangle, ours, how they overlap (beside random crops), and all scores in percent.
 
-    Rectangles are shares of the picture: left, top, width, height.
+    Rectangles are shares of the picture: left, top, width, height. Large crops overlap with everything, so the overlap
+    is compared with that of random crops of any size and, iou_of_our_size, of ours at random places; their_percentile
+    needs none of it: the percent of random crops that our net scores lower than the published one.
     """
     original, crop = pictures(pair)
     theirs, correlation = recover(original, crop)
@@ -105,28 +108,39 @@ def compare(searcher: crops.Searcher, pair: Pair, method: str = "dense") -> dict
     allowed = crop_space.space(big, searcher.preprocessing.crop)
     result = searcher.search(big, allowed, method)
     ours, best = result.best[0]
-    chance = [overlap(theirs, window) for window in crop_space.random(allowed, CHANCE)]
-    scored = searcher.net.squared_scores([theirs.cut(big)])[0]
+    anywhere = crop_space.random(allowed, CHANCE)
+    chance = np.array([overlap(theirs, window) for window in anywhere])
+    of_our_size = [overlap(theirs, window) for window in placed(allowed, ours.width / allowed.largest[0])]
+    scored, *random_scores = searcher.exact(big, [theirs, *anywhere[:SCORED]])
     return {
         "figure": pair.figure,
         "correlation": correlation,
         "their_window": _shares(theirs),
         "our_window": _shares(ours),
         "iou": overlap(theirs, ours),
-        "iou_of_random_crops": float(np.mean(chance)),
-        "random_crops_that_overlap_more": float(np.mean(np.array(chance) > overlap(theirs, ours))),
+        "iou_of_random_crops": float(chance.mean()),
+        "iou_of_our_size": float(np.mean(of_our_size)),
+        "random_crops_that_overlap_more": float((chance > overlap(theirs, ours)).mean()),
         "their_scores": list(pair.scores),
         "their_gain": round(pair.scores[1] - pair.scores[0], 1),
         "our_scores": [100 * result.original, 100 * best],
         "our_gain": 100 * (best - result.original),
         "our_score_of_their_crop": 100 * float(scored),
+        "their_percentile": float(stats.percentiles(np.array([scored]), np.array(random_scores))[0]),
     }
 
 
+def placed(allowed: Space, scale: float, count: int = CHANCE, seed: int = 0) -> list[Window]:
+    """Draw `count` crops of one scale at uniformly random places."""
+    return [allowed.window(x, y, scale) for x, y in np.random.default_rng(seed).random((count, 2))]
+
+
 def means(compared: Sequence[dict]) -> dict[str, float | int]:
-    """Average overlap and gain over compared pairs."""
-    keys = ("iou", "iou_of_random_crops", "their_gain", "our_gain")
-    return {**{key: float(np.mean([pair[key] for pair in compared])) for key in keys}, "pairs": len(compared)}
+    """Average overlap, rank and gain over compared pairs; theirs_above_original counts those with such a score."""
+    keys = ("iou", "iou_of_random_crops", "iou_of_our_size", "their_percentile", "their_gain", "our_gain")
+    above = [pair["our_score_of_their_crop"] > pair["our_scores"][0] for pair in compared]
+    averages = {key: float(np.mean([pair[key] for pair in compared])) for key in keys}
+    return {**averages, "theirs_above_original": sum(above), "pairs": len(compared)}
 
 
 def _shares(window: Window) -> list[float]:

@@ -21,12 +21,12 @@ USERS = "Whose the published selfies are is not known: in the intervals each til
 CROP_HEAD = (
     "figure",
     "IoU, ours and theirs",
-    "IoU of random crops",
+    "of random crops; of our size",
     "their scores",
     "gain",
     "our scores",
     "gain",
-    "our score of their crop",
+    "our score of their crop (percentile among random crops)",
 )
 NOTHING = "-"  # value of a test that cannot be done; the last cell says why
 
@@ -63,18 +63,19 @@ def crop_lines(result: dict) -> list[tuple[str, ...]]:
             (
                 pair["figure"],
                 f"{pair['iou']:.2f}",
-                f"{pair['iou_of_random_crops']:.2f} ({pair['random_crops_that_overlap_more']:.0%} overlap more)",
+                f"{pair['iou_of_random_crops']:.2f}; {pair['iou_of_our_size']:.2f}",
                 "{:.1f} to {:.1f}".format(*pair["their_scores"]),
                 f"{pair['their_gain']:+.1f}",
                 "{:.1f} to {:.1f}".format(*pair["our_scores"]),
                 f"{pair['our_gain']:+.1f}",
-                f"{pair['our_score_of_their_crop']:.1f}",
+                f"{pair['our_score_of_their_crop']:.1f} ({pair['their_percentile']:.0f})",
             )
         )
     if mean := result.get("crops_mean"):
-        iou, chance = f"{mean['iou']:.2f}", f"{mean['iou_of_random_crops']:.2f}"
+        chance = f"{mean['iou_of_random_crops']:.2f}; {mean['iou_of_our_size']:.2f}"
         gains = f"{mean['their_gain']:+.1f}", f"{mean['our_gain']:+.1f}"
-        lines.append((f"mean of {mean['pairs']}", iou, chance, "", gains[0], "", gains[1], ""))
+        rank = f"above the original in {mean['theirs_above_original']} ({mean['their_percentile']:.0f})"
+        lines.append((f"mean of {mean['pairs']}", f"{mean['iou']:.2f}", chance, "", gains[0], "", gains[1], rank))
     return lines
 
 
@@ -83,7 +84,7 @@ def crop_sentences(result: dict) -> list[str]:
     sentences = []
     for figure, overlap, chance, theirs, their_gain, ours, our_gain, last in crop_lines(result):
         scores = (f"{theirs} ({their_gain})", f"{ours} ({our_gain})") if theirs else (their_gain, our_gain)
-        compared = f"IoU {overlap}, random {chance}; theirs {scores[0]}, ours {scores[1]}"
+        compared = f"IoU {overlap}, random {chance}; theirs {scores[0]}, ours {scores[1]}; our score of theirs {last}"
         sentences.append(f"best crop, {figure}: {last if our_gain == NOTHING else compared}")
     return sentences
 

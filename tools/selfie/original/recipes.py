@@ -65,6 +65,18 @@ def _squeezenet(name: str, decay: float, blobs: tuple[str, ...], **more: object)
     return Recipe(f"{name}_{decay:g}", "squeezenet_frozen", decay, blobs, **fields)
 
 
+def _vgg16(variant: str) -> tuple[Recipe, ...]:
+    return tuple(
+        Recipe(f"{name}_{decay:g}", variant, decay, blobs, pools, smooth=TILE if smooth else 0)
+        for decay in DECAYS
+        for name, blobs, pools, smooth in (
+            ("pool5", ("pool5",), BOTH, True),
+            ("pool5_sharp", ("pool5",), BOTH, False),
+            ("fc7_sharp", ("fc7",), (), False),
+        )
+    )
+
+
 LATE, EARLY = ("fire9/concat",), ("pool8",)
 DECAYS = (10, 3, 1, 0.3)
 RECIPES = {  # the most constrained first, see the rule in reach: decay, then what the net sees, then what is read of it
@@ -86,15 +98,8 @@ RECIPES = {  # the most constrained first, see the rule in reach: decay, then wh
         _squeezenet("large_sharp", 1, EARLY + LATE, shrink=1, smooth=0),
         *(_squeezenet(name, 0.3, blobs) for name, blobs in (("late", LATE), ("early", EARLY), ("both", EARLY + LATE))),
     ),
-    "vgg16": tuple(
-        Recipe(f"{name}_{decay:g}", "vgg16_frozen", decay, blobs, pools, smooth=TILE if smooth else 0)
-        for decay in DECAYS
-        for name, blobs, pools, smooth in (
-            ("pool5", ("pool5",), BOTH, True),
-            ("pool5_sharp", ("pool5",), BOTH, False),
-            ("fc7_sharp", ("fc7",), (), False),
-        )
-    ),
+    "vgg16": _vgg16("vgg16_frozen"),
+    "vgg16_torchvision": _vgg16("vgg16_torchvision_frozen"),
 }
 
 

@@ -37,7 +37,7 @@ class Explainer:
 
         error       why the picture could not be explained; then nothing else is there
         crop        the best square crop: left, top, width, height as shares of the upright picture, score, percentile,
-                    keeps_face; None where the picture is too small to be cropped
+                    keeps_face, unlike, unknown; None where the picture is too small to be cropped
         faces       number of faces
         measured    property -> value, see selfie.experiments.properties
         influences  list of property, value, more, what, points, strongest first; see selfie.experiments.influences
