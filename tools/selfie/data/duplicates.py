@@ -44,7 +44,7 @@ def unique(
         lean.put(table, contents(table["path"], images, jobs, workers).alias("content"))
         _tell_missing(table, images)
         missing = table["content"].is_null()
-        removed["image file missing or unreadable"] = missing.sum()
+        removed["image file missing or unreadable"] = int(missing.sum())
         table = lean.take(table, ~missing) if missing.any() else table
     elif "content" in table.columns:
         compared = "column 'content'"
