@@ -5,7 +5,7 @@ Groups: start (commands' start-up), nets (VGG16 and SqueezeNet on the CPU beside
 Runtime, OpenVINO and PyTorch, those that 'pip install -r requirements-bench.txt' installed), lmdb (beside Caffe's
 convert_imageset), scoring (beside the bare net), faces, labels, crops (dense search beside random crops), growth (time
 and memory at 1,000, 10,000 and 100,000); and, only where it is named, cluster (two workers beside one machine, at
-10,000 pictures: seven minutes and 1 GB more). Contenders take turns. The numbers go to OUT/bench.json, group by group,
+10,000 pictures: seven minutes more). Contenders take turns. The numbers go to OUT/bench.json, group by group,
 a plot of growth to OUT/growth.png; pictures, nets and tables to work on are made in OUT once, about 3 GB.
 docs/benchmarks.md has the tables of several machines.
 """
@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--pictures", type=cli.positive, metavar="N", help="of group cluster (default: 10,000; with --quick 1,000)"
     )
-    parser.add_argument("--side", type=cli.positive, metavar="PX", help="of these (default: 640)")
+    parser.add_argument("--side", type=cli.positive, metavar="PX", help="of these (default: 320)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for all it makes (default: build/bench)")
     args = parser.parse_args(argv)
 
