@@ -29,5 +29,8 @@ def take(table: pl.DataFrame, rows: pl.Series, names: Sequence[str] | None = Non
     taken = []
     for name in names:
         column = table.drop_in_place(name)
-        taken.append(column.filter(rows) if rows.dtype == pl.Boolean else column.gather(rows))
+        if rows.dtype == pl.Boolean:
+            taken.append(column.filter(rows).rechunk())
+        else:
+            taken.append(column.rechunk().gather(rows))  # in pieces, as files are read, it takes four times as long
     return pl.DataFrame(taken)
