@@ -75,13 +75,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         locks.file(out),  # also tells at once that it cannot be written
         mapper.workers(args.scheduler, args.workers, shards, args.shard_rows) as workers,
     ):
-        read = manifest.load(args.manifest, labels.READS, manifest.Reading(dict(args.map), args.decimal))
-        if args.images and "path" in read.frame.columns:
-            paths.check_inside(read.frame["path"], args.manifest, args.outside)
-        table, report = labels.label(
-            read.frame, settings, args.images, args.jobs, args.manifest, read.names, read.notes, workers
-        )
-        notes = read.notes + report.pop("posted_at", [])
+        reading = manifest.Reading(dict(args.map), args.decimal)
+        selfies = labels.read(args.manifest, settings, reading, bool(args.images) and not args.outside)
+        table, report = labels.label_selfies(selfies, settings, args.images, args.jobs, workers)
+        notes = selfies.notes + report.pop("posted_at", [])
         tables.tell(args.manifest, notes)
         source = {"name": Path(args.manifest).name, "sha256": paths.sha256(args.manifest), "notes": notes}
         report = {"manifest": source, **report}

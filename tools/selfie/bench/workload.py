@@ -43,10 +43,17 @@ class Cost(NamedTuple):
 
 @dataclass(frozen=True)
 class Setting:
-    """The benchmark's folder and length. `folder` is for its own files; `quick` is the short one."""
+    """The benchmark's folder and length.
+
+    folder        for its own files
+    quick         the short one
+    count, side   pictures of group cluster, and their pixels; None: its own
+    """
 
     folder: Path
     quick: bool
+    count: int | None = None
+    side: int | None = None
 
     def pictures(self, count: int, side: int) -> Path:
         """Make `count` JPEGs of `side` pixels, once; labels.csv beside images/."""

@@ -16,7 +16,7 @@ from selfie.common import parallel, paths, places
 from selfie.common.errors import SelfieError
 from selfie.common.names import shown
 from selfie.common.work import Row, Work, Workers
-from selfie.data import frequent
+from selfie.data import frequent, lean
 
 log = logging.getLogger(__name__)
 HASHED = {"content": str, "unreadable": str}  # columns of the work of a cluster
@@ -31,7 +31,7 @@ def unique(
 
     Of an id the row with the most likes is kept, of a picture the earliest post. With `images` (the folder that paths
     are relative to) pictures are compared by their files' content (`contents`), read by `jobs` processes or by
-    `workers`; else by the column `content` if there is one; else by path.
+    `workers`; else by the column `content` if there is one; else by path. The table is used up, or returned.
     """
     removed = {}
     by_age = [name for name in ("posted_at",) if name in table.columns]
@@ -41,18 +41,20 @@ def unique(
     table, removed["same id"] = _first(table, "id", [score, "likes", *rest], [True, True, *[False] * len(rest)])
     if images is not None:
         compared = "file content (blake2b)"
-        table = table.with_columns(content=contents(table["path"], images, jobs, workers))
+        lean.put(table, contents(table["path"], images, jobs, workers).alias("content"))
         _tell_missing(table, images)
-        before, table = table.height, table.filter(pl.col("content").is_not_null())
-        removed["image file missing or unreadable"] = before - table.height
+        missing = table["content"].is_null()
+        removed["image file missing or unreadable"] = int(missing.sum())
+        table = lean.take(table, ~missing) if missing.any() else table
     elif "content" in table.columns:
         compared = "column 'content'"
-        table = table.with_columns(pl.coalesce("content", "path").alias("content"))
+        lean.put(table, table.select(pl.coalesce("content", "path").alias("content")).to_series())
     else:
         compared = "path only: the content of the files was not checked (--images)"
-        table = table.with_columns(content=pl.col("path"))
+        lean.put(table, table["path"].alias("content"))
     table, removed["same picture"] = _first(table, "content", [*by_age, "id"], [False] * (len(by_age) + 1))
-    return table.drop("content"), removed, compared
+    table.drop_in_place("content")
+    return table, removed, compared
 
 
 def _tell_missing(table: pl.DataFrame, images: str | os.PathLike) -> None:
@@ -67,7 +69,7 @@ def _tell_missing(table: pl.DataFrame, images: str | os.PathLike) -> None:
 
 
 def _first(table: pl.DataFrame, key: str, order: list[str], descending: list[bool]) -> tuple[pl.DataFrame, int]:
-    """Keep the first row of each `key` in the given order; returns the table and the number of rows removed."""
+    """Keep the first row of each `key` in the given order; returns the rest of the table, and the number removed."""
     repeated = _repeated(table[key])  # the others need not be sorted
     if not repeated.any():
         return table, 0
@@ -76,8 +78,8 @@ def _first(table: pl.DataFrame, key: str, order: list[str], descending: list[boo
         .sort(order, descending=descending, nulls_last=True)
         .unique(key, keep="first", maintain_order=True)
     )
-    result = pl.concat([table.filter(~repeated), kept])
-    return result, table.height - result.height
+    before, result = table.height, pl.concat([lean.take(table, ~repeated), kept])
+    return result, before - result.height
 
 
 def _repeated(keys: pl.Series) -> pl.Series:

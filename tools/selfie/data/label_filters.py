@@ -7,7 +7,7 @@ from datetime import datetime, timedelta, timezone
 import polars as pl
 
 from selfie.common.errors import SelfieError
-from selfie.data import moments, values
+from selfie.data import lean, moments, values
 from selfie.data.label_settings import Settings
 
 NEEDS = {
@@ -44,32 +44,29 @@ def usable(frame: pl.DataFrame, settings: Settings, as_of: datetime | None) -> t
     """Filter the rows; returns those that pass, with `audience` and only the columns needed later, and the losses.
 
     The losses are {reason: rows removed}; a row is counted under the first reason that holds. posted_at and `as_of` are
-    naive UTC.
+    naive UTC. The frame is used up: its columns are gone afterwards, as of large tables memory holds one, not two.
     """
-    columns = frame.columns
-    tags = pl.lit(values.tag_counts(frame["tags"].cast(pl.String))) if "tags" in columns else pl.lit(0, dtype=pl.UInt32)
-    table = frame.lazy().select(
-        "id",
-        "path",
-        pl.col("user").fill_null(pl.col("id")) if "user" in columns else pl.col("id").alias("user"),
-        *(name for name in (*NEEDS[settings.rule][2:], "face_count", "content") if name in columns),
-        tags=tags,
-    )
-    tests = _tests(settings, as_of, columns)
-    reason = pl.coalesce(
-        *(pl.when(test).then(pl.lit(number, dtype=pl.UInt8)) for number, test in enumerate(tests.values()))
-    )
-    judged = table.with_columns(reason=reason).collect()
-    counts = dict(judged["reason"].drop_nulls().value_counts().iter_rows())
+    tags = pl.repeat(0, frame.height, dtype=pl.UInt32, eager=True)
+    if "tags" in frame.columns:
+        tags = values.tag_counts(frame.drop_in_place("tags").cast(pl.String))
+    lean.put(frame, tags.alias("tags"))
+    user = pl.col("user").fill_null(pl.col("id")) if "user" in frame.columns else pl.col("id").alias("user")
+    lean.put(frame, frame.select(user).to_series())
+    tests = _tests(settings, as_of, frame.columns)
+    reason = frame.select(
+        pl.coalesce(*(pl.when(test).then(pl.lit(number, dtype=pl.UInt8)) for number, test in enumerate(tests.values())))
+    ).to_series()
+    counts = dict(reason.drop_nulls().value_counts().iter_rows())
     removed = {name: counts.get(number, 0) for number, name in enumerate(tests)}
-    used = judged.filter(pl.col("reason").is_null())
+    wanted = ("id", "path", "user", *NEEDS[settings.rule][2:], "content", "tags")
+    used = lean.take(frame, reason.is_null(), [name for name in wanted if name in frame.columns])
     if settings.rule == "audience":
         extra = (pl.col("tags").cast(pl.Int64) - 1).clip(0)
         used = used.with_columns(audience=pl.col("followers") * (1 + settings.tag_bonus * extra))
     else:
         likes = "likes" if settings.rule == "residual" else pl.lit(None, dtype=pl.Int64)
         used = used.with_columns(audience=pl.lit(None, dtype=pl.Float64), likes=likes)
-    return used.drop("reason", "face_count", strict=False), removed
+    return used, removed
 
 
 def _tests(settings: Settings, as_of: datetime | None, columns: list[str]) -> dict[str, pl.Expr]:

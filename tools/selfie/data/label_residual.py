@@ -11,20 +11,23 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
+from selfie.data import lean
+
 DIGITS = 9  # of coefficients and residuals: beyond, another order of rows or another processor would tell
 
 
-def measured(table: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, float]]:
-    """Add `residual`, in powers of ten of likes, to a table with likes, followers, tags and coin; returns the fit, too.
+def measure(table: pl.DataFrame) -> dict[str, float]:
+    """Put `residual`, in powers of ten of likes, into a table with likes, followers, tags and coin; returns the fit.
 
     The fit: intercept, and what likes gain by tenfold followers and by a tag (0 for what does not vary), all as log10;
     r_squared, the share of the variance that they explain.
     """
     if not table.height:
-        return table.with_columns(residual=pl.lit(None, pl.Float64)), {}
-    table = table.sort("coin")  # sums of floats depend on the order of rows
-    likes, followers = (np.log10(1.0 + table[name].to_numpy()) for name in ("likes", "followers"))
-    causes = [followers, table["tags"].to_numpy().astype(float)]
+        lean.put(table, pl.Series("residual", [], pl.Float64))
+        return {}
+    order = np.argsort(table["coin"].to_numpy())  # sums of floats depend on the order of rows
+    likes, followers = (np.log10(1.0 + table[name].to_numpy()[order]) for name in ("likes", "followers"))
+    causes = [followers, table["tags"].to_numpy()[order].astype(float)]
     centred = [cause - cause.mean() for cause in causes]
     gram = np.array([[(one * other).sum() for other in centred] for one in centred])
     with_likes = np.array([(one * (likes - likes.mean())).sum() for one in centred])
@@ -38,4 +41,7 @@ def measured(table: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, float]]:
         "tags": float(slopes[1]),
         "r_squared": round(float(1 - residual.var() / spread), DIGITS) if spread else 0.0,
     }
-    return table.with_columns(residual=pl.Series(residual + 0.0)), fit
+    of_rows = np.empty(table.height)
+    of_rows[order] = residual + 0.0
+    lean.put(table, pl.Series("residual", of_rows))
+    return fit

@@ -51,10 +51,11 @@ from __future__ import annotations
 import os
 from collections.abc import Collection
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import polars as pl
 
+from selfie.common import paths
 from selfie.common.errors import SelfieError
 from selfie.common.work import Workers
 from selfie.data import (
@@ -64,8 +65,10 @@ from selfie.data import (
     label_report,
     label_residual,
     label_users,
+    lean,
     manifest,
     moments,
+    tables,
     tag_effect,
 )
 from selfie.data.label_filters import NEEDS
@@ -78,39 +81,83 @@ MEASURES = {"audience": "likes", "residual": "residual", "median": "popularity"}
 READS = ("id", "path", "user", "likes", "followers", "tags", "posted_at", "popularity", "face_count", "content")
 
 
+class Selfies(NamedTuple):
+    """The rows of a manifest that can be labelled, and what is to be told of the others.
+
+    table    the columns that labels need; used up by `label_selfies`
+    path     of the manifest, for messages
+    rows     of the manifest
+    removed  {filter: rows removed}
+    as_of    when the likes were counted, naive UTC; source: where that is known from; None under rule median
+    known    whether users are
+    notes    on how the manifest was read;  dated: on how its times were
+    """
+
+    table: pl.DataFrame
+    path: str | os.PathLike
+    rows: int
+    removed: dict[str, int]
+    as_of: datetime | None
+    source: str | None
+    known: bool
+    notes: list[str]
+    dated: list[str]
+
+
+def read(
+    path: str | os.PathLike,
+    settings: Settings = DEFAULTS,
+    reading: manifest.Reading = manifest.AS_IT_IS,
+    inside: bool = False,
+) -> Selfies:
+    """Read a manifest and filter its rows. What is not needed any more makes room: memory never holds all of it twice.
+
+    inside: its paths must not lead out of the folder of pictures. SelfieError where they do, for a missing column, and
+    as of manifest.load.
+    """
+    table = manifest.load(path, READS, reading)
+    if inside and "path" in table.frame.columns:
+        paths.check_inside(table.frame["path"], path)
+    return _usable(table, settings, path)
+
+
 def label(
     frame: pl.DataFrame,
     settings: Settings = DEFAULTS,
     images: str | os.PathLike | None = None,
     jobs: int | None = None,
     path: str | os.PathLike = "the manifest",
-    names: Collection[str] | None = None,
-    notes: Collection[str] = (),
     workers: Workers | None = None,
 ) -> tuple[pl.DataFrame, dict]:
-    """Label a manifest (as of manifest.read): (labels, report).
+    """Label a manifest (as of manifest.read): (labels, report), as of `label_selfies`.
+
+    `path` is for error messages. SelfieError for a missing column, too.
+    """
+    selfies = _usable(tables.Table(frame.clone(), frame.columns, []), settings, path)
+    return label_selfies(selfies, settings, images, jobs, workers)
+
+
+def label_selfies(
+    selfies: Selfies,
+    settings: Settings = DEFAULTS,
+    images: str | os.PathLike | None = None,
+    jobs: int | None = None,
+    workers: Workers | None = None,
+) -> tuple[pl.DataFrame, dict]:
+    """Label the rows of a manifest, read with the same settings: (labels, report). Their table is used up.
 
     labels: COLUMNS, and CUT_FROM under other rules than audience, sorted by group, audience (or measure) and coin; the
     label is 1 for good, 0 for bad. `user` is the id where the manifest has none; audience is null but under its rule,
     likes under rule median. report: JSON-ready, what was removed and measured; `posted_at` only if there is something
     to tell of how it was read.
     With `images` (the folder that paths are relative to) the files are hashed by `jobs` processes, or by `workers`, to
-    find repeated and missing pictures; else the column `content` serves; else only an equal path tells. `path`, `names`
-    of all columns of the file, and `notes` on how it was read, are for error messages.
-    SelfieError for a missing column, invalid settings and too few rows.
+    find repeated and missing pictures; else the column `content` serves; else only an equal path tells.
+    SelfieError for invalid settings and too few rows.
     """
-    settings.check()
-    _check_columns(frame, settings.rule, path, names)
-    rows = frame.height
-    dated: list[str] = []
-    if settings.rule != "median":
-        posted, dated = moments.read(frame["posted_at"])
-        frame = frame.with_columns(posted)
-    as_of, source = label_filters.as_of(frame, settings)
-    used, removed = label_filters.usable(frame, settings, as_of)
+    used, path, rows, removed, as_of, source, known, notes, dated = selfies
     used, repeated, compared = duplicates.unique(used, images, jobs, workers)
-    removed |= repeated
-    used = used.with_columns(person=pl.Series(label_users.numbers(used)))
+    removed = removed | repeated
+    lean.put(used, pl.Series("person", label_users.numbers(used)))
     used, hidden = _without_hidden(used, settings, removed)
     used, size, dropped, fit = _grouped(used, settings)
     removed |= dropped
@@ -119,7 +166,7 @@ def label(
         assumed += "".join(f"; {note}" for note in (*notes, *dated))
         raise SelfieError(_too_few(path, rows, removed, settings, assumed))
     used = _halve(used, MEASURES[settings.rule], size)
-    used = used.with_columns(split=assign_split(used["user"], settings.split, settings.seed))
+    lean.put(used, assign_split(used["user"], settings.split, settings.seed))
     report: dict[str, Any] = {
         "rule": settings.rule,
         "settings": _used_settings(settings, as_of),
@@ -131,7 +178,7 @@ def label(
         "groups": used.height // size,
         "labels_decided_by_coin": int(used["tied"].sum()),
         "splits": label_report.split_counts(used),
-        "users": label_users.report(used, "user" in frame.columns and frame["user"].null_count() < rows),
+        "users": label_users.report(used, known),
     }
     if dated:
         report["posted_at"] = dated
@@ -144,18 +191,35 @@ def label(
     return used.select(*COLUMNS, pl.col(MEASURES[settings.rule]).alias("measure"), pl.col("place").round(9)), report
 
 
+def _usable(read: tables.Table, settings: Settings, path: str | os.PathLike) -> Selfies:
+    """Filter the rows of a manifest, whose frame is used up. SelfieError for invalid settings and a missing column."""
+    settings.check()
+    frame = read.frame
+    _check_columns(frame, settings.rule, path, read.names)
+    rows, known = frame.height, "user" in frame.columns and frame["user"].null_count() < frame.height
+    dated: list[str] = []
+    if settings.rule != "median":
+        posted, dated = moments.read(frame.drop_in_place("posted_at"))
+        lean.put(frame, posted)
+    as_of, source = label_filters.as_of(frame, settings)
+    used, removed = label_filters.usable(frame, settings, as_of)
+    return Selfies(used, path, rows, removed, as_of, source, known, read.notes, dated)
+
+
 def _without_hidden(
     table: pl.DataFrame, settings: Settings, removed: dict[str, int]
 ) -> tuple[pl.DataFrame, dict | None]:
     """Leave out likes that repeat improbably, unless they are to be kept, and count that in `removed`.
 
-    Returns the rest, and what was found (see hidden_likes.find); None under rule median, which uses no likes.
+    Returns the rest of the table, which is used up, and what was found (see hidden_likes.find); None for the latter
+    under rule median, which uses no likes.
     """
     if settings.rule == "median":
         return table, None
     marked, hidden = hidden_likes.find(table)
     removed[label_report.HIDDEN] = 0 if settings.keep_hidden_likes else hidden["selfies"]
-    return table if settings.keep_hidden_likes else table.filter(~marked), hidden
+    keep = settings.keep_hidden_likes or not marked.any()
+    return table if keep else lean.take(table, ~marked), hidden
 
 
 def _check_columns(
@@ -170,18 +234,18 @@ def _check_columns(
 
 
 def _grouped(table: pl.DataFrame, settings: Settings) -> tuple[pl.DataFrame, int, dict[str, int], dict[str, float]]:
-    """Put the rows in their final order.
+    """Put the rows in their final order; the table is used up.
 
     Returns them, with `coin` and what the rule decides by, the size of a group, {reason: rows dropped}, and the fit of
     rule residual (or {}).
     """
-    table = table.with_columns(coin=stable_hash(table["id"], settings.seed, "coin"))
+    lean.put(table, stable_hash(table["id"], settings.seed, "coin").alias("coin"))
     if settings.rule == "audience":
         table, size, dropped = _march(table, settings.group_size)
         return table, size, {"last, incomplete group": dropped}, {}
     fit: dict[str, float] = {}
     if settings.rule == "residual":
-        table, fit = label_residual.measured(table)
+        fit = label_residual.measure(table)
     share = 10 if settings.keep == "deciles" else 2
     table, size, dropped = _one_group(table, MEASURES[settings.rule], table.height // share)
     return table, size, {"between the deciles" if share == 10 else "the one in the middle": dropped}, fit
@@ -190,7 +254,8 @@ def _grouped(table: pl.DataFrame, settings: Settings) -> tuple[pl.DataFrame, int
 def _march(table: pl.DataFrame, size: int) -> tuple[pl.DataFrame, int, int]:
     """Sort by audience and drop the incomplete last group; returns the rows, `size`, and the number of rows dropped."""
     remainder = table.height % size
-    return table.sort("audience", "coin").head(table.height - remainder), size, remainder
+    order = table.select(pl.arg_sort_by("audience", "coin")).to_series()
+    return lean.take(table, order.head(len(order) - remainder)), size, remainder
 
 
 def _one_group(table: pl.DataFrame, measure: str, each: int) -> tuple[pl.DataFrame, int, int]:
@@ -198,8 +263,13 @@ def _one_group(table: pl.DataFrame, measure: str, each: int) -> tuple[pl.DataFra
 
     Returns the rows, their number, and that dropped.
     """
-    table = table.sort(measure, "coin").with_columns(place=(pl.int_range(pl.len()) + 0.5) / pl.len())
-    return pl.concat([table.head(each), table.tail(each)]), 2 * each, table.height - 2 * each
+    order = table.select(pl.arg_sort_by(measure, "coin").alias("row")).with_columns(
+        place=(pl.int_range(pl.len()) + 0.5) / pl.len()
+    )
+    order, dropped = pl.concat([order.head(each), order.tail(each)]), len(order) - 2 * each
+    table = lean.take(table, order["row"])
+    lean.put(table, order["place"])
+    return table, 2 * each, dropped
 
 
 def _halve(table: pl.DataFrame, score: str, size: int) -> pl.DataFrame:

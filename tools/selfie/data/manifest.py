@@ -95,12 +95,14 @@ def load(
     ours = {column_names.plain(name) for name in (*KNOWN, *mapping.values())}
     table = tables.load(path, pick, "manifest", lambda name: column_names.plain(name) in ours)
     frame, notes = _renamed(table.frame, found, mapping)
+    names, notes = table.names, table.notes + notes
+    del table  # so that a column's memory is free when its values are typed
     typed = []
     for name in frame.columns:
-        column, of_column = _typed(frame[name], path, reading.decimal)
+        column, of_column = _typed(frame.drop_in_place(name), path, reading.decimal)
         typed.append(column)
         notes += of_column
-    return tables.Table(pl.DataFrame(typed), table.names, table.notes + notes)
+    return tables.Table(pl.DataFrame(typed), names, notes)
 
 
 def write(frame: pl.DataFrame, path: str | os.PathLike) -> None:
@@ -230,7 +232,8 @@ def _typed(column: pl.Series, path: str | os.PathLike, decimal: str | None) -> t
         if not (dtype in (pl.String, pl.Null) or dtype.is_numeric()):
             raise SelfieError(f"{path}: column '{name}' holds {dtype}, not text")
         text = column.cast(pl.String)
-        text = text.set(~text.str.contains(r"\S"), None)  # blank is missing
+        blank = ~text.str.contains(r"\S")
+        text = text.set(blank, None) if blank.any() else text  # blank is missing
         return text, _shortened(text) if name in ("id", "user") else []
     if name in INTEGER + REAL:
         if not (dtype in (pl.String, pl.Null) or dtype.is_numeric()):

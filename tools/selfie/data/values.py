@@ -77,11 +77,11 @@ def numbers(column: pl.Series, whole: bool, decimal: str | None = None, where: s
              as what it is, and so is any mark that can only be one of both. 12.000 alone may be 12 or 12,000:
     SelfieError if a column of whole numbers has such values and no other that tells, with `where` it stands.
     """
-    text = column.cast(pl.String).str.strip_chars() if not column.dtype.is_numeric() else None
-    if text is None:
-        real = column.cast(pl.Float64, strict=False)
-        values = column.cast(pl.Int64, strict=False) if column.dtype.is_integer() else real
-        return _finished(column, _whole(values) if whole else _finite(real), column.cast(pl.String))
+    if column.dtype.is_numeric():
+        dtype = pl.Int64 if whole and column.dtype.is_integer() else pl.Float64
+        values = column.cast(dtype, strict=False)
+        return _finished(column, _whole(values) if whole else _finite(values), column)
+    text = column.cast(pl.String).str.strip_chars()
     if whole:
         point, guessed = _point(text, decimal, where)
         values = text.cast(pl.Int64, strict=False)
@@ -184,9 +184,9 @@ def _finite(values: pl.Series) -> pl.Series:
     return values.set(~values.is_finite(), None)
 
 
-def _finished(column: pl.Series, values: pl.Series, text: pl.Series) -> Numbers:
-    """Count what could not be read; blank text is missing, and so is what people write for it."""
-    bad = text.filter(values.is_null() & text.is_not_null())
+def _finished(column: pl.Series, values: pl.Series, told: pl.Series) -> Numbers:
+    """Count what could not be read of what was `told`; blank text is missing, and so is what people write for it."""
+    bad = told.filter(values.is_null() & told.is_not_null()).cast(pl.String)
     bad = bad.filter(~bad.str.to_lowercase().is_in(MISSING))
     return Numbers(values.alias(column.name), len(bad), bad[0][:EXAMPLE] if len(bad) else None)
 
