@@ -1,6 +1,19 @@
 # shellcheck shell=bash
 # From the libraries to the wheels: Caffe's own code once, pycaffe's binding for each release of Python.
 
+# Set cuda (empty: for CPUs), arch and the places of that kind of Caffe. Nothing is remembered from one call to the next.
+choose_wheel() {
+    cuda=${CUDA:-0} arch=${ARCH:-75 80 90 100 120} cudnn=1 nccl=1
+    case $cuda in
+        0) cuda='' arch='' ;;
+        13) choose_architectures ;;
+        *) die "CUDA=$cuda: wheels are made for 13, and 0 (for CPUs)" ;;
+    esac
+    name_toolkit
+    source=$work/caffe-src-$flavour
+    binary=$work/caffe-$flavour
+}
+
 install_packages() {
     "$here/setup_system.sh" wheel
 }
@@ -57,7 +70,7 @@ build_wheel() {
     configure_wheel "$version" "$headers" >"$work/logs/configure-$version.log" 2>&1 ||
         { tail -n 20 "$work/logs/configure-$version.log" >&2 && die "cmake failed: $work/logs/configure-$version.log"; }
     rm -f "$binary/lib/_caffe.so" # ninja does not know of the static libraries that are in it
-    ninja -C "$binary" -j "$jobs" pycaffe >"$work/logs/caffe-$version.log" 2>&1 ||
+    ninja -C "$binary" -j "$jobs" pycaffe ${TESTS:+test.testbin} >"$work/logs/caffe-$version.log" 2>&1 ||
         { tail -n 20 "$work/logs/caffe-$version.log" >&2 && die "Caffe could not be built: $work/logs/caffe-$version.log"; }
     rm -rf "$stage"
     cmake -DCMAKE_INSTALL_PREFIX="$stage" -P "$binary/python/cmake_install.cmake" >/dev/null
@@ -68,7 +81,8 @@ build_wheel() {
     [ "$version" != "$own" ] || make_types "$stage/python"
     cp "$work"/types/* "$stage/python/caffe" 2>/dev/null || die "types come from Python $own's wheel: build that first"
     LD_LIBRARY_PATH=$prefix/lib "$venv/bin/python" "$here/make_wheel.py" "$stage/python/caffe" --tag "cp${version/./}-$abi" \
-        --source "$source" --licenses "$licenses" --platform "$platform" --out "$root/dist"
+        --source "$source" --licenses "$licenses" --platform "$platform" --out "$root/dist" \
+        ${TESTS:+--tests "$binary/test/test.testbin"}
 }
 
 configure_wheel() {
@@ -77,8 +91,13 @@ configure_wheel() {
         -lhdf5_hl -lhdf5 "-Wl,--end-group" -ljpeg -lpng -ltiff -lwebp -lz -ldl -lpthread
     )
     # Of what was found for another Python nothing is kept.
+    local cmake_options=(-DCPU_ONLY=ON)
+    if [ -n "$cuda" ]; then
+        cmake_options=(-DCMAKE_CUDA_FLAGS="-Xcompiler=-fPIC,-fvisibility=hidden -compress-mode=size")
+        cuda_options
+    fi
     cmake -S "$source" -B "$binary" -G Ninja -U 'Python_*' -U 'nanobind*' -U 'NB_*' -DCMAKE_BUILD_TYPE=Release \
-        -DCMAKE_MODULE_PATH="$here/wheel/cmake" -DCMAKE_PREFIX_PATH="$prefix" -DBUILD_SHARED_LIBS=OFF -DCPU_ONLY=ON \
+        -DCMAKE_MODULE_PATH="$here/wheel/cmake" -DCMAKE_PREFIX_PATH="$prefix" -DBUILD_SHARED_LIBS=OFF "${cmake_options[@]}" \
         -DBLAS=Open -DOpenBLAS_LIB="$prefix/lib/libscipy_openblas.so" -DOpenBLAS_INCLUDE_DIR="$prefix/include" \
         -DUSE_LEVELDB=OFF -DBUILD_docs=OFF -Dpython_version=3 -DPython_EXECUTABLE="$venv/bin/python" \
         -DWHEEL_PYTHON="$1" -DWHEEL_INCLUDE="$2" -DCMAKE_CXX_STANDARD_LIBRARIES="${libraries[*]}" \
