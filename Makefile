@@ -145,8 +145,8 @@ $(installed): $(lists) requirements-dev.txt | system
 	$(call install_packages,requirements-dev.txt)
 	@touch $@
 
-# The set-up with a wheel of Caffe: neither Debian packages nor a compiler. Nor the bytecode of all packages, which would take
-# longer than anything else here: Python makes it of what is imported.
+# The set-up with a wheel of Caffe: neither Debian packages nor a compiler. Nor the bytecode of all packages, which would be two
+# fifths of the work: Python makes it of what is imported.
 $(for_use): $(lists)
 	$(call install_packages,requirements-all.txt,--no-compile)
 	$(without_windows)
