@@ -152,7 +152,8 @@ def with_tests(package: Path, program: Path, source: Path, folder: Path) -> Path
 def stage(package: Path, tag: str, licenses: Path, cuda: Iterable[str], folder: Path) -> Path:
     """Lay out in `folder` what the wheel holds but for libraries. It is tagged for this machine only."""
     info = folder / f"caffe-{version(cuda, (package / 'tests').is_dir())}.dist-info"
-    shutil.copytree(package, folder / "caffe", ignore=shutil.ignore_patterns("__pycache__", "test"))
+    shutil.copytree(package, folder / "caffe", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.rmtree(folder / "caffe" / "test", ignore_errors=True)  # pycaffe's
     shutil.copytree(licenses, info / "licenses")
     write_metadata(info, cuda)
     lines = ("Wheel-Version: 1.0", "Generator: make_wheel", "Root-Is-Purelib: false", f"Tag: {tag}-linux_x86_64")

@@ -86,22 +86,22 @@ build_wheel() {
 }
 
 configure_wheel() {
-    local libraries=(
+    local flags="${library_flags#-O2 } -fvisibility-inlines-hidden -fno-gnu-unique" names="-include $prefix/include/blas_names.h"
+    local cmake_options=(-DCPU_ONLY=ON) libraries=(
         "-L$prefix/lib" "-Wl,--start-group" -lopencv_imgcodecs -lopencv_imgproc -lopencv_core -lglog -lgflags
         -lhdf5_hl -lhdf5 "-Wl,--end-group" -ljpeg -lpng -ltiff -lwebp -lz -ldl -lpthread
     )
-    # Of what was found for another Python nothing is kept.
-    local cmake_options=(-DCPU_ONLY=ON)
     if [ -n "$cuda" ]; then
-        cmake_options=(-DCMAKE_CUDA_FLAGS="-Xcompiler=-fPIC,-fvisibility=hidden -compress-mode=size")
+        cmake_options=(-DCMAKE_CUDA_FLAGS="$names -Xcompiler=${flags// /,} -compress-mode=size")
         cuda_options
     fi
+    # Of what was found for another Python nothing is kept.
     cmake -S "$source" -B "$binary" -G Ninja -U 'Python_*' -U 'nanobind*' -U 'NB_*' -DCMAKE_BUILD_TYPE=Release \
         -DCMAKE_MODULE_PATH="$here/wheel/cmake" -DCMAKE_PREFIX_PATH="$prefix" -DBUILD_SHARED_LIBS=OFF "${cmake_options[@]}" \
         -DBLAS=Open -DOpenBLAS_LIB="$prefix/lib/libscipy_openblas.so" -DOpenBLAS_INCLUDE_DIR="$prefix/include" \
         -DUSE_LEVELDB=OFF -DBUILD_docs=OFF -Dpython_version=3 -DPython_EXECUTABLE="$venv/bin/python" \
         -DWHEEL_PYTHON="$1" -DWHEEL_INCLUDE="$2" -DCMAKE_CXX_STANDARD_LIBRARIES="${libraries[*]}" \
-        -DCMAKE_CXX_FLAGS="${library_flags#-O2 } -fvisibility-inlines-hidden -fno-gnu-unique -include $prefix/include/blas_names.h" \
+        -DCMAKE_CXX_FLAGS="$flags $names" \
         -DCMAKE_MODULE_LINKER_FLAGS="-Wl,--version-script=$here/wheel/exports.map -Wl,--exclude-libs,ALL -Wl,--gc-sections"
 }
 

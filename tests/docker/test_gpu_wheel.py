@@ -1,6 +1,6 @@
 """Caffe for GPUs as a wheel: CUDA's libraries stay out of it, and are found, or named, where it is installed.
 
-What has to find them is tried with a module and a library of its own, compiled here, since CUDA's take gigabytes.
+What has to find them is tried with a module and libraries of its own, compiled here, since CUDA's take gigabytes.
 """
 
 from __future__ import annotations
@@ -29,6 +29,11 @@ static PyModuleDef module = {PyModuleDef_HEAD_INIT, "_caffe", 0, -1};
 PyMODINIT_FUNC PyInit__caffe() { PyObject* self = PyModule_Create(&module);
   PyModule_AddIntConstant(self, "number", number()); return self; }
 """
+PROGRAM = """
+#include <stdio.h>
+extern int number();
+int main() { printf("%d\\n", number()); return 0; }
+"""
 METADATA = """Metadata-Version: 2.1
 Name: caffe
 Version: 1.0.0
@@ -38,26 +43,42 @@ Requires-Dist: nvidia-nonesuch-cu13<2,>=1
 LIBRARY = "libcutest.so.13"
 
 
+def compiler() -> list[str]:
+    """The C compiler with what it takes for a module of this Python."""
+    program, headers = shutil.which("cc"), sysconfig.get_path("include")
+    if program is None or not Path(headers, "Python.h").exists():
+        testlib.skip("built-here", "no C compiler, or no headers of this Python")
+    return [program, f"-I{headers}"]
+
+
+def compiled(code: str, target: Path, *options: object) -> Path:
+    """Compile C."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.with_suffix(".c").write_text(code)
+    command = [*compiler(), target.with_suffix(".c"), "-o", target, *options]
+    subprocess.run([*map(str, command)], check=True)
+    return target
+
+
+def library(target: Path, *options: object, code: str = "int number() { return 7; }") -> Path:
+    """Compile a library that knows its name."""
+    return compiled(code, target, "-shared", "-fPIC", f"-Wl,-soname,{target.name}", *options)
+
+
+def package(folder: Path, *libraries: Path) -> Path:
+    """Make a package caffe of a module that is linked with libraries."""
+    compiled(MODULE, folder / "_caffe.so", "-shared", "-fPIC", *libraries)
+    shutil.copy(paths.ROOT / "docker" / "caffe-cuda" / "python" / "caffe" / "_cuda_libraries.py", folder)
+    (folder / "__init__.py").write_text("from . import _cuda_libraries\n_cuda_libraries.load()\n")
+    return folder
+
+
 @pytest.fixture
 def site(tmp_path) -> Path:
-    """A package caffe whose module is linked with a library; that is in elsewhere/nvidia/cu13/lib."""
-    compiler = shutil.which("cc")
-    headers = sysconfig.get_path("include")
-    if compiler is None or not Path(headers, "Python.h").exists():
-        testlib.skip("built-here", "no C compiler, or no headers of this Python")
-    package, place = tmp_path / "site" / "caffe", tmp_path / "elsewhere" / "nvidia" / "cu13" / "lib"
-    package.mkdir(parents=True)
-    place.mkdir(parents=True)
-    (tmp_path / "library.c").write_text("int number() { return 7; }\n")
-    (tmp_path / "module.c").write_text(MODULE)
-    shared = [compiler, "-shared", "-fPIC"]
-    library = [f"-Wl,-soname,{LIBRARY}", tmp_path / "library.c", "-o", place / LIBRARY]
-    subprocess.run([*shared, *library], check=True)
-    module = [f"-I{headers}", tmp_path / "module.c", place / LIBRARY, "-o", package / "_caffe.so"]
-    subprocess.run([*shared, *module], check=True)
-    shutil.copy(paths.ROOT / "docker" / "caffe-cuda" / "python" / "caffe" / "_cuda_libraries.py", package)
-    (package / "__init__.py").write_text("from . import _cuda_libraries\n_cuda_libraries.load()\n")
-    return package.parent
+    """A folder with a package caffe whose library is in elsewhere/nvidia/cu13/lib."""
+    return package(
+        tmp_path / "site" / "caffe", library(tmp_path / "elsewhere" / "nvidia" / "cu13" / "lib" / LIBRARY)
+    ).parent
 
 
 def imported(*places: Path) -> subprocess.CompletedProcess:
@@ -107,6 +128,42 @@ def test_cudas_libraries_are_known_by_name():
     assert make_wheel.cuda_libraries([Path("/lib/libc.so.6")]) == []
     with pytest.raises(make_wheel.WheelError, match="CUDA=13"):
         make_wheel.cuda_libraries([Path("/lib/libcudart.so.11.0")])
+
+
+def test_a_wheel_is_made_without_cudas_libraries_and_finds_them_beside_itself(tmp_path, monkeypatch):
+    """The module and upstream's tests in it, by their places; all other libraries are inside."""
+    cuda = library(tmp_path / "cuda" / "libcudart.so.13")
+    other = library(
+        tmp_path / "lib" / "libother.so.1", cuda, code="extern int number(); int more() { return number(); }"
+    )
+    with_both = ("-Wl,--no-as-needed", other, cuda)
+    program = compiled(PROGRAM, tmp_path / "test", *with_both)
+    source, licenses = tmp_path / "source", tmp_path / "licenses"
+    for name in ("src/caffe/test/test_data", "examples/images"):
+        (source / name).mkdir(parents=True)
+        (source / name / "data").touch()
+    (source / "LICENSE").touch()
+    licenses.mkdir()
+    (licenses / "other.txt").touch()
+    monkeypatch.setenv("LD_LIBRARY_PATH", f"{cuda.parent}:{other.parent}")
+    made = ("--source", source, "--licenses", licenses, "--tests", program, "--out", tmp_path / "dist")
+    whole = package(tmp_path / "python" / "caffe", *with_both)
+    assert make_wheel.main([str(whole), *map(str, made)]) == 0
+    monkeypatch.delenv("LD_LIBRARY_PATH")
+    (wheel,) = (tmp_path / "dist").iterdir()
+    assert ".cu13.tests-" in wheel.name
+    new = tmp_path / "new"
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", new, wheel]
+    subprocess.run([*map(str, pip), "--disable-pip-version-check"], check=True)
+    assert [path.name.partition("-")[0] for path in (new / "caffe.libs").iterdir()] == ["libother"]
+    shutil.copytree(cuda.parent, new / "nvidia" / "cu13" / "lib")
+    tests = new / "caffe" / "tests"
+    assert subprocess.run([tests / "test.testbin"], capture_output=True, text=True).stdout == "7\n"
+    assert (tests / "src" / "caffe" / "test" / "test_data" / "data").exists()
+    assert imported(new).stdout == "7\n"
+    (metadata,) = new.glob("*.dist-info/METADATA")
+    assert make_wheel.CUDA_REQUIRES["libcudart.so.13"] in metadata.read_text()
+    assert "nccl" not in metadata.read_text()
 
 
 # --- the wheel in dist/ ---------------------------------------------------------------------------------------------
