@@ -12,6 +12,7 @@ choose_wheel() {
     name_toolkit
     source=$work/caffe-src-$flavour
     binary=$work/caffe-$flavour
+    types=$work/types-$flavour
 }
 
 install_packages() {
@@ -79,7 +80,7 @@ build_wheel() {
     touch "$stage/python/caffe/proto/__init__.py"
     own=$("$venv/bin/python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
     [ "$version" != "$own" ] || make_types "$stage/python"
-    cp "$work"/types/* "$stage/python/caffe" 2>/dev/null || die "types come from Python $own's wheel: build that first"
+    cp "$types"/* "$stage/python/caffe" 2>/dev/null || die "types come from Python $own's wheel: build that first"
     LD_LIBRARY_PATH=$prefix/lib "$venv/bin/python" "$here/make_wheel.py" "$stage/python/caffe" --tag "cp${version/./}-$abi" \
         --source "$source" --licenses "$licenses" --platform "$platform" --out "$root/dist" \
         ${TESTS:+--tests "$binary/test/test.testbin"}
@@ -105,11 +106,11 @@ configure_wheel() {
         -DCMAKE_MODULE_LINKER_FLAGS="-Wl,--version-script=$here/wheel/exports.map -Wl,--exclude-libs,ALL -Wl,--gc-sections"
 }
 
-# pycaffe's type stubs, from the module in folder $1/caffe, into types/.
+# pycaffe's type stubs, from the module in folder $1/caffe, into $types.
 make_types() {
-    mkdir -p "$work/types"
+    mkdir -p "$types"
     (cd "$1/caffe" && LD_LIBRARY_PATH=$prefix/lib "$venv/bin/python" -m nanobind.stubgen --quiet --include-private --import . \
         --module _caffe --pattern-file "$source/python/caffe/stubs.txt" --marker-file py.typed --output-file _caffe.pyi) ||
         die "nanobind makes no type stubs (see above)"
-    mv "$1"/caffe/{_caffe.pyi,py.typed} "$work/types"
+    mv "$1"/caffe/{_caffe.pyi,py.typed} "$types"
 }
