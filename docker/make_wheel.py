@@ -26,13 +26,13 @@ ROOT = Path(__file__).resolve().parents[1]
 UPSTREAM = "1.0.0"  # Caffe's own version
 REQUIRES = ("numpy>=1.24", "protobuf>=4.21", "scikit-image>=0.19")  # caffe.io takes scikit-image, and its SciPy
 EXTRAS = {"draw": "pydot"}
-# CUDA 13's libraries -> NVIDIA's wheels that have them.
+# CUDA 13's libraries -> NVIDIA's wheels that have them, and what they load when they need it.
 CUDA_REQUIRES = {
-    "libcudart.so.13": "nvidia-cuda-runtime>=13,<14",
-    "libcublas.so.13": "nvidia-cublas>=13,<14",
-    "libcurand.so.10": "nvidia-curand>=10.4,<11",
-    "libcudnn.so.9": "nvidia-cudnn-cu13>=9,<10",
-    "libnccl.so.2": "nvidia-nccl-cu13>=2,<3",
+    "libcudart.so.13": ("nvidia-cuda-runtime>=13,<14",),
+    "libcublas.so.13": ("nvidia-cublas>=13,<14",),
+    "libcurand.so.10": ("nvidia-curand>=10.4,<11",),
+    "libcudnn.so.9": ("nvidia-cudnn-cu13>=9,<10", "nvidia-cuda-nvrtc>=13,<14"),
+    "libnccl.so.2": ("nvidia-nccl-cu13>=2,<3",),
 }
 CUDA_PLACES = ("nvidia/cu13/lib", "nvidia/cudnn/lib", "nvidia/nccl/lib")  # in site-packages
 CUDA_LIBRARY = re.compile(r"lib(cu(dart|blas|blasLt|rand|dnn)|nccl|nvrtc)\.so")
@@ -132,8 +132,13 @@ def look_for_cuda(wheel: Path) -> None:
 
 def elf_files(folder: Path) -> list[Path]:
     """List programs and libraries below a folder."""
-    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
-    return [path for path in files if path.open("rb").read(4) == b"\x7fELF"]
+    return [path for path in sorted(folder.rglob("*")) if path.is_file() and first_bytes(path) == b"\x7fELF"]
+
+
+def first_bytes(path: Path) -> bytes:
+    """Read a file's first four bytes."""
+    with path.open("rb") as file:
+        return file.read(4)
 
 
 def with_tests(package: Path, program: Path, source: Path, folder: Path) -> Path:
@@ -173,7 +178,7 @@ def write_metadata(info: Path, cuda: Iterable[str]) -> None:
     for path in sorted((info / "licenses").iterdir()):
         message["License-File"] = f"licenses/{path.name}"
     message["Requires-Python"] = ">=3.9"
-    for one in (*REQUIRES, *(CUDA_REQUIRES[name] for name in cuda if name in CUDA_REQUIRES)):
+    for one in (*REQUIRES, *(wheel for name in cuda for wheel in CUDA_REQUIRES.get(name, ()))):
         message["Requires-Dist"] = one
     for extra, one in EXTRAS.items():
         message["Provides-Extra"] = extra

@@ -41,6 +41,7 @@ Requires-Dist: numpy>=1.24
 Requires-Dist: nvidia-nonesuch-cu13<2,>=1
 """
 LIBRARY = "libcutest.so.13"
+SAY = "import caffe._caffe; print(caffe._caffe.number)"
 
 
 def compiler() -> list[str]:
@@ -81,10 +82,9 @@ def site(tmp_path) -> Path:
     ).parent
 
 
-def imported(*places: Path) -> subprocess.CompletedProcess:
+def imported(*places: Path, code: str = SAY) -> subprocess.CompletedProcess:
     """Import caffe with these folders in the path, and print what its library says."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, places))}
-    code = "import caffe._caffe; print(caffe._caffe.number)"
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
 
 
@@ -100,6 +100,14 @@ def test_cudas_libraries_are_found_anywhere_in_the_path(site):
     assert result.returncode == 0 and result.stdout == "7\n", result.stderr
     install(site)
     assert imported(site, site.parent / "elsewhere").stdout == "7\n"
+
+
+def test_cudnns_compiler_is_loaded_where_it_is(site):
+    """cuDNN asks the linker for it by its name alone."""
+    place = site.parent / "elsewhere"
+    library(place / "nvidia" / "cu13" / "lib" / "libnvrtc.so.13", code="int compile() { return 0; }")
+    code = "import caffe, ctypes; print(ctypes.CDLL('libnvrtc.so.13').compile())"
+    assert imported(site, place, code=code).stdout == "0\n"
 
 
 def test_where_one_is_missing_a_line_says_what_to_install(site):
@@ -162,7 +170,7 @@ def test_a_wheel_is_made_without_cudas_libraries_and_finds_them_beside_itself(tm
     assert (tests / "src" / "caffe" / "test" / "test_data" / "data").exists()
     assert imported(new).stdout == "7\n"
     (metadata,) = new.glob("*.dist-info/METADATA")
-    assert make_wheel.CUDA_REQUIRES["libcudart.so.13"] in metadata.read_text()
+    assert make_wheel.CUDA_REQUIRES["libcudart.so.13"][0] in metadata.read_text()
     assert "nccl" not in metadata.read_text()
 
 
@@ -187,7 +195,7 @@ def test_the_wheel_leaves_cuda_to_nvidias_wheels(wheel, tmp_path):
     assert inside and not any(re.match("lib(cu|nccl|nv)", name) for name in inside)
     (metadata,) = tmp_path.glob("*.dist-info/METADATA")
     asked = email.message_from_bytes(metadata.read_bytes()).get_all("Requires-Dist")
-    assert set(make_wheel.CUDA_REQUIRES.values()) <= set(asked)
+    assert {wheel for wheels in make_wheel.CUDA_REQUIRES.values() for wheel in wheels} <= set(asked)
     dump = subprocess.run(
         ["objdump", "-p", tmp_path / "caffe" / "_caffe.so"], capture_output=True, text=True, check=True
     ).stdout

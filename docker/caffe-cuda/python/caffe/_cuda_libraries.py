@@ -22,7 +22,7 @@ def load():
         try:
             from . import _caffe  # noqa: F401
 
-            return
+            break
         except ImportError as error:
             missing = MISSING.match(str(error))
             name = missing and missing[1]
@@ -36,6 +36,10 @@ def load():
                 ) from None
             opened.add(name)
             ctypes.CDLL(file, mode=ctypes.RTLD_GLOBAL)
+    # cuDNN 9 compiles some of its kernels when they are asked for, with a library that it does not find among wheels.
+    compiler = find("libnvrtc.so.13")
+    if compiler:
+        ctypes.CDLL(compiler)
 
 
 def find(name):
