@@ -126,7 +126,7 @@ def look_for_cuda(wheel: Path) -> None:
     for binary in elf_files(wheel):
         up = os.path.relpath(wheel, binary.parent)
         old = patchelf("--print-rpath", binary).split(":")
-        inside = [place for place in old if place.startswith("$ORIGIN") and "nvidia" not in place]
+        inside = [place for place in old if place.startswith("$ORIGIN") and place.endswith("caffe.libs")]
         patchelf("--set-rpath", ":".join([*inside, *(f"$ORIGIN/{up}/{place}" for place in CUDA_PLACES)]), binary)
 
 
