@@ -130,7 +130,7 @@ define install_packages
 @echo "Installing Python packages into $(VENV)"
 @$(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 @! $(PY) -m pip show --quiet opencv-python-headless 2>/dev/null || $(pip) uninstall --yes opencv-python opencv-python-headless
-@$(pip) install -r $(1)
+@$(pip) install $(2) -r $(1)
 @$(pip) install --no-deps --editable .
 endef
 
@@ -145,14 +145,15 @@ $(installed): $(lists) | system
 	$(call install_packages,requirements-all.txt)
 	@touch $@
 
-# The set-up with a wheel of Caffe: neither Debian packages nor a compiler.
+# The set-up with a wheel of Caffe: neither Debian packages nor a compiler. Nor the bytecode of all packages, which would be two
+# fifths of the work: Python makes it of what is imported.
 $(for_use): $(lists)
-	$(call install_packages,requirements-all.txt)
+	$(call install_packages,requirements-all.txt,--no-compile)
 	$(without_windows)
 	@touch $@
 
 wheel-setup: $(for_use)
-	$(if $(CAFFE_WHEEL),@$(pip) install --force-reinstall --no-deps $(CAFFE_WHEEL))
+	$(if $(CAFFE_WHEEL),@$(pip) install --force-reinstall --no-deps $(CAFFE_WHEEL) && $(pip) install $(CAFFE_WHEEL))
 	@said=$$($(PY) -c 'import caffe' 2>&1) || { echo "This wheel cannot be used here: $$(echo "$$said" | tail -n 1)" >&2; exit 1; }
 
 caffe: $(installed) ## build Caffe from its pinned source with our patches into build/, for CPUs or (CUDA=13) GPUs

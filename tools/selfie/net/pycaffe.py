@@ -70,7 +70,8 @@ def caffe() -> ModuleType:
     try:
         return importlib.import_module("caffe")
     except ImportError as error:
-        raise SelfieError(f"Caffe is not built ({error}): run 'make setup'") from error
+        problem = f"the wheel of Caffe cannot be used here: {error}"
+        raise SelfieError(problem if of_wheel() else f"Caffe is not built ({error}): run 'make setup'") from error
     finally:
         if quiet:  # glog has read it while it was loaded; a `caffe train` that we start is to log
             del os.environ[LOG_LEVEL]
@@ -84,12 +85,19 @@ def caffe_pb2() -> ModuleType:
 
 def binary() -> Path:
     """Return the program caffe: that of a wheel where one is installed, else that of our build. SelfieError without."""
+    inside = in_wheel("bin/caffe")
+    if inside is not None:
+        return inside
+    if not CAFFE.exists():
+        raise SelfieError("Caffe is not built: run 'make setup'")
+    return CAFFE
+
+
+def in_wheel(name: str) -> Path | None:
+    """Find a file that the wheel has installed by the end of its path; None where it has none, or there is no wheel."""
     wheel = _wheel()
-    inside = (wheel and wheel.files) or ()
-    for program in (*(Path(file.locate()) for file in inside if file.match("bin/caffe")), CAFFE):
-        if program.exists():
-            return program.resolve() if program is not CAFFE else program
-    raise SelfieError("Caffe is not built: run 'make setup'")
+    files = (Path(file.locate()) for file in (wheel and wheel.files) or () if file.match(name))
+    return next((file.resolve() for file in files if file.exists()), None)
 
 
 def version() -> str:
