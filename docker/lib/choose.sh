@@ -49,6 +49,7 @@ name_places() {
     source=$build/caffe-src${cuda:+-cuda-$cuda}
     binary=$build/caffe-$flavour
     prefix=$binary/install
+    # shellcheck disable=SC2034  # who builds reads it
     stamp=$binary/stamp
 }
 

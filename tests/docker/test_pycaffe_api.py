@@ -311,6 +311,37 @@ def test_an_import_takes_a_fifth_of_a_second_beyond_numpys():
     assert seconds_of("import caffe") - seconds_of("import numpy") < 0.2
 
 
+# A loader that is interrupted as it loads _caffe: Python hears of it in the midst of the module's making.
+INTERRUPTED = r"""
+#include <csignal>
+#include <cstring>
+#include <dlfcn.h>
+extern "C" void* dlopen(const char* name, int mode) {
+  if (name && std::strstr(name, "/_caffe.")) { std::raise(SIGINT); }
+  typedef void* (*Function)(const char*, int);
+  return reinterpret_cast<Function>(dlsym(RTLD_NEXT, "dlopen"))(name, mode);
+}
+"""
+
+
+def test_an_import_that_is_interrupted_is_no_crash(tmp_path):
+    """It raises KeyboardInterrupt, and can be made again."""
+    (tmp_path / "loader.cpp").write_text(INTERRUPTED)
+    library = tmp_path / "loader.so"
+    subprocess.run(["g++", "-shared", "-fPIC", "-o", library, tmp_path / "loader.cpp", "-ldl"], check=True)
+    code = """
+try:
+    import caffe
+except KeyboardInterrupt:
+    print("interrupted")
+import caffe
+print(caffe.Net.__name__)
+"""
+    environment = {**os.environ, "LD_PRELOAD": str(library)}
+    result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert (result.returncode, result.stdout.split()) == (0, ["interrupted", "Net"]), result.stderr
+
+
 # ---[ Types
 
 USE = """
