@@ -58,7 +58,7 @@ namespace detail {
 
 // Blobs share boost's kind of ownership, which nanobind takes for std's.
 template <>
-constexpr bool has_shared_from_this_v<caffe::Blob<float> > = false;
+inline constexpr bool has_shared_from_this_v<caffe::Blob<float> > = false;
 
 template <>
 struct type_caster<caffe::Path> {
