@@ -5,7 +5,7 @@ Groups: first (import and one batch, against the CPU's answers), gtest (upstream
 published tiles: the losses of the CPU), vgg16 (scoring and training at batch 32, 64 and 128 beside PyTorch, in TF32 and
 in full precision, with the share of the card's matrix rate), crops (the dense search beside the CPU), memory (beside
 the estimate), errors (mistakes that have to end in one line), layers (`caffe time` of VGG16). Needs a GPU build of
-Caffe; PyTorch may be in another Python. The numbers go to OUT/bench_gpu.json, group by group. `--device cpu --quick`
+Caffe; PyTorch may be in another Python. The numbers go to OUT/bench_gpu.json, row by row. `--device cpu --quick`
 tries the benchmark itself where there is no GPU. tools/gpu_check.sh measures all of it with bounds on the time.
 """
 

@@ -115,6 +115,35 @@ def test_the_report_keeps_what_was_measured_before(tmp_path, monkeypatch):
     assert lines[3] == "| second | 2.00 s | 3.00 (peer) | 1.50 |  |"
 
 
+def test_a_group_that_is_cut_off_keeps_its_rows(tmp_path, monkeypatch):
+    """Each of them as soon as it is there, beside older ones that are not measured again yet; the rest as it was."""
+    seen = []
+
+    def group(setting):
+        for number, peer in enumerate(("", "a", "b")):
+            if number == setting.count:
+                raise KeyboardInterrupt
+            yield Row("one", "same title", "s", setting.side + number, peer_name=peer)
+            seen.append([row["ours"] for row in kept()["rows"]])
+
+    def kept():
+        return paths.read_json(tmp_path / "bench.json")["groups"]["one"]
+
+    monkeypatch.setattr(cpu, "GROUPS", {"one": group, "two": lambda setting: [Row("two", "second", "s", 2.0)]})
+    with pytest.raises(KeyboardInterrupt):
+        cpu.measure(tmp_path, ["two", "one"], quick=True, count=1, side=10)
+    assert seen == [[10]] and kept()["unfinished"]
+    cpu.measure(tmp_path, ["one"], quick=True, count=9, side=20)
+    assert seen[1:] == [[20], [20, 21], [20, 21, 22]] and "unfinished" not in kept()
+    with pytest.raises(KeyboardInterrupt):
+        cpu.measure(tmp_path, ["one"], quick=False, count=2, side=30)
+    assert [row["ours"] for row in kept()["rows"]] == [30, 31, 22] and kept()["unfinished"]
+    assert [row["quick"] for row in kept()["rows"]] == [False, False, True]
+    report = cpu.measure(tmp_path, ["one"], quick=False, count=9, side=40)
+    assert [row["ours"] for row in report["groups"]["one"]["rows"]] == [40, 41, 42]
+    assert report == paths.read_json(tmp_path / "bench.json") and report["groups"]["two"]["rows"][0]["ours"] == 2
+
+
 def test_an_unknown_group_is_a_usage_error():
     """It lists the known ones, which are those of the library."""
     result = testlib.command("tools/bench.py", "--only", "nothing")

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import signal
 
 import pytest
 import works
 
+import testlib
 from selfie.cluster import shards
 from selfie.cluster.shards import Cut
 from selfie.common.errors import SelfieError
@@ -74,6 +77,16 @@ def test_the_one_item_that_ends_its_worker_is_left_out(workers, tmp_path, caplog
     done = len(lines(tmp_path))
     assert list(workers(32)(work, range(64))) == rows
     assert len(lines(tmp_path)) == done
+
+
+def test_a_worker_that_dask_has_given_up_is_replaced(cluster):
+    """Dask forgets one for good that does not come back in time, as on a crowded machine."""
+    import dask
+
+    with dask.config.set({"distributed.deploy.lost-worker-timeout": "0s"}):
+        os.kill(next(iter(cluster.client.run(os.getpid).values())), signal.SIGKILL)
+        testlib.wait_until(lambda: len(cluster.client.cluster.workers) == 1)
+    testlib.wait_until(lambda: cluster.ready() == 2)
 
 
 def test_work_that_no_worker_can_do_is_one_error(workers, tmp_path):

@@ -142,11 +142,11 @@ def test_a_net_that_does_not_fit_is_refused(workers, mixed, tiny_run, monkeypatc
 
 
 def test_arrays_survive_the_store(tmp_path):
-    """Floats keep all digits; texts keep what tables escape."""
+    """Floats keep all digits; texts keep what tables escape, and bytes of names that are not UTF-8."""
     from selfie.cluster.store import Store
     from selfie.common.work import Work
 
-    rows = [(0.1 + 0.2, "a\tb\n", b"\0\xff", 2**60), (None, None, None, None), (5e-324, "", b"", -1)] * 300
+    rows = [(0.1 + 0.2, "a\tb\n\udcff", b"\0\xff", 2**60), (None, None, None, None), (5e-324, "", b"", -1)] * 300
     work = Work("any", print, {}, {"real": float, "text": str, "raw": bytes, "whole": int}, "text")
     store = Store(str(tmp_path))
     assert sum(count for count, _ in store.write("name", work, iter(rows))) == 900

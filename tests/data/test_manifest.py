@@ -10,7 +10,7 @@ import pytest
 
 import import_ucf
 from selfie.common.errors import SelfieError
-from selfie.data import importers, manifest
+from selfie.data import csv_table, importers, manifest
 
 FORMATS = (".csv", ".jsonl", ".ndjson", ".parquet")
 
@@ -93,6 +93,46 @@ def test_a_number_is_a_whole_number_or_missing(tmp_path, written, meant):
     """No text is guessed at: what is not a whole number is missing, so the labels can count it."""
     (tmp_path / "m.csv").write_text(f"id,likes\n1,{written}\n")
     assert manifest.read(tmp_path / "m.csv")["likes"].to_list() == [meant]
+
+
+PLAIN = ("5", "007", "+5", "-5", "-0", " 5", "\t5", '"5"', '" 5"', "", '""', " ", str(2**63 - 1), "0" * 30 + "5")
+OTHER = (
+    "5 ",
+    '"5 "',
+    "5.0",
+    "12.000",
+    "1,234",
+    "1e3",
+    "1_000",
+    "12k",
+    str(2**63),
+    "\u0665",
+    "5\u00a0",
+    "nan",
+    "n/a",
+    "x",
+)
+
+
+def test_whole_numbers_of_a_csv_are_read_as_if_they_had_been_text(tmp_path, monkeypatch):
+    """Directly, where that can be, and otherwise as all else; with the same notes."""
+    by_polars, types = csv_table._by_polars, []
+    for value in (*PLAIN, *OTHER):
+        lines = ["id;likes;followers;x", f"007;{value};3;{value}", "008;4;;z"]
+        (tmp_path / "m.csv").write_bytes("".join(f"{line}\n" for line in lines).encode())
+        found = []
+        for never in (False, True):
+
+            def polars(*given, never=never):
+                frame = by_polars(*given[:-1], (lambda name: False) if never else given[-1])
+                types.append(frame["likes"].dtype)
+                return frame
+
+            monkeypatch.setattr(csv_table, "_by_polars", polars)
+            table = manifest.load(tmp_path / "m.csv", reading=manifest.Reading(decimal="."))
+            found.append((table.frame.to_dicts(), table.notes))
+        assert found[0] == found[1], value
+    assert types[::2] == [pl.Int64] * len(PLAIN) + [pl.String] * len(OTHER) and {*types[1::2]} == {pl.String}
 
 
 def test_ids_are_text_whatever_the_format_calls_them(tmp_path):

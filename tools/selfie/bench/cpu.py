@@ -1,8 +1,8 @@
 """The benchmark on the CPU (`make bench`): its groups, each a function that returns rows of the table.
 
 What is compared takes turns, round by round, so that a machine with other work to do slows all of them; a ratio is the
-median of the rounds' ratios. Everything that is measured is kept in bench.json, group by group, so a group can be
-measured again alone.
+median of the rounds' ratios. Everything that is measured is kept in bench.json, row by row, so a group can be
+measured again alone, and one that is cut off keeps the rows that it has.
 """
 
 from __future__ import annotations

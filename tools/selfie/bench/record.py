@@ -1,4 +1,4 @@
-"""Results of a benchmark: rows with ratios and bounds, kept as JSON group by group, shown as a table."""
+"""Results of a benchmark: rows with ratios and bounds, kept as JSON row by row, shown as a table."""
 
 from __future__ import annotations
 
@@ -91,22 +91,40 @@ def record_groups(
 ) -> dict:
     """Measure those of `groups` called `names` into a JSON file, beside those that were measured before.
 
-    A group that has no rows leaves what is there. Returns the file's content.
+    The file is written after each row, so a group that is cut off, by an error too, leaves what was measured. Rows of
+    an earlier run stay until they are measured again, or the group is finished; "unfinished" says that it is not. A
+    group that has no rows leaves what is there. Returns the file's content.
     """
     report = paths.read_json(file) if file.exists() else {"groups": {}}
     for name in names:
         log.info("measuring %s", name)
-        rows = [{**asdict(row), "fine": row.fine} for row in groups[name](setting)]
-        if not rows:  # it has said why
-            continue
-        report["machine"] = {**report.get("machine", {}), **machine()}
-        report["groups"][name] = {
-            "quick": setting.quick,
-            "rows": rows,
-            "measured": datetime.now(timezone.utc).isoformat(timespec="minutes"),
-        }
-        paths.write_json(file, report)
+        before = report["groups"].get(name, {}).get("rows", [])
+        rows: list[dict] = []
+        for row in groups[name](setting):
+            rows.append({**asdict(row), "fine": row.fine, "quick": setting.quick, "measured": _now()})
+            again = {_line(row) for row in rows}
+            kept = rows + [row for row in before if _line(row) not in again]
+            report["groups"][name] = {**_group(setting, kept), "unfinished": True}
+            if len(rows) == 1:
+                report["machine"] = {**report.get("machine", {}), **machine()}
+            paths.write_json(file, report)
+        if rows:  # otherwise it has said why
+            report["groups"][name] = _group(setting, rows)
+            paths.write_json(file, report)
     return report
+
+
+def _line(row: dict) -> tuple[str, str]:
+    """What tells a row from others of its group."""
+    return row["what"], row["peer_name"]
+
+
+def _group(setting: HasQuick, rows: list[dict]) -> dict:
+    return {"quick": setting.quick, "rows": rows, "measured": _now()}
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="minutes")
 
 
 def describe_machine() -> dict:

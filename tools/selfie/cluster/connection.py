@@ -30,8 +30,16 @@ LOCAL = {  # of the workers of this machine
     "distributed.worker.memory.spill": False,  # is not Dask's to free, so waiting for less would be for ever
     "distributed.worker.memory.pause": False,
     "distributed.worker.memory.terminate": 0.95,
+    "distributed.worker.memory.monitor-interval": "500ms",
+    # What Dask does all the time, in each process, for a dashboard: a fortieth of two cores, which here are all.
     "distributed.worker.profile.enabled": False,  # a hundred looks a second at what a worker does
+    "distributed.admin.tick.interval": "1s",
+    "distributed.admin.system-monitor.interval": "10s",
+    "distributed.admin.system-monitor.disk": False,
+    "distributed.client.scheduler-info-interval": "10s",
+    "distributed.scheduler.active-memory-manager.start": False,
     "distributed.comm.timeouts.connect": "30s",
+    "distributed.deploy.lost-worker-timeout": "10m",  # its nanny starts another one, which may take more than 15 s
     "logging": SILENT,
 }
 
@@ -190,13 +198,13 @@ def local(workers: int) -> Iterator[Cluster]:
         with machines:
 
             def mend() -> None:
-                """Replace the workers whose nanny gave up, as it does when one ends while it starts."""
+                """Replace the workers whose nanny gave up, as it does when one ends while it starts, or is gone."""
                 gone = [
                     name for name, nanny in machines.workers.items() if nanny.status in (Status.closed, Status.failed)
                 ]
                 for name in gone:
                     machines.worker_spec.pop(name, None)
-                if gone:
+                if set(machines.workers) != set(machines.worker_spec):
                     machines.scale(workers)
 
             cluster = Cluster(lambda: Client(machines), "this machine", mend)

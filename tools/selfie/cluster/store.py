@@ -1,6 +1,6 @@
 """Where the results of shards lie: a folder, or an address that fsspec knows, which driver and workers both reach.
 
-    <shard>.zip    the rows, in order: tables in Parquet, 000000.parquet and so on, some hundred rows each
+    <shard>.zip    the rows, in order: arrays of MessagePack, 000000.msgpack and so on, some hundred rows each
     <shard>.json   its receipt: rows, bytes, counts, times, and who did it. Written last: without it there is no shard
 
 A shard's name tells what is in it, so writing one twice does no harm: the second is the first again. In a folder files
@@ -18,8 +18,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
-
-import polars as pl
 
 from selfie.common import parallel, paths, places, temporaries
 from selfie.common.work import Row, Work
@@ -39,21 +37,24 @@ class Store:
 
     def write(self, name: str, work: Work, rows: Iterable[Row]) -> Iterator[tuple[int, int]]:
         """Write a shard's rows while they come; yields (rows, rows with a reason) of each block that is written."""
+        import msgpack
+
+        reason = list(work.columns).index(work.reason)
         with self._writing(f"{name}.zip") as file, zipfile.ZipFile(file, "w") as archive:
             for number, block in enumerate(parallel.batches(rows, BLOCK)):
-                table = pl.DataFrame(block, schema=dict(work.columns), orient="row")
-                content = io.BytesIO()
-                table.write_parquet(content, compression="lz4", statistics=False)
-                archive.writestr(f"{number:06d}.parquet", content.getbuffer())
-                yield len(block), len(block) - table[work.reason].null_count()
+                archive.writestr(f"{number:06d}.msgpack", msgpack.packb(block, unicode_errors="surrogatepass"))
+                yield len(block), sum(row[reason] is not None for row in block)
 
     def read(self, name: str) -> Iterator[list[Row]]:
         """Yield a shard's rows, a block at a time. Damaged where it is gone or broken."""
+        import msgpack
+
         try:
             with self._reading(f"{name}.zip") as file, zipfile.ZipFile(file) as archive:
                 for member in sorted(archive.namelist()):
-                    yield pl.read_parquet(io.BytesIO(archive.read(member))).rows()
-        except (OSError, zipfile.BadZipFile, pl.exceptions.PolarsError) as error:
+                    content = archive.read(member)
+                    yield list(msgpack.unpackb(content, use_list=False, unicode_errors="surrogatepass"))
+        except (OSError, zipfile.BadZipFile, ValueError) as error:
             raise Damaged(str(error)) from error
 
     def size(self, name: str) -> int:

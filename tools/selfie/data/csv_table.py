@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Callable, NamedTuple
 
 import polars as pl
 
@@ -29,19 +29,30 @@ CHUNK = 50_000  # rows at a time from the csv module
 
 
 class Text(NamedTuple):
-    """A table of text: only the chosen columns, but the names of all, and what the user should know of it."""
+    """A table of text (but see `read`): the chosen columns, the names of all, and what the user should know of it."""
 
     frame: pl.DataFrame
     names: list[str]
     notes: list[str]
 
 
-def read(path: Path, choose: Pick | None, shown: Path, known: Collection[str] = ()) -> Text:
+Whole = Callable[[str], bool]
+
+
+def read(
+    path: Path,
+    choose: Pick | None,
+    shown: Path,
+    known: Collection[str] = (),
+    whole: Whole = lambda name: False,
+) -> Text:
     """Read a CSV file of any dialect as text; an empty field is null.
 
     choose   is given the names of all columns and returns those that are wanted; None: all
     shown    the name for messages
     known    names that a header is likely to hold, in small letters without spaces
+    whole    says of a column by its name, once `choose` was asked, whether it may be Int64 in place of text, which is
+             half the memory; it is if all its values are plain whole numbers
     SelfieError for a record with more fields than the header, a quote that is opened and never closed, a quoted field
     that holds rows, and an empty file.
     """
@@ -49,7 +60,7 @@ def read(path: Path, choose: Pick | None, shown: Path, known: Collection[str] = 
     with dialects.straightened(path, dialect) as plain:
         shape = csv_shape.measure(plain, dialect.separator)
         if shape.bad_utf8 is None or dialect.encoding != "utf-8":
-            return _read(plain, dialect, shape, choose, shown)
+            return _read(plain, dialect, shape, choose, shown, whole)
     notes = []
     if shape.good_utf8:
         notes = [f"line {shape.bad_utf8 + dialect.prelude} holds bytes that are not UTF-8: read as \ufffd"]
@@ -57,7 +68,7 @@ def read(path: Path, choose: Pick | None, shown: Path, known: Collection[str] = 
     else:
         dialect = replace(dialect, encoding="cp1252")
     with dialects.straightened(path, dialect) as plain:
-        text = _read(plain, dialect, csv_shape.measure(plain, dialect.separator), choose, shown)
+        text = _read(plain, dialect, csv_shape.measure(plain, dialect.separator), choose, shown, whole)
     return text._replace(notes=text.notes + notes)
 
 
@@ -67,6 +78,7 @@ def _read(
     shape: csv_shape.Shape,
     choose: Pick | None,
     shown: Path,
+    whole: Whole,
 ) -> Text:
     r"""Read a plain file of UTF-8 whose shape is known.
 
@@ -74,18 +86,23 @@ def _read(
     record is whole then.
     """
     try:
-        return _read_as(path, dialect, shape, choose, shown)[0]
+        return _read_as(path, dialect, shape, choose, shown, whole)[0]
     except SelfieError:
         if csv_shape.holds(path, b'\\"'):
             with suppress(SelfieError):
-                text, found = _read_as(path, replace(dialect, escape="\\"), shape, choose, shown)
+                text, found = _read_as(path, replace(dialect, escape="\\"), shape, choose, shown, whole)
                 if found.short is None:
                     return text
         raise
 
 
 def _read_as(
-    path: Path, dialect: dialects.Dialect, shape: csv_shape.Shape, choose: Pick | None, shown: Path
+    path: Path,
+    dialect: dialects.Dialect,
+    shape: csv_shape.Shape,
+    choose: Pick | None,
+    shown: Path,
+    whole: Whole,
 ) -> tuple[Text, csv_shape.Shape]:
     """Read a plain file of one dialect; returns the shape that was found on the way, too."""
     header = _header(path, dialect)
@@ -99,7 +116,7 @@ def _read_as(
     if regular:
         _check(shape, dialect, shown)
     counted = shape.records
-    frame = _by_polars(path, dialect, names, wanted) if regular else None
+    frame = _by_polars(path, dialect, names, wanted, whole) if regular else None
     if frame is not None and wanted and frame.height != counted:
         log.info("%s: polars read %d of %d rows, so Python's csv module reads it", shown, frame.height, counted)
         frame = None
@@ -147,19 +164,17 @@ def _unique(header: list[str]) -> tuple[list[str], list[str]]:
     return names, [f"more than one column is called '{name}': the first is taken" for name in twice]
 
 
-def _by_polars(path: Path, dialect: dialects.Dialect, names: list[str], wanted: list[str]) -> pl.DataFrame | None:
+def _by_polars(
+    path: Path, dialect: dialects.Dialect, names: list[str], wanted: list[str], whole: Whole
+) -> pl.DataFrame | None:
     """Read by polars; None where it gives up, and the csv module may say why, or read on."""
-    try:
-        table = pl.scan_csv(
-            path,
-            infer_schema=False,
-            glob=False,
-            separator=dialect.separator,
-            with_column_names=lambda _: names,
-        )
-        return table.select(wanted).collect()
-    except (pl.exceptions.PolarsError, OSError):
-        return None
+    numbers = {name for name in wanted if whole(name)}
+    for integers in [numbers, set()] if numbers else [set()]:  # a value that is none: all columns as text, once more
+        schema = {name: pl.Int64 if name in integers else pl.String for name in names}
+        with suppress(pl.exceptions.PolarsError, OSError):
+            table = pl.scan_csv(path, schema=schema, glob=False, separator=dialect.separator)
+            return table.select(wanted).collect()
+    return None
 
 
 def _by_csv(

@@ -93,7 +93,12 @@ def load(
         return [name for name in names if name in found.values() or (name in top and not _inner(name, names))]
 
     ours = {column_names.plain(name) for name in (*KNOWN, *mapping.values())}
-    table = tables.load(path, pick, "manifest", lambda name: column_names.plain(name) in ours)
+
+    def whole(name: str) -> bool:
+        columns_of = {column for column, its in found.items() if its == name}
+        return bool(columns_of) and columns_of <= {*INTEGER}  # not one that is an id as well, say
+
+    table = tables.load(path, pick, "manifest", lambda name: column_names.plain(name) in ours, whole)
     frame, notes = _renamed(table.frame, found, mapping)
     names, notes = table.names, table.notes + notes
     del table  # so that a column's memory is free when its values are typed

@@ -32,7 +32,8 @@ _OBJECT = re.compile(rb"(?:\xef\xbb\xbf)?[\s\x1e]*\{\s*(?:\"(?:[^\"\\]|\\.)*\"\s
 class Table(NamedTuple):
     """A table as it was read.
 
-    frame   the columns that were asked for, under their names in the file; of CSV and Excel all are text
+    frame   the columns that were asked for, under their names in the file; of CSV and Excel all are text, but those of
+            CSV that may be whole numbers and are
     names   of all columns of the file
     notes   what the user should know of how it was read
     """
@@ -47,10 +48,12 @@ def load(
     pick: nested.Pick | None = None,
     what: str = "table",
     as_text: Callable[[str], bool] = lambda name: False,
+    whole: Callable[[str], bool] = lambda name: False,
 ) -> Table:
     """Read a table's columns that `pick` returns when it is given the names of all; None: all.
 
-    `what` it is, for messages; `as_text` says of a column of JSON by its name whether numbers in it shall be text.
+    `what` it is, for messages; `as_text` says of a column of JSON by its name whether numbers in it shall be text,
+    `whole` of one of CSV whether it may come as whole numbers (csv_table.read).
     SelfieError for a file that is missing, of no known kind, or damaged, with the line where there is one.
     """
     path = paths.existing(path, what)
@@ -59,7 +62,7 @@ def load(
     try:
         compression = unpack.kind(path)
         with unpack.unpacked(path) as plain:
-            table = _load(plain, pick, path, as_text)
+            table = _load(plain, pick, path, as_text, whole)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise SelfieError(f"cannot read {path}: {_first_line(error)}") from error
     return table._replace(notes=[compression, *table.notes] if compression else table.notes)
@@ -95,7 +98,13 @@ def tell(path: str | os.PathLike, notes: list[str]) -> None:
         log.info("%s: %s", path, "; ".join(notes))
 
 
-def _load(path: Path, pick: nested.Pick | None, shown: Path, as_text: Callable[[str], bool]) -> Table:
+def _load(
+    path: Path,
+    pick: nested.Pick | None,
+    shown: Path,
+    as_text: Callable[[str], bool],
+    whole: Callable[[str], bool],
+) -> Table:
     """Read a file that is not compressed."""
     with open(path, "rb") as file:
         start = file.read(4096)
@@ -115,7 +124,7 @@ def _load(path: Path, pick: nested.Pick | None, shown: Path, as_text: Callable[[
         raise SelfieError(f"cannot read {shown}: it is not a {suffix} file, whatever its name says")
     if suffix not in CSV:
         raise SelfieError(f"{shown}: a table is named {', '.join(SUFFIXES)} (or with .gz, .zst, .xz), not '{suffix}'")
-    return Table(*csv_table.read(path, pick, shown, column_names.KNOWN))
+    return Table(*csv_table.read(path, pick, shown, column_names.KNOWN, whole))
 
 
 def _parquet(path: Path, pick: nested.Pick | None, shown: Path) -> Table:
