@@ -19,7 +19,7 @@ from selfie.net import caffemodel, variants, vgg16_forms
 from selfie.original import baselines, compare, reach, recipes, reduction, tile_labels
 from selfie.original.figures import Tile
 from selfie.original.tiles import Tiles
-from selfie.runs import train
+from selfie.runs import readings, train
 from selfie.runs.readings import VIEWS
 from selfie.runs.run_folder import HELD_OUT
 
@@ -137,11 +137,16 @@ def test_a_recipe_is_trained_on_tiles_of_no_test(published, tmp_path, monkeypatc
     where = replace(reach.place("squeezenet", tmp_path / "lmdb"), runs=tmp_path / "runs")
     listed = recipes.of("squeezenet")
     chosen_from = [replace(listed[0], views=("centre",)), replace(listed[1], views=("centre",))]
+    read, numbers = [], readings._Computation._read
+    monkeypatch.setattr(
+        readings._Computation, "_read", lambda self, *batch: read.append(len(batch[1])) or numbers(self, *batch)
+    )
     results = list(reach.cross_validate(chosen_from, where))
     assert all(result["auc"] > 0.9 and 0 < result["log_loss"] < 0.7 for result in results)
     scored = pl.read_csv(tmp_path / "runs" / chosen_from[0].name / HELD_OUT)
     ids = scored["key"].str.slice(9)
     assert sorted(ids) == sorted(few.filter(pl.col("split") != "test")["id"])
+    assert sum(read) == len(ids), "the net read each tile once, for both recipes"
     monkeypatch.setattr(train, "train", None)  # what is trained already is not trained again
     run = reach.trained(chosen_from[0], where, tmp_path / "runs" / chosen_from[0].name, chosen_from)
     assert compare.trained_on(run, Tiles()) == set(ids) and run.readout.blobs == ("fire9/concat",)
