@@ -51,8 +51,8 @@ def check(
     )
     name = next(fitting, None)
     raise SelfieError(
-        f"{model} was trained with the mean {_listed(mean)}, but {variant.name} takes {_listed(variant.mean)} from "
-        f"pictures: {f'give {option}={name}' if name else 'give other weights'}"
+        f"{paths.shown(model)} was trained with the mean {_listed(mean)}, but {variant.name} takes "
+        f"{_listed(variant.mean)} from pictures: {f'give {option}={name}' if name else 'give other weights'}"
     )
 
 
