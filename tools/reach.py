@@ -37,9 +37,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--choose-only", action="store_true", help="stop before the continuum is looked at")
     args = parser.parse_args(argv)
 
-    from selfie.original import reach, recipes
+    from selfie.original import reach
 
-    chosen_from = reach.usable(recipes.of(args.net), args.weights)
+    chosen_from = reach.usable(args.net, args.weights)
     where, results = reach.place(args.net, args.lmdb, args.weights), []
     for result in reach.cross_validate(chosen_from, where):
         results.append(result)

@@ -335,6 +335,27 @@ def test_damaged_files_end_in_one_line_and_leave_nothing(tmp_path, kind):
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
 
 
+@pytest.mark.parametrize("kind", ["zip", "legacy", "safetensors", "keras"])
+def test_a_file_of_another_framework_is_no_caffemodel_and_says_how_it_becomes_one(tmp_path, kind):
+    """Whoever starts from it as it is gets a line, before anything is written; a caffemodel is never taken for one."""
+    order, name = ("HWIO", "vgg16") if kind == "keras" else ("OIHW", "vgg16_torchvision")
+    file, arrays = tmp_path / "x", random_weights(order)
+    if kind == "keras":
+        keras_file(file, "2", arrays)
+    elif kind == "safetensors":
+        safetensors_file(file, arrays)
+    else:
+        torch_file(file, arrays, kind == "legacy")
+    whose = "Keras" if kind == "keras" else "PyTorch"
+    with pytest.raises(SelfieError, match=f"no caffemodel but a file of {whose}: .*convert it.* start from {name}$"):
+        prepare.starting_weights(variants.get("vgg16"), str(file))
+    for number in range(40):  # nets of all sorts of names
+        caffemodel.write(
+            tmp_path / "ours", "abcdef{"[number % 7 :] * (number // 7), [("x", "Convolution", [arrays["conv1_1"][1]])]
+        )
+        assert prepare.starting_weights(variants.get("vgg16"), str(tmp_path / "ours")) == tmp_path / "ours"
+
+
 def test_other_nets_are_named(tmp_path):
     """A layer that is missing, of another shape, not finite; a file of neither framework."""
     arrays = random_weights("OIHW")

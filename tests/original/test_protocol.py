@@ -38,6 +38,36 @@ def test_a_mark_follows_the_run(tiny_run):
     assert marks(ablation)["dropout"] == "different"
 
 
+@pytest.mark.parametrize(
+    ("recorded", "mark", "words"),
+    [
+        (None, "different", "not from weights that are known"),
+        ({"path": "/home/me/random.caffemodel", "verified_by": None}, "different", "not from weights that are known"),
+        ({"path": "runs/demo_pretrain/snapshots/x.caffemodel"}, "different", "not from weights that are known"),
+        ({"path": "vgg16/x.caffemodel"}, "different", "not from weights that are known"),
+        ({"path": "weights/vgg16/x.caffemodel", "verified_by": "published"}, "same", "ImageNet weights"),
+        ({"path": "weights/vgg16/x.caffemodel", "verified_by": "unverified"}, "reconstructed", "not the file that was"),
+        ({"path": "weights/vgg16/x.caffemodel", "verified_by": "given"}, "reconstructed", "not the file that was"),
+        ({"path": "weights/vgg16_notop/x.caffemodel", "verified_by": "published"}, "same", "ImageNet weights"),
+        ({"path": "weights/vgg16_torchvision/x", "verified_by": "published"}, "reconstructed", "torchvision's"),
+        ({"path": "weights/vgg_face/x.caffemodel", "verified_by": "given"}, "different", "from faces"),
+    ],
+)
+def test_the_start_is_judged_by_the_weights_and_not_by_the_variant(tiny_run, recorded, mark, words):
+    """Whoever gives vgg16 a file of his own has not started from ImageNet, and torchvision's weights are ImageNet's."""
+    for variant in ("vgg16", "vgg16_torchvision"):
+        run = Run(tiny_run.folder, {**tiny_run.info, "variant": variant, "weights": recorded})
+        [row] = [row for row in protocol.table(run) if row.what == "initialisation"]
+        assert row.mark == mark and words in row.why
+
+
+def test_heads_on_a_frozen_net_are_not_the_posts_training(heads_run):
+    """Even on VGG16: what learns is another thing, and so is the number of parameters."""
+    run = Run(heads_run.folder, {**heads_run.info, "variant": "vgg16_frozen"})
+    assert {marks(run)[what] for what in ("net", "parameters")} == {"different"}
+    assert "linear heads" in next(row.why for row in protocol.table(run) if row.what == "net")
+
+
 def test_a_run_on_published_tiles_has_another_label_rule(tiny_run):
     """Extremes instead of halves: different, not reconstructed."""
     assert (marks(tiny_run)["label rule"], marks(tiny_run, 340)["label rule"]) == ("reconstructed", "different")

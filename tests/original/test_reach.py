@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 
+import testlib
 from selfie.common import calibration, paths
 from selfie.common.errors import SelfieError
 from selfie.data import lmdb_writer
-from selfie.net import architectures, pycaffe, variants
+from selfie.net import caffemodel, variants, vgg16_forms
 from selfie.original import baselines, compare, reach, recipes, reduction, tile_labels
 from selfie.original.figures import Tile
 from selfie.original.tiles import Tiles
-from selfie.runs import train
+from selfie.runs import readings, train
 from selfie.runs.readings import VIEWS
 from selfie.runs.run_folder import HELD_OUT
 
@@ -74,18 +77,50 @@ def test_a_fold_is_judged_by_a_calibration_that_does_not_know_it():
 
 def test_weights_without_fully_connected_layers_serve_what_reads_no_such_layer(tmp_path, caplog):
     """Those of VGG16's convolutions alone leave out fc7's recipes, and say so; those of another net serve none."""
-    message = pycaffe.caffe_pb2().NetParameter(name="notop")
-    for stage, (convolutions, _) in enumerate(architectures.VGG16_STAGES, 1):
-        for number in range(1, convolutions + 1):
-            blob = message.layer.add(name=f"conv{stage}_{number}", type="Convolution").blobs.add(data=[0.0])
-            blob.shape.dim.append(1)
-    (tmp_path / "notop.caffemodel").write_bytes(message.SerializeToString())
+    file = convolutions(tmp_path / "notop.caffemodel", "mine")
     with caplog.at_level("INFO"):
-        found = reach.usable(recipes.of("vgg16"), str(tmp_path / "notop.caffemodel"))
+        found = reach.usable("vgg16", str(file))
     assert found == [recipe for recipe in recipes.of("vgg16") if recipe.blobs == ("pool5",)]
     assert "fc7_sharp_10" in caplog.text
     with pytest.raises(SelfieError, match="has no weights for conv1"):
-        reach.usable(recipes.of("squeezenet"), str(tmp_path / "notop.caffemodel"))
+        reach.usable("squeezenet", str(file))
+
+
+def convolutions(path: Path, net: str) -> Path:
+    """Write a caffemodel with VGG16's convolutions, of one number each."""
+    names = [layer.name for layer in vgg16_forms.layers() if layer.kind == "Convolution"]
+    caffemodel.write(path, net, [(name, "Convolution", [np.zeros(1, np.float32)]) for name in names])
+    return path
+
+
+@pytest.mark.parametrize(
+    ("net", "holding", "words"),
+    [
+        ("vgg16", "vgg16_torchvision", "give --net=vgg16_torchvision"),
+        ("vgg16_torchvision", "vgg16", "give --net=vgg16"),
+        ("vgg16_torchvision", "vgg16_notop", "give --net=vgg16"),
+        ("vgg16", "vgg_face", "give other weights"),
+    ],
+)
+def test_weights_that_go_with_another_mean_are_refused_with_what_to_type(tmp_path, net, holding, words):
+    """Also under make, where --net is VARIANT."""
+    arguments = ["tools/reach.py", "--net", net, "--weights", convolutions(tmp_path / "x.caffemodel", holding)]
+    with pytest.raises(SelfieError, match=f"trained with the mean .*: {words}$"):
+        reach.usable(net, str(arguments[-1]))
+    if holding == "vgg16_torchvision":
+        result = testlib.command(*arguments, env={**os.environ, "SELFIE_MAKE": "1"})
+        testlib.assert_one_line_error(result, "give VARIANT=vgg16_torchvision")
+
+
+@pytest.mark.parametrize(("net", "times"), [("squeezenet", 4), ("vgg16", 2), ("vgg16_torchvision", 2)])
+def test_a_tile_is_read_once_for_each_way_in_which_the_net_sees_it(net, times):
+    """Not once for each recipe: those that see it alike share what the frozen net makes of it, fc7's with pool5's."""
+    listed = recipes.of(net)
+    assert len({recipe.readings for recipe in listed}) == len({(one.shrink, one.smooth) for one in listed}) == times
+    for recipe in listed:
+        shared = recipes.widest(listed, recipe.readings)
+        assert set(recipe.net().readout.parts) <= set(shared.parts)
+        assert all((blob in ("fc7",)) == (pool == "") for blob, pool in shared.parts)
 
 
 def test_the_run_reduces_photos_as_far_as_its_tiles_were():
@@ -102,11 +137,16 @@ def test_a_recipe_is_trained_on_tiles_of_no_test(published, tmp_path, monkeypatc
     where = replace(reach.place("squeezenet", tmp_path / "lmdb"), runs=tmp_path / "runs")
     listed = recipes.of("squeezenet")
     chosen_from = [replace(listed[0], views=("centre",)), replace(listed[1], views=("centre",))]
+    read, numbers = [], readings._Computation._read
+    monkeypatch.setattr(
+        readings._Computation, "_read", lambda self, *batch: read.append(len(batch[1])) or numbers(self, *batch)
+    )
     results = list(reach.cross_validate(chosen_from, where))
     assert all(result["auc"] > 0.9 and 0 < result["log_loss"] < 0.7 for result in results)
     scored = pl.read_csv(tmp_path / "runs" / chosen_from[0].name / HELD_OUT)
     ids = scored["key"].str.slice(9)
     assert sorted(ids) == sorted(few.filter(pl.col("split") != "test")["id"])
+    assert sum(read) == len(ids), "the net read each tile once, for both recipes"
     monkeypatch.setattr(train, "train", None)  # what is trained already is not trained again
     run = reach.trained(chosen_from[0], where, tmp_path / "runs" / chosen_from[0].name, chosen_from)
     assert compare.trained_on(run, Tiles()) == set(ids) and run.readout.blobs == ("fire9/concat",)

@@ -117,6 +117,24 @@ def test_readings_are_computed_once_and_serve_narrower_readouts(tiny_run, tiny_l
     np.testing.assert_allclose(read.of(narrow, "val")[:, 1], maps.max((2, 3)), atol=1e-4)
 
 
+def test_pooled_and_fully_connected_layers_are_read_in_one_forward_pass(tiny_run, tiny_lmdb, tmp_path, monkeypatch):
+    """Readings of both serve heads on either, with the numbers that each would read alone; one net scores on both."""
+    both = replace(READOUT, blobs=("pool3", "fc7"))
+    variant = job(tiny_run, tiny_lmdb, tmp_path, both).variant
+    read = readings.compute(variant, tiny_run.caffemodel, tiny_lmdb, tmp_path / "both")
+    for blobs, pools in ((("pool3",), READOUT.pools), (("fc7",), ())):
+        one = replace(READOUT, blobs=blobs, pools=pools)
+        alone = readings.compute(replace(variant, readout=one), tiny_run.caffemodel, tiny_lmdb, tmp_path / blobs[0])
+        np.testing.assert_allclose(read.of(one, "val"), alone.of(one, "val"), atol=1e-5)
+    [values] = tiny_run.net().forward(pictures(tiny_lmdb, "val")[1], ("fc7",))
+    np.testing.assert_allclose(read.of(one, "val")[:, 0], values, atol=1e-4)
+    monkeypatch.setattr(readings._Computation, "run", None)
+    run = train.train(job(tiny_run, tiny_lmdb, tmp_path / "run", both, readings=tmp_path / "both"))
+    scores = run.net().scores(pictures(tiny_lmdb, "val")[1])
+    held_out = pl.read_csv(run.folder / HELD_OUT).filter(pl.col("split") == "val")
+    assert np.corrcoef(scores, held_out["score"].to_numpy())[0, 1] > 0.9
+
+
 def test_a_view_is_what_its_name_says():
     """Corners, mirrored, lighter; the centre is the crop that scoring takes."""
     picture = np.arange(6 * 6 * 3, dtype=np.uint8).reshape(1, 6, 6, 3)

@@ -31,6 +31,7 @@ MAKE_VARIABLES = {
     **{name: name.upper() for name in ("html", "run", "seed", "solver", "variant", "weights")},
     **{name: name.upper().replace("-", "_") for name in ("contact", "server", "tag", "terms-read")},
 }
+NETS = {"ablations": "ABLATION", "reach": "VARIANT"}  # what --net of these commands is
 ETHICS = "docs/ethics.md"
 FLAG_VARIABLES = {  # a command's other options go into a variable of its own
     "ablations": "ABLATION_FLAGS",
@@ -276,11 +277,13 @@ def tell_error(message: str) -> None:
 
 def in_makes_words(message: str, command: str | None = None) -> str:
     """Spell the options in a message as make's variables: --resume is RESUME=1, --force LMDB_FLAGS=--force."""
-    variable = FLAG_VARIABLES.get(command or Path(sys.argv[0]).stem)
+    command = command or Path(sys.argv[0]).stem
+    variable = FLAG_VARIABLES.get(command)
+    variables = {**MAKE_VARIABLES, **({"net": NETS[command]} if command in NETS else {})}
 
     def spelled(match: re.Match) -> str:
         name = match[1]
-        return MAKE_VARIABLES.get(name) or (f"{variable}=--{name}" if variable else match[0])
+        return variables.get(name) or (f"{variable}=--{name}" if variable else match[0])
 
     return re.sub(r"(?<![\w-])--([a-z][a-z-]*[a-z])", spelled, message)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import IO
 
 import numpy as np
@@ -18,6 +19,8 @@ from selfie.net import pycaffe
 
 LENGTH_DELIMITED = 2  # protobuf's wire type of messages and packed numbers
 LARGEST = (1 << 31) - 1  # bytes that protobuf reads as one message
+NAME_TAG = bytes([1 << 3 | LENGTH_DELIMITED])  # of a net's name, the first field
+SHORT = 127  # bytes of a name whose length is one byte
 
 
 def write(path: str | os.PathLike, name: str, layers: Iterable[tuple[str, str, list[np.ndarray]]]) -> None:
@@ -32,6 +35,14 @@ def write(path: str | os.PathLike, name: str, layers: Iterable[tuple[str, str, l
             _write_layer(file, pb, pb.LayerParameter(name=layer, type=kind).SerializeToString(), arrays)
         if file.tell() > LARGEST:
             raise ValueError(f"{path} has over 2 GB, which Caffe cannot read")
+
+
+def net_name(path: str | os.PathLike) -> str:
+    """Read the name of a caffemodel's net, where it stands first, as Caffe and `write` put it; "" where it does not."""
+    with open(paths.regular(Path(path)), "rb") as file:
+        start = file.read(2 + SHORT)
+    name = start[2 : 2 + start[1]] if start[:1] == NAME_TAG and len(start) > 1 and start[1] <= SHORT else b""
+    return name.decode(errors="replace")
 
 
 def _write_layer(file: IO[bytes], pb: pycaffe.Message, described: bytes, arrays: list[np.ndarray]) -> None:

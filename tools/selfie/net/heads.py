@@ -56,8 +56,11 @@ def scoring(net: NetBuilder, readout: Readout, side: int, as_convolution: bool) 
     as_convolution   for all windows of a larger input: the pooling moves, layers are 1 x 1 convolutions
     """
     blobs = _cut_off(net, readout.blobs)
-    pooled = [_pool(net, blob, kind, side if as_convolution else 0) for blob in blobs for kind in readout.pools]
-    net.layer("features", "Concat", bottom=pooled or blobs)
+    window = side if as_convolution else 0
+    parts = [_pool(net, blobs[blob], kind, window) if kind else blobs[blob] for blob, kind in readout.parts]
+    if not as_convolution and len({kind == "" for _, kind in readout.parts}) > 1:  # pooled maps have axes of length 1
+        parts = [net.layer(f"{part}_flat", "Flatten", bottom=part) for part in parts]
+    net.layer("features", "Concat", bottom=parts)
     _standardise(net)
     net.fully_connected("members", readout.members, 1, as_convolution)
     net.fully_connected("ensemble", 2, 1, as_convolution)
@@ -78,11 +81,11 @@ def _pool(net: NetBuilder, blob: str, kind: str, side: int) -> str:
     return net.layer(name, "Pooling", bottom=blob, pooling_param={"pool": Token(kind), **window})
 
 
-def _cut_off(net: NetBuilder, blobs: tuple[str, ...]) -> list[str]:
-    """Remove the layers above the last one that makes one of the blobs; their names here, where fc7 may be fc7-conv."""
+def _cut_off(net: NetBuilder, blobs: tuple[str, ...]) -> dict[str, str]:
+    """Remove the layers above the last one that makes one of the blobs. Returns their names: fc7 may be fc7-conv."""
     layers = net.message["layer"]
     made = {layer["top"].removesuffix("-conv"): layer["top"] for layer in layers}
-    names = [made[blob] for blob in blobs]
-    last = max(number for number, layer in enumerate(layers) if layer["top"] in names)
+    names = {blob: made[blob] for blob in blobs}
+    last = max(number for number, layer in enumerate(layers) if layer["top"] in names.values())
     del layers[last + 1 :]
     return names

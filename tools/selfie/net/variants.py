@@ -11,7 +11,15 @@ IMAGENET_MEAN = (103.939, 116.779, 123.68)  # of the VGG16 release
 FACE_MEAN = (93.5940, 104.7624, 129.1863)  # of the VGG-Face release
 TORCHVISION_MEAN = (103.53, 116.28, 123.675)  # 255 times the mean of torchvision's normalisation
 SQUEEZENET_MEAN = (104.0, 117.0, 123.0)
+MEANS = {  # that pretrained weights (keys of selfie.net.weights.PRETRAINED) were trained with
+    "vgg16": IMAGENET_MEAN,
+    "vgg16_notop": IMAGENET_MEAN,
+    "vgg16_torchvision": TORCHVISION_MEAN,
+    "vgg_face": FACE_MEAN,
+    "squeezenet": SQUEEZENET_MEAN,
+}
 IMAGENET = Preprocessing(IMAGENET_MEAN, 224)
+FULLY_CONNECTED = ("fc6", "fc7")  # blobs without an extent in space
 READOUT_LAYERS = ("standardised", "members", "ensemble", "bounded")  # those with weights, see architectures._readout
 
 
@@ -20,7 +28,7 @@ class Readout:
     """What linear heads read of a frozen net, and how many of them there are (see selfie.runs.heads).
 
     blobs    of the net, whose numbers are read
-    pools    how each is pooled over its map, AVE or MAX or both; () for blobs that have no extent in space
+    pools    how each that has an extent in space is pooled over its map: AVE or MAX or both
     folds    into how many parts the selfies are cut, by user: each head learns without one of them
     seeds    how many times they are cut: there is a head for each fold of each
     views    the ways in which each training selfie is shown, of selfie.runs.readings.VIEWS
@@ -31,6 +39,11 @@ class Readout:
     folds: int = 5
     seeds: int = 3
     views: tuple[str, ...] = ("centre", "mirror")
+
+    @property
+    def parts(self) -> list[tuple[str, str]]:
+        """List (blob, pool) in the order in which its features are joined; pool is "" for a fully connected layer."""
+        return [(blob, pool) for blob in self.blobs for pool in (("",) if blob in FULLY_CONNECTED else self.pools)]
 
     @property
     def members(self) -> int:

@@ -125,22 +125,42 @@ Opened = tuple[Form, list[Layer], Callable[[Layer], Arrays]]
 @contextmanager
 def _opened(source: Path, described: list[Layer]) -> Iterator[Opened]:
     """Find out what a file is and check its shapes; yields the form, the layers that it has, and how they are read."""
-    with open(source, "rb") as file:
-        start = file.read(64)
-    if start.startswith(HDF5):
+    container = _container(source)
+    if container == "HDF5":
         with keras_file.opened(source) as model:
             yield _keras(source, model, described)
-    elif start.startswith((b"PK\x03\x04", torch_state.LEGACY)):
+    elif container == "pickle":
         state = State(source)
         shapes = {name: tensor.shape for name, tensor in state.tensors.items()}
         yield _torch(source, shapes, state.read, described)
-    elif start[8:9] == b"{":
+    elif container == "safetensors":
         with _safetensors(source) as (shapes, read):
             yield _torch(source, shapes, read, described)
     else:
         raise SelfieError(
             f"{source} is neither Keras' HDF5 nor a state of PyTorch's (.pth, .safetensors): give "
             f"vgg16_weights_tf_dim_ordering_tf_kernels.h5, or vgg16-397923af.pth"
+        )
+
+
+def _container(source: Path) -> str:
+    """Say by its first bytes what a file is: HDF5, pickle (in a zip or not) or safetensors; "" for anything else."""
+    with open(paths.regular(source), "rb") as file:
+        start = file.read(64)
+    if start.startswith(HDF5):
+        return "HDF5"
+    if start.startswith((b"PK\x03\x04", torch_state.LEGACY)):
+        return "pickle"
+    return "safetensors" if start[4:9] == bytes(4) + b"{" else ""  # a header's length, below 4 GB, and its JSON
+
+
+def refuse(source: Path) -> None:
+    """Raise SelfieError, which says what to do, if what should be a caffemodel is a file of another framework."""
+    if container := _container(source):
+        whose, name = ("Keras", Form.KERAS) if container == "HDF5" else ("PyTorch", Form.TORCHVISION)
+        raise SelfieError(
+            f"{source} is no caffemodel but a file of {whose}: if it is VGG16, convert it first, as "
+            f"'tools/fetch_weights.py --help' says, and start from {name.value}"
         )
 
 

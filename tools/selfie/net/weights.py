@@ -24,6 +24,7 @@ from selfie.common import locks, paths, shapes
 from selfie.common.download import Source, download, is_right
 from selfie.common.errors import SelfieError
 from selfie.net import architectures, pycaffe, vgg16_forms
+from selfie.net.caffemodel import net_name
 from selfie.net.vgg16_forms import Form
 
 GITHUB = "https://raw.githubusercontent.com"
@@ -89,12 +90,29 @@ def caffemodel(name: str) -> Path:
     return folder(name) / PRODUCTS[name]
 
 
+def known_as(path: Path) -> str | None:
+    """Return the name of the pretrained weights that a caffemodel holds, by where it stands or what its net is called.
+
+    So a copy that stands elsewhere is known as well, where it was made here or has its release's name. None for others.
+    """
+    if _product(path):
+        return path.parent.name
+    name = net_name(path)
+    return next((known for known, file in PRODUCTS.items() if name in (known, Path(file).stem)), None)
+
+
 def verified_by(path: Path) -> str | None:
     """Say what checksum pretrained weights were compared with: PUBLISHED, GIVEN or UNVERIFIED; None for other files."""
-    name = path.parent.name
-    if paths.resolved(path).parent != paths.resolved(paths.WEIGHTS / name) or PRODUCTS.get(name) != path.name:
+    if not _product(path):
         return None
+    name = path.parent.name
     return _record(name)["checksum"] if _is_made(name) else PUBLISHED
+
+
+def _product(path: Path) -> bool:
+    """Tell whether a path is that of pretrained weights, weights/<name>/ and its file."""
+    name = path.parent.name
+    return paths.resolved(path).parent == paths.resolved(paths.WEIGHTS / name) and PRODUCTS.get(name) == path.name
 
 
 def made_from(path: Path) -> dict | None:

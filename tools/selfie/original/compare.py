@@ -14,6 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from selfie.common import parallel, paths, plots, stats
 from selfie.data import image
@@ -57,9 +58,12 @@ def trained_on(run: Run, tiles: Tiles) -> set[str]:
 
 def scores(run: Run, pictures: Sequence[np.ndarray], gpu: int | None = None) -> np.ndarray:
     """Compute the run's probability of *good* of each picture: N floats in [0, 1]."""
-    net = run.net(gpu)
-    batches = parallel.batches(pictures, evaluate.BATCH)
-    return np.concatenate([net.squared_scores(batch) for batch in batches]).astype(np.float64)
+    net, found = run.net(gpu), []
+    with tqdm(total=len(pictures), unit="tile", desc="scoring", disable=None) as bar:
+        for batch in parallel.batches(pictures, evaluate.BATCH):
+            found.append(net.squared_scores(batch))
+            bar.update(len(batch))
+    return np.concatenate(found).astype(np.float64)
 
 
 class Comparison:
@@ -129,7 +133,7 @@ class Comparison:
     def crops(self, method: str = "dense") -> list[dict]:
         """Compare each published pair, see crop_pairs.compare; one whose figure is not here says how to get it."""
         searcher, compared = crops.Searcher(self.run, self.gpu), []
-        for pair in crop_pairs.PAIRS:
+        for pair in tqdm(crop_pairs.PAIRS, unit="pair", desc="crops", disable=None):
             try:
                 compared.append(crop_pairs.compare(searcher, pair, method))
             except figures.Missing as error:

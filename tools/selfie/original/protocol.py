@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
-from selfie.common import clusters, shapes
+from selfie.common import clusters, paths, shapes
 from selfie.data.label_rule import AUDIENCE, MEANINGS
-from selfie.net import architectures, variants
+from selfie.net import architectures, variants, weights
 from selfie.runs import evaluate, train
 from selfie.runs.run_folder import Run
 
@@ -118,7 +119,13 @@ def _data(run: Run, tiles: int) -> list[Row]:
 def _net(run: Run) -> list[Row]:
     """List what learns, and what it starts from."""
     info, variant = run.info, run.variant
-    if variant.architecture == "vgg16":
+    if variant.readout:
+        mark, net, size = (
+            DIFFERENT,
+            "linear heads learn, the net that they read stays",
+            "those of the frozen net, as far as it is read",
+        )
+    elif variant.architecture == "vgg16":
         mark, net, size = (
             SAME,
             "VGG16 taken for 'VGGNet'",
@@ -130,17 +137,27 @@ def _net(run: Run) -> list[Row]:
         dropout = ("with", DIFFERENT, "the ablation")
     else:
         dropout = ("none", SAME, "diff the prototxts of vgg16 and vgg16_dropout")
-    if variant.weights in ("vgg16", "squeezenet") and info["weights"]:
-        initial = (SAME, "ImageNet weights")
-    else:
-        initial = (DIFFERENT, "not from ImageNet")
     start = (info["weights"] or {}).get("path", "random weights").rsplit("/", 1)[-1]
     return [
         Row("net", "VGGNet", variant.name, mark, net),
         Row("parameters", "about 140 million", f"{info['parameters']:,}", mark, size),
         Row("dropout", "disabled", *dropout),
-        Row("initialisation", "ImageNet; faces no better", start, *initial),
+        Row("initialisation", "ImageNet; faces no better", start, *_initial(info["weights"] or {})),
     ]
+
+
+def _initial(recorded: dict) -> tuple[str, str]:
+    """Judge what a run started from: by where the file stands, and by what it was compared with; not by the variant."""
+    above, name = ("", "", *Path(recorded.get("path", "")).parent.parts)[-2:]
+    if above != paths.WEIGHTS.name or name not in weights.PRODUCTS:
+        return DIFFERENT, "not from weights that are known to be ImageNet's"
+    if name == "vgg_face":
+        return DIFFERENT, "from faces, not from ImageNet"
+    if recorded.get("verified_by") in (weights.GIVEN, weights.UNVERIFIED):  # older runs do not say it
+        return RECONSTRUCTED, "called ImageNet weights by who gave them: they are not the file that was published"
+    if name == "vgg16_torchvision":
+        return RECONSTRUCTED, "ImageNet weights, but torchvision's: another training of the same net"
+    return SAME, "ImageNet weights"
 
 
 def _training(run: Run) -> list[Row]:

@@ -22,15 +22,15 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from selfie.common import calibration, parallel, paths, stats
+from selfie.common import calibration, paths, stats
 from selfie.common.errors import SelfieError
 from selfie.data import tables
 from selfie.data.lmdb_reader import Database
 from selfie.net import architectures, caffe_net, solver
-from selfie.original import agreement, baselines, recipes, tile_labels
+from selfie.original import agreement, baselines, compare, recipes, tile_labels
 from selfie.original.figures import Tile
 from selfie.original.recipes import Recipe
-from selfie.runs import evaluate, prepare, readings, run_folder, train
+from selfie.runs import means, prepare, readings, run_folder, train
 from selfie.runs.run_folder import HELD_OUT, Run
 
 log = logging.getLogger(__name__)
@@ -56,23 +56,27 @@ def place(net: str, lmdb: Path, pretrained: str | None = None) -> Place:
     return Place(lmdb, lmdb.parent / "readings", paths.RUNS / "reach" / net, pretrained)
 
 
-def usable(listed: Sequence[Recipe], pretrained: str | None) -> list[Recipe]:
-    """Return those recipes whose frozen net finds its weights; the others are logged. SelfieError if none does."""
-    found = [recipe for recipe in listed if not _lacking(recipe, pretrained)]
-    if not found:
-        raise SelfieError(
-            f"{pretrained} has no weights for {_lacking(listed[0], pretrained)[0]}: give another --weights"
-        )
+def usable(net: str, pretrained: str | None) -> list[Recipe]:
+    """Return those recipes of a net whose frozen layers find their weights; the others are logged.
+
+    SelfieError if none does, or if the weights are known to go with another mean than the net's.
+    """
+    listed = recipes.of(net)
+    weights = prepare.starting_weights(listed[0].net(), pretrained)
+    there = {} if weights is None else caffe_net.caffemodel_shapes(weights)
+    lacking = {recipe.name: _lacking(recipe, there) for recipe in listed}
+    found = [recipe for recipe in listed if not lacking[recipe.name]]
+    if weights is None or not found:
+        raise SelfieError(f"{pretrained} has no weights for {lacking[listed[0].name][0]}: give another --weights")
+    means.check(listed[0].net(), weights, "--net", {name: recipes.of(name)[0].net() for name in recipes.RECIPES})
     if left_out := [recipe.name for recipe in listed if recipe not in found]:
         log.info("%s lacks layers that these recipes read: %s", pretrained, ", ".join(left_out))
     return found
 
 
-def _lacking(recipe: Recipe, pretrained: str | None) -> list[str]:
-    """List the layers of a recipe's frozen net that weights do not have."""
+def _lacking(recipe: Recipe, there: caffe_net.Shapes) -> list[str]:
+    """List the layers of a recipe's frozen net that are not among those of a caffemodel."""
     variant = recipe.net()
-    weights = prepare.starting_weights(variant, pretrained)
-    there = {} if weights is None else caffe_net.caffemodel_shapes(weights)
     layers = architectures.build(variant, "deploy")["layer"]
     learned = [layer["name"] for layer in layers if layer["type"] in ("Convolution", "InnerProduct")]
     return [name for name in learned if name not in there and name not in variant.fresh]
@@ -83,6 +87,8 @@ def _lacking(recipe: Recipe, pretrained: str | None) -> list[str]:
 
 def cross_validate(chosen_from: Sequence[Recipe], where: Place) -> Iterator[dict]:
     """Yield each recipe's held-out results: recipe, about, and those of `judge`. What is trained already stays."""
+    ways = len({recipe.readings for recipe in chosen_from})
+    log.info("%d recipes; for all of them together the frozen net reads the tiles %d times", len(chosen_from), ways)
     for recipe in chosen_from:
         run = trained(recipe, where, where.runs / recipe.name, chosen_from)
         yield {"recipe": recipe.name, "about": recipe.about, **judge(tables.read(run.folder / HELD_OUT, COLUMNS))}
@@ -194,7 +200,4 @@ def order(run: Run) -> tuple[list[Tile], np.ndarray]:
     if continuum["duplicate_of"].count():
         raise SelfieError("a selfie of the continuum is among the training tiles")
     tiles = [tile for tile in every if tile.figure == "continuum"]
-    pictures = [run.preprocessing.square(tile.bgr) for tile in tiles]
-    net = run.net()
-    scores = [net.scores(np.stack(batch)) for batch in parallel.batches(pictures, evaluate.BATCH)]
-    return tiles, np.concatenate(scores)
+    return tiles, compare.scores(run, [tile.bgr for tile in tiles])

@@ -45,8 +45,7 @@ class Recipe:
     @property
     def readings(self) -> str:
         """Return the name of what the frozen net makes of the tiles, which recipes share."""
-        trunk = f"{self.variant}-{self.shrink}-{self.smooth}"
-        return trunk if self.pools else f"{trunk}-{'-'.join(self.blobs)}"
+        return f"{self.variant}-{self.shrink}-{self.smooth}"
 
     @property
     def about(self) -> str:

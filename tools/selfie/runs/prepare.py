@@ -19,11 +19,22 @@ from selfie.common import locks, paths, times
 from selfie.common.errors import SelfieError
 from selfie.data import image
 from selfie.data.lmdb_reader import Database
-from selfie.net import architectures, caffe_net, device, generate, memory, pycaffe, solver, variants, weights
+from selfie.net import (
+    architectures,
+    caffe_net,
+    device,
+    generate,
+    memory,
+    pycaffe,
+    solver,
+    variants,
+    vgg16_forms,
+    weights,
+)
 from selfie.net.prototxt import dump
 from selfie.net.pycaffe import Message
 from selfie.net.variants import Variant
-from selfie.runs import heads, run_folder
+from selfie.runs import heads, means, run_folder
 from selfie.runs.run_folder import Content, Run
 
 TRAINING_SPLITS = ("train", "val")  # the databases that a training reads
@@ -84,7 +95,8 @@ def starting_weights(variant: Variant, given: str | None) -> Path | None:
     if given in weights.PRODUCTS and not Path(given).exists():
         return weights.caffemodel(given)
     if given:
-        return paths.existing(given, "caffemodel")
+        vgg16_forms.refuse(model := paths.existing(given, "caffemodel"))
+        return model
     if variant.weights == "demo":  # made on the spot, by `make demo`, not downloaded
         if not (paths.RUNS / "demo_pretrain").exists():
             raise SelfieError(
@@ -150,16 +162,18 @@ def plan(job: Job) -> Plan:
     layers = caffe_net.learned_layers(job.variant)
     if job.pretrained is not None:
         caffe_net.check_weights(layers, job.pretrained, fresh=job.variant.fresh)
+        means.check(job.variant, job.pretrained)
     source = job.run / "heads" if job.variant.readout else job.lmdb
     read = heads.rows(job.variant, sizes) if job.variant.readout else sizes
     texts = {**net_texts(job.variant, paths.shown(source)), "solver": _solver_text(job, read)}
     settings = solver.parse(texts["solver"])
     check_gpus(job.gpu, job.variant, settings)
     info = _info(job, settings, layers)
-    log.info(
-        "%s: %s parameters, %d selfies to train on, %d to validate; OpenBLAS kernel %s",
-        *(job.variant.name, f"{info['parameters']:,}", sizes["train"], sizes["val"], info["versions"]["blas_kernel"]),
-    )
+    learning = f"{info['parameters']:,} parameters, {sizes['train']} selfies to train on, {sizes['val']} to validate"
+    if job.variant.readout:
+        count, width = layers["members"][0]
+        learning = f"{count} heads on {width:,} features of a frozen net, {sum(sizes.values())} selfies to train on"
+    log.info("%s: %s; OpenBLAS kernel %s", job.variant.name, learning, info["versions"]["blas_kernel"])
     info["nets"] = {
         f"{kind}.prototxt": hashlib.sha256(texts[kind].encode()).hexdigest() for kind in SCORING if kind in texts
     }

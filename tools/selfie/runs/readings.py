@@ -91,12 +91,7 @@ class Readings:
             (blob, pool): np.arange(start, start + width)
             for (blob, pool, width), start in zip(self.meta["parts"], starts)
         }
-        return np.concatenate([place[part] for part in _parts(readout)])
-
-
-def _parts(readout: Readout) -> list[tuple[str, str]]:
-    """List (blob, pool) in the order in which a readout's features are joined; pool is "" where there is none."""
-    return [(blob, pool) for blob in readout.blobs for pool in readout.pools or ("",)]
+        return np.concatenate([place[part] for part in readout.parts])
 
 
 def compute(variant: Variant, pretrained: Path, lmdb: Path, out: Path, gpu: int | None = None) -> Readings:
@@ -133,7 +128,7 @@ class _Computation:
         meta = shapes.read(self.out / "meta.json", META, "delete its folder")
         there = Readings(self.out, meta)
         held = {(blob, pool) for blob, pool, _ in meta["parts"]}
-        enough = held >= set(_parts(self.readout)) and set(self.readout.views) <= set(meta["readout"]["views"])
+        enough = held >= set(self.readout.parts) and set(self.readout.views) <= set(meta["readout"]["views"])
         return there if enough and meta["inputs"] == self.inputs else None
 
     def run(self) -> Readings:
@@ -145,8 +140,7 @@ class _Computation:
         net = self._net()
         width = net.blobs["features"].shape[1]
         rows = {split: self._split(net, split, width) for split in SPLITS}
-        widths = [net.blobs[_pooled(net, blob, pool)].shape[1] for blob, pool in _parts(self.readout)]
-        parts = [[*part, size] for part, size in zip(_parts(self.readout), widths)]
+        parts = [[*part, net.blobs[_pooled(*part)].shape[1]] for part in self.readout.parts]
         meta = {"inputs": self.inputs, "readout": self._recorded(), "parts": parts, "rows": rows}
         paths.write_json(self.out / "meta.json", meta)
         (self.out / "inputs.json").unlink()
@@ -193,6 +187,6 @@ class _Computation:
         return np.stack([net.forward(view, ("features",))[0].reshape(len(pictures), -1) for view in views], axis=1)
 
 
-def _pooled(net: ScoringNet, blob: str, pool: str) -> str:
+def _pooled(blob: str, pool: str) -> str:
     """Return the blob that holds what is read of another one."""
     return f"{blob.partition('/')[0]}_{pool.lower()}" if pool else blob
