@@ -33,9 +33,11 @@ class Pointwise {
   void PackWeights(const float* weights, float* packed) const;
 
   // The bias and slopes that finish it are of all outputs, the residual lies as
-  // the top.
+  // the top. `top_step`: floats from picture to picture of the top; 0: they lie
+  // one behind the other.
   void Forward(const float* bottom, const float* packed,
-      const winograd::Finish& finish, float* top, float* scratch) const;
+      const winograd::Finish& finish, float* top, float* scratch,
+      size_t top_step = 0) const;
 
  private:
   int Blocks(int channels) const;
@@ -44,7 +46,7 @@ class Pointwise {
   void TakeStrided(const float* bottom, float* taken) const;
   void Multiply(const float* from, const float* packed,
       const winograd::Finish& finish, int image, int first, int last, int panel,
-      float* top) const;
+      float* top, size_t top_step) const;
 
   const winograd::Kernels* kernels_;
   const Sizes sizes_;

@@ -72,13 +72,12 @@ void Pointwise::TakeStrided(const float* bottom, float* taken) const {
 
 void Pointwise::Multiply(const float* from, const float* packed,
     const Finish& finish, int image, int first, int last, int panel,
-    float* top) const {
+    float* top, size_t top_step) const {
   const int width = kernels_->width, outputs = Blocks(sizes_.outputs);
   const int inputs = Blocks(sizes_.inputs), block = panel * kPanel;
   const int blocks = std::min(kPanel, outputs - block);
   const size_t plane = static_cast<size_t>(Pixels()) * width;
-  const size_t begin = (static_cast<size_t>(image) * outputs + block) * plane +
-      first * width;
+  const size_t begin = image * top_step + block * plane + first * width;
   float bias[kPanel * kMostWidth] = {}, slopes[kPanel * kMostWidth] = {};
   Finish here = finish;
   const int channel = block * width;
@@ -93,24 +92,31 @@ void Pointwise::Multiply(const float* from, const float* packed,
   }
   if (here.residual) { here.residual += begin; }
   kernels_->multiply(from + static_cast<size_t>(image) * inputs * plane +
-      first * width, plane, inputs, packed + static_cast<size_t>(channel) *
-          inputs * width, blocks, last - first, &here, top + begin, plane);
+      first * width, plane, sizes_.inputs, packed +
+          static_cast<size_t>(channel) * inputs * width, blocks, last - first,
+      &here, top + begin, plane);
 }
 
-// Each thread takes some pixels, and of few pixels some outputs.
+// Each thread takes some pixels, and of few pixels some outputs; where weights
+// are what is read most, no thread reads all of them.
 void Pointwise::Forward(const float* bottom, const float* packed,
-    const Finish& finish, float* top, float* scratch) const {
+    const Finish& finish, float* top, float* scratch, size_t top_step) const {
   const float* from = bottom;
   if (Strided()) {
     TakeStrided(bottom, scratch);
     from = scratch;
+  }
+  if (top_step == 0) {
+    top_step = static_cast<size_t>(Blocks(sizes_.outputs)) * Pixels() *
+        kernels_->width;
   }
   const int pixels = Pixels(), panels =
       (Blocks(sizes_.outputs) + kPanel - 1) / kPanel;
   const size_t bytes = static_cast<size_t>(Blocks(sizes_.inputs)) *
       kernels_->width * sizeof(float);
   const int wanted = std::max<int>(1, kChunk / bytes / kGroup) * kGroup;
-  const int least = sizes_.number > 1 ? 1 :
+  const bool by_outputs = sizes_.number == 1 && sizes_.outputs > pixels;
+  const int least = sizes_.number > 1 || by_outputs ? 1 :
       std::min(pool_threads(), (pixels + kGroup - 1) / kGroup);
   const int chunks = std::max(least, (pixels + wanted - 1) / wanted);
   const int all = sizes_.number * chunks;
@@ -118,12 +124,13 @@ void Pointwise::Forward(const float* bottom, const float* packed,
   const int parts = all >= enough ? 1 :
       std::min(panels, (enough + all - 1) / all);
   parallel_for(all * parts, [&](int i, int) {
-    const int part = i % parts;
-    const int image = i / parts / chunks, place = i / parts % chunks;
+    const int part = by_outputs ? i / all : i % parts;
+    const int chunk = by_outputs ? i % all : i / parts;
+    const int image = chunk / chunks, place = chunk % chunks;
     for (int panel = panels * part / parts;
          panel < panels * (part + 1) / parts; ++panel) {
       Multiply(from, packed, finish, image, pixels * place / chunks,
-          pixels * (place + 1) / chunks, panel, top);
+          pixels * (place + 1) / chunks, panel, top, top_step);
     }
   });
 }
