@@ -42,11 +42,19 @@ class Pointwise {
  private:
   int Blocks(int channels) const;
   int Pixels() const { return sizes_.top_height() * sizes_.top_width(); }
-  bool Strided() const { return sizes_.stride_h > 1 || sizes_.stride_w > 1; }
+  // Which pixels a row of the bottom gives: all, every other one of them, or
+  // what has to be copied before.
+  bool Copies() const { return sizes_.stride_w > 2; }
+  bool ByRows() const {
+    return !Copies() && (sizes_.stride_h > 1 || sizes_.stride_w > 1);
+  }
   void TakeStrided(const float* bottom, float* taken) const;
   void Multiply(const float* from, const float* packed,
       const winograd::Finish& finish, int image, int first, int last, int panel,
       float* top, size_t top_step) const;
+  void MultiplyRows(const float* from, const float* packed,
+      const winograd::Finish& finish, int first, int last, int blocks,
+      float* top) const;
 
   const winograd::Kernels* kernels_;
   const Sizes sizes_;

@@ -77,6 +77,10 @@ struct Kernels {
   // width.
   void (*multiply)(const float* a, size_t a_step, int inputs, const float* b,
       int panel, int tiles, const Finish* finish, float* c, size_t c_step);
+  // The same where every other of the tiles is taken, of twice as many.
+  void (*multiply_halved)(const float* a, size_t a_step, int inputs,
+      const float* b, int panel, int tiles, const Finish* finish, float* c,
+      size_t c_step);
   // At one point, c (panel x rows) += b (panel x tiles) times a (rows x tiles)
   // over all tiles, or is that. a: tiles x width, of which `rows` are taken.
   void (*multiply_add)(const float* a, const float* b, size_t b_step, int panel,

@@ -198,7 +198,8 @@ struct Kernel {
     typedef Products<W> P;
     static const Kernels kernels = {W, Taps, kTile, P::kAddRows,
         transform_input, transform_diff, transform_output, transform_filters,
-        add_filters_diff, P::multiply, P::multiply_add};
+        add_filters_diff, P::template multiply<W>,
+        P::template multiply<2 * W>, P::multiply_add};
     return &kernels;
   }
 };
