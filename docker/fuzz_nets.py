@@ -40,6 +40,8 @@ class Maker:
         self.shape = (dice.choice((1, 3, 16, 20, 32)), dice.randint(7, 30), dice.randint(7, 30))
         self.blob = "data"
         self.grown = False  # products of blobs: of large values LRN makes small ones, and keeps their rounding
+        if dice.random() < 0.25:
+            self.entry()
         for _ in range(dice.randint(2, 7)):
             dice.choice((self.chain, self.chain, self.chain, self.residual, self.residual, self.fire, self.pool))()
         if dice.random() < 0.3:
@@ -86,6 +88,17 @@ class Maker:
         self.add("Convolution", f"convolution_param {{ num_output: {outputs} kernel_size: {kernel} pad: {pad} "
                  f"stride: {stride}{more} }}", top=f"b{self.count + 1}")  # fmt: skip
         self.shape = (outputs, *((size + 2 * pad - kernel) // stride + 1 for size in (height, width)))
+
+    def entry(self) -> None:
+        """Append a first layer as large nets have it: a large convolution with a stride."""
+        dice = self.dice
+        channels, kernel, stride = dice.choice((1, 3, 3, 4)), dice.choice((5, 7, 7, 9, 11)), dice.choice((2, 2, 3, 4))
+        pad, outputs = dice.randint(0, kernel // 2), dice.choice((16, 20, 32, 48))
+        self.shape = self.first = (channels, dice.randint(30, 70), dice.randint(30, 70))
+        self.add("Convolution", f"convolution_param {{ num_output: {outputs} kernel_size: {kernel} pad: {pad} "
+                 f"stride: {stride} }}", top=f"b{self.count + 1}")  # fmt: skip
+        self.shape = (outputs, *((size + 2 * pad - kernel) // stride + 1 for size in self.shape[1:]))
+        self.rectifier()
 
     def affine(self) -> None:
         """Append a BatchNorm, a Scale or both."""
@@ -151,13 +164,16 @@ class Maker:
         self.rectifier()
 
     def fire(self) -> None:
-        """Append two branches and their concatenation."""
+        """Append two or three branches and their concatenation."""
         self.convolution(keep=True)
         self.rectifier()
         start, shape, ends, outputs = self.blob, self.shape, [], 0
-        for _ in range(2):
+        blocks = self.dice.random() < 0.5  # of which oneDNN's memory format is made
+        for _ in range(self.dice.choice((2, 2, 2, 3))):
             self.blob, self.shape = start, shape
-            self.convolution(keep=True)
+            self.convolution(self.dice.choice((16, 32, 48)) if blocks else None, keep=True)
+            if self.dice.random() < 0.3:
+                self.affine()
             self.rectifier()
             ends.append(self.blob)
             outputs += self.shape[0]

@@ -6,6 +6,7 @@
 
 #include "caffe/layers/concat_layer.hpp"
 #include "caffe/util/onednn.hpp"
+#include "caffe/util/onednn_parts.hpp"
 
 namespace caffe {
 
@@ -18,6 +19,12 @@ class OneDnnConcatLayer : public ConcatLayer<float> {
   explicit OneDnnConcatLayer(const LayerParameter& param)
       : ConcatLayer<float>(param), block_(0) {}
 
+  /// @brief Where the values of one of the bottoms may be written before the
+  ///        next Forward, which finds them there and copies nothing. NULL: they
+  ///        have to be elsewhere.
+  shared_ptr<onednn::PackedPart> Place(const vector<Blob<float>*>& bottom,
+      int index, const Blob<float>& top) const;
+
  protected:
   virtual void Forward_cpu(const vector<Blob<float>*>& bottom,
       const vector<Blob<float>*>& top);
@@ -25,9 +32,15 @@ class OneDnnConcatLayer : public ConcatLayer<float> {
       const vector<bool>& propagate_down, const vector<Blob<float>*>& bottom);
 
  private:
+  struct Source;  // a bottom's values
+
   int WholeBlocks(const vector<Blob<float>*>& bottom) const;
-  void CopyBlocks(const vector<dnnl::memory>& in, int block,
-      const Blob<float>& top, const dnnl::memory& out) const;
+  bool Prepare(const vector<Source>& sources,
+      const vector<Blob<float>*>& bottom, const Blob<float>& top);
+  shared_ptr<PackedValues> Whole(const vector<Blob<float>*>& bottom,
+      const Blob<float>& top) const;
+  void JoinBlocks(const vector<Source>& sources,
+      const shared_ptr<PackedValues>& whole, const Blob<float>& top) const;
 
   vector<dnnl::memory::desc> orders_;  // of the bottoms; empty: ConcatLayer's
   int block_;  // channels of a block where whole ones are copied, or 0

@@ -6,6 +6,7 @@
 
 #include "caffe/layers/conv_layer.hpp"
 #include "caffe/util/onednn.hpp"
+#include "caffe/util/onednn_parts.hpp"
 
 namespace caffe {
 
@@ -31,7 +32,8 @@ class OneDnnConvolutionLayer : public ConvolutionLayer<float> {
     Blob<float>* residual;         // NULL, or what is added to the top,
     Blob<float>* sum;              // which makes this blob
     Layer<float>* rectifier;       // NULL, or ReLU or PReLU, in place
-  };
+    shared_ptr<onednn::PackedPart> place;  // NULL, or where a Concat wants the
+  };                                       // values, if there is no residual
   /// @brief Forward together with them: what they do is folded into weights and
   ///        bias, or done before the values are written. False, and nothing is
   ///        done, where that can't be. Who asks for the top of a convolution

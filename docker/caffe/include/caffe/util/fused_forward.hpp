@@ -13,7 +13,8 @@ namespace caffe {
 /**
  * @brief Layers of a net that are computed together with the convolution before
  *        them: BatchNorm and Scale in place, the sum with a residual (Eltwise),
- *        ReLU and PReLU in place.
+ *        ReLU and PReLU in place. What only a Concat takes then is written
+ *        where that would copy it to.
  *
  * In the TEST phase, where nothing is computed backward, so that nobody needs
  * what these layers keep for that. They follow the convolution immediately, and
@@ -41,12 +42,15 @@ class FusedForward<float> {
     OneDnnConvolutionLayer* convolution;
     vector<int> affine;
     int eltwise, rectifier;
+    int concat, place;  // the layer that takes it, as which bottom
   };
 
   bool Follows(int layer, const Blob<float>* blob) const;
   bool IsInPlace(int layer, const Blob<float>* blob) const;
   bool IsSum(int layer, const Blob<float>* blob) const;
   void Find(int first);
+  void FindConcat(int first, const Blob<float>* blob, Chain* chain) const;
+  shared_ptr<onednn::PackedPart> Place(const Chain& chain) const;
   int Run(const Chain& chain, int first, int last);
 
   const Net<float>& net_;

@@ -77,6 +77,10 @@ dnnl::memory::desc plain(const vector<int>& shape);
 // A blob's data (or diff) of this shape where they are packed, else nothing.
 // (Layers share values among blobs of different shapes: Reshape, Flatten.)
 dnnl::memory packed(const SyncedMemory& values, const vector<int>& shape);
+// What packed values are; nothing where they are not of the next function.
+dnnl::memory packed(const PackedValues& values);
+// Values in oneDNN's order, as a SyncedMemory has them.
+shared_ptr<PackedValues> pack(const dnnl::memory& values);
 
 // The values in the wanted order: themselves where they are in it, else a copy
 // in `copy`, which is made anew where it does not fit.
@@ -92,10 +96,11 @@ dnnl::memory write(SyncedMemory* values, const vector<int>& shape,
 dnnl::memory write_over(SyncedMemory* values, const vector<int>& shape);
 void written(SyncedMemory* values, const dnnl::memory& filled);
 
-// Memory that nobody uses any more, for the next call of write or write_over in
-// this thread that needs some of its order. New memory costs a page fault for
-// each 4 kB.
+// Memory that nobody uses any more, for the next call of fresh, write or
+// write_over in this thread that needs some of its order. New memory costs a
+// page fault for each 4 kB.
 void recycle(const dnnl::memory& unused);
+dnnl::memory fresh(const dnnl::memory::desc& order);
 
 // Adds values, in whatever order, to plain ones.
 void add(const dnnl::memory& values, const dnnl::memory::desc& plain,

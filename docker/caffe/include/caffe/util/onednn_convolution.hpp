@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "caffe/util/onednn.hpp"
+#include "caffe/util/phases.hpp"
 #include "caffe/util/pointwise.hpp"
 #include "caffe/util/winograd.hpp"
 
@@ -40,11 +41,25 @@ struct ConvolutionFinish {
   const float* slopes;    // of each output: max(x, 0) + slope * min(x, 0)
 };
 
+// Where a convolution writes its values: one picture behind the other, or among
+// those of others.
+struct Destination {
+  explicit Destination(const dnnl::memory& all)
+      : values(static_cast<float*>(all.get_data_handle())), step(0),
+        all(all) {}
+  Destination(float* values, size_t step) : values(values), step(step) {}
+
+  float* values;
+  size_t step;  // floats from picture to picture; 0: they lie as in `all`
+  dnnl::memory all;
+};
+
 class SlicedConvolution;
 
 /**
- * @brief A forward convolution of certain sizes: by Winograd's algorithm, as
- *        matrix products where filters are 1 x 1, or what oneDNN has for it.
+ * @brief A forward convolution of certain sizes: by Winograd's algorithm, also
+ *        of the phases that a stride makes, as matrix products where filters
+ *        are 1 x 1, or what oneDNN has for it.
  *
  * It keeps no values, so several threads may run it.
  */
@@ -59,12 +74,14 @@ class ConvolutionForward {
   dnnl::memory::desc top_order() const;
   dnnl::memory::desc weights_order() const;
 
-  // Whether Run finishes more than a bias that belongs to the shapes.
+  // Whether Run finishes more than a bias that belongs to the shapes,
   bool can_finish() const;
+  // and writes among others' values, where there is no residual.
+  bool can_scatter() const { return !primitive_; }
 
   void PackWeights(const float* plain, const dnnl::memory& packed) const;
   void Run(const dnnl::memory& from, const dnnl::memory& packed_weights,
-      const ConvolutionFinish& finish, const dnnl::memory& to) const;
+      const ConvolutionFinish& finish, const Destination& to) const;
 
   // The direct convolution, which a backward pass by oneDNN depends on.
   const dnnl::convolution_forward::primitive_desc& direct() const {
@@ -78,6 +95,7 @@ class ConvolutionForward {
   bool Prepare();
   bool WinogradPays() const;
   bool PointwisePays() const;
+  bool PreparePhases();
   void RunDirect(const dnnl::memory& from, const dnnl::memory& packed_weights,
       const ConvolutionFinish& finish, const dnnl::memory& to) const;
 
@@ -87,6 +105,7 @@ class ConvolutionForward {
   shared_ptr<const SlicedConvolution> sliced_;
   shared_ptr<const winograd::Winograd> winograd_;
   shared_ptr<const Pointwise> pointwise_;
+  shared_ptr<const Phases> phases_;
 };
 
 // The blocked memory format that our own kernels take and give.

@@ -27,8 +27,9 @@ class SlicedConvolution {
   size_t weights_size() const;  // floats that the packed weights take
   void PackWeights(const float* weights, float* packed) const;
 
+  // With `step` floats from picture to picture of the top; 0: as it lies.
   void Run(const dnnl::memory& from, float* packed_weights,
-      const ConvolutionFinish& finish, const dnnl::memory& to) const;
+      const ConvolutionFinish& finish, float* top, size_t step) const;
 
  private:
   int outputs_, channels_;         // of all slices, of one

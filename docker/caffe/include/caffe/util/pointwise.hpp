@@ -33,17 +33,27 @@ class Pointwise {
   void PackWeights(const float* weights, float* packed) const;
 
   // The bias and slopes that finish it are of all outputs, the residual lies as
-  // the top.
+  // the top. `top_step`: floats from picture to picture of the top; 0: they lie
+  // one behind the other.
   void Forward(const float* bottom, const float* packed,
-      const winograd::Finish& finish, float* top, float* scratch) const;
+      const winograd::Finish& finish, float* top, float* scratch,
+      size_t top_step = 0) const;
 
  private:
   int Blocks(int channels) const;
   int Pixels() const { return sizes_.top_height() * sizes_.top_width(); }
-  bool Strided() const { return sizes_.stride_h > 1 || sizes_.stride_w > 1; }
+  // Which pixels a row of the bottom gives: all, every other one of them, or
+  // what has to be copied before.
+  bool Copies() const { return sizes_.stride_w > 2; }
+  bool ByRows() const {
+    return !Copies() && (sizes_.stride_h > 1 || sizes_.stride_w > 1);
+  }
   void TakeStrided(const float* bottom, float* taken) const;
   void Multiply(const float* from, const float* packed,
       const winograd::Finish& finish, int image, int first, int last, int panel,
+      float* top, size_t top_step) const;
+  void MultiplyRows(const float* from, const float* packed,
+      const winograd::Finish& finish, int first, int last, int blocks,
       float* top) const;
 
   const winograd::Kernels* kernels_;

@@ -106,34 +106,34 @@ struct Products {
   // So many sums are in registers, besides a panel's values and one of a.
   enum { kMostRows = W == 16 ? 14 : 6, kAddRows = W / 2 };
 
-  template <int Rows, int Panel>
-  static void multiply_rows(const float* a, size_t a_step, int blocks,
+  template <int Rows, int Panel, int ARow>
+  static void multiply_rows(const float* a, size_t a_step, int inputs,
       const float* b, const Finish* finish, float* c, size_t c_step) {
     typedef Sums<W, Rows, Panel> Some;
     Some sums;
     Some::clear(&sums);
-    for (int block = 0; block < blocks; ++block, a += a_step) {
-      Some::template accumulate<W, 1, Panel * W>(a, b, W, W, &sums);
-      b += Panel * W * W;
+    for (; inputs > 0; inputs -= W, a += a_step, b += Panel * W * W) {
+      Some::template accumulate<ARow, 1, Panel * W>(a, b, W,
+          inputs < W ? inputs : W, &sums);
     }
     if (finish) { Some::finish(*finish, c_step, &sums); }
     Some::write(sums, c, c_step);
   }
 
-  template <int Rows, int Panel>
+  template <int Rows, int Panel, int ARow>
   ALWAYS_INLINE void multiply_some(int rows, const float* a, size_t a_step,
-      int blocks, const float* b, const Finish* finish, float* c,
+      int inputs, const float* b, const Finish* finish, float* c,
       size_t c_step) {
     if (rows == Rows) {
-      multiply_rows<Rows, Panel>(a, a_step, blocks, b, finish, c, c_step);
+      multiply_rows<Rows, Panel, ARow>(a, a_step, inputs, b, finish, c, c_step);
     } else if (Rows > 1) {
-      multiply_some<(Rows > 1 ? Rows - 1 : 1), Panel>(rows, a, a_step, blocks,
-          b, finish, c, c_step);
+      multiply_some<(Rows > 1 ? Rows - 1 : 1), Panel, ARow>(rows, a, a_step,
+          inputs, b, finish, c, c_step);
     }
   }
 
-  template <int Panel>
-  static void multiply_panel(const float* a, size_t a_step, int blocks,
+  template <int Panel, int ARow>
+  static void multiply_panel(const float* a, size_t a_step, int inputs,
       const float* b, int tiles, const Finish* finish, float* c,
       size_t c_step) {
     const int groups = (tiles + kMostRows - 1) / kMostRows;
@@ -143,18 +143,20 @@ struct Products {
       Finish here = {};
       if (finish) { here = *finish; }
       if (here.residual) { here.residual += first * W; }
-      multiply_some<kMostRows, Panel>(last - first, a + first * W, a_step,
-          blocks, b, finish ? &here : NULL, c + first * W, c_step);
+      multiply_some<kMostRows, Panel, ARow>(last - first, a + first * ARow,
+          a_step, inputs, b, finish ? &here : NULL, c + first * W, c_step);
     }
   }
 
-  static void multiply(const float* a, size_t a_step, int blocks,
+  template <int ARow>
+  static void multiply(const float* a, size_t a_step, int inputs,
       const float* b, int panel, int tiles, const Finish* finish, float* c,
       size_t c_step) {
     if (panel == kPanel) {
-      multiply_panel<kPanel>(a, a_step, blocks, b, tiles, finish, c, c_step);
+      multiply_panel<kPanel, ARow>(a, a_step, inputs, b, tiles, finish, c,
+          c_step);
     } else {
-      multiply_panel<1>(a, a_step, blocks, b, tiles, finish, c, c_step);
+      multiply_panel<1, ARow>(a, a_step, inputs, b, tiles, finish, c, c_step);
     }
   }
 

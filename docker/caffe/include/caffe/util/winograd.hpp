@@ -8,18 +8,20 @@
 namespace caffe {
 namespace winograd {
 
-// The sizes of a convolution with 3 x 3 filters and stride 1.
+// The sizes of a convolution with filters of taps x taps and stride 1.
 struct Sizes {
   int number, inputs, height, width, outputs;
-  int pad_h, pad_w;  // 2 at most
-  int top_height() const { return height + 2 * pad_h - 2; }
-  int top_width() const { return width + 2 * pad_w - 2; }
+  int pad_h, pad_w;  // below the taps
+  int top_height(int taps = 3) const { return height + 2 * pad_h - taps + 1; }
+  int top_width(int taps = 3) const { return width + 2 * pad_w - taps + 1; }
 };
 
 /**
  * @brief Convolution with 3 x 3 filters by Winograd's minimal filtering: F(4 x
  *        4, 3 x 3) of A. Lavin and S. Gray, "Fast Algorithms for Convolutional
  *        Neural Networks", 2015, arXiv:1509.09308.
+ *
+ * Kernels of four taps compute F(3 x 3, 4 x 4), with filters of 4 x 4.
  *
  * The output is cut into tiles of 4 x 4. Each becomes 36 points, sums over the
  * input channels of products of one number for the filter and one for the tile:
@@ -34,8 +36,8 @@ struct Sizes {
 class Winograd {
  public:
   // The best for this CPU, as far as ONEDNN_MAX_CPU_ISA allows; NULL: it has
-  // neither AVX-512 nor AVX2.
-  static const Kernels* kernels();
+  // neither AVX-512 nor AVX2. Of 3 or 4 taps.
+  static const Kernels* kernels(int taps = 3);
 
   Winograd(const Kernels* kernels, const Sizes& sizes);
 
@@ -51,9 +53,10 @@ class Winograd {
   void TransformWeights(const float* weights, float* points) const;
 
   // The bias and slopes that finish it are of all outputs, the residual lies as
-  // the top.
+  // the top. `top_step`: floats from picture to picture of the top; 0: they lie
+  // one behind the other.
   void Forward(const float* bottom, const float* points, const Finish& finish,
-      float* top, float* scratch) const;
+      float* top, float* scratch, size_t top_step = 0) const;
 
   // Adds the diff of the weights.
   void BackwardWeights(const float* bottom, const float* top_diff,
@@ -66,6 +69,8 @@ class Winograd {
   struct Pass;
   struct Work;
 
+  int TopHeight() const { return sizes_.top_height(kernels_->taps); }
+  int TopWidth() const { return sizes_.top_width(kernels_->taps); }
   int Blocks(int channels) const;
   int Panels() const;
   size_t Step(size_t vectors) const;

@@ -8,8 +8,7 @@
 namespace caffe {
 namespace winograd {
 
-const int kTile = 4;     // a tile of outputs is 4 x 4,
-const int kReach = 6;    // it depends on 6 x 6 inputs,
+const int kReach = 6;    // a tile of outputs depends on 6 x 6 inputs,
 const int kPoints = 36;  // and becomes 6 x 6 points
 const int kPanel = 2;    // blocks of outputs that are multiplied together
 
@@ -48,6 +47,8 @@ struct Finish {
 
 struct Kernels {
   int width;  // floats in a vector: channels in a block
+  int taps;   // filters are 3 x 3 or 4 x 4,
+  int tile;   // and tiles of outputs 4 x 4 or 3 x 3
   int rows;   // inputs that multiply_add takes together
 
   // The tiles [first, last) of one block, as points.
@@ -71,10 +72,15 @@ struct Kernels {
 
   // At one point, c (panel x tiles) = b (panel x inputs) times a (inputs x
   // tiles). a: blocks x tiles x width, a_step floats from block to block. b:
-  // inputs x panel x width. c: panel x tiles x width, likewise. What finishes
-  // it may be NULL; its bias and slopes are panel x width.
-  void (*multiply)(const float* a, size_t a_step, int blocks, const float* b,
+  // inputs x panel x width, in whole blocks. c: panel x tiles x width,
+  // likewise. What finishes it may be NULL; its bias and slopes are panel x
+  // width.
+  void (*multiply)(const float* a, size_t a_step, int inputs, const float* b,
       int panel, int tiles, const Finish* finish, float* c, size_t c_step);
+  // The same where every other of the tiles is taken, of twice as many.
+  void (*multiply_halved)(const float* a, size_t a_step, int inputs,
+      const float* b, int panel, int tiles, const Finish* finish, float* c,
+      size_t c_step);
   // At one point, c (panel x rows) += b (panel x tiles) times a (rows x tiles)
   // over all tiles, or is that. a: tiles x width, of which `rows` are taken.
   void (*multiply_add)(const float* a, const float* b, size_t b_step, int panel,
@@ -82,8 +88,8 @@ struct Kernels {
 };
 
 // NULL where the compiler has none.
-const Kernels* kernels_avx2();
-const Kernels* kernels_avx512();
+const Kernels* kernels_avx2(int taps = 3);
+const Kernels* kernels_avx512(int taps = 3);
 
 }  // namespace winograd
 }  // namespace caffe

@@ -14,9 +14,11 @@
 namespace caffe {
 namespace winograd {
 
-template <int W>
+template <int W, int Taps>
 struct Kernel {
+  enum { kTile = kReach + 1 - Taps };
   typedef typename Vectors<W>::Type V;
+  typedef Sides<V, Taps> Side;
   typedef typename Vectors<W>::Mask Mask;
 
   // A tile's place among the planes: where it begins, and which of its rows and
@@ -45,7 +47,7 @@ struct Kernel {
     }
   };
 
-  template <int Size, void Side(const V*, V*)>
+  template <int Size, void Change(const V*, V*)>
   ALWAYS_INLINE void to_points(const Planes& from, int block, int first,
       int last, const Points& to) {
     const size_t row = static_cast<size_t>(from.width) * W;
@@ -53,7 +55,7 @@ struct Kernel {
       const Place place = Place::at(from, block, tile, Size);
       V changed[kReach][kReach];
       if (place.inside(Size)) {
-        both_sides<Size, kReach, V, Side>(place.start, row, W, changed);
+        both_sides<Size, kReach, V, Change>(place.start, row, W, changed);
       } else {
         float copy[Size * Size][W] = {};
         for (int y = place.top; y < place.bottom; ++y) {
@@ -62,7 +64,7 @@ struct Kernel {
                 load<V>(place.start + y * row + x * W));
           }
         }
-        both_sides<Size, kReach, V, Side>(copy[0], Size * W, W, changed);
+        both_sides<Size, kReach, V, Change>(copy[0], Size * W, W, changed);
       }
       float* point = to.values + (tile - first) * W;
 #pragma GCC unroll 36
@@ -79,7 +81,7 @@ struct Kernel {
 
   static void transform_diff(const Planes& from, int block, int first,
       int last, const Points& to) {
-    to_points<kTile, diff_side<V> >(from, block, first, last, to);
+    to_points<kTile, Side::diff>(from, block, first, last, to);
   }
 
   static void transform_output(const Points& from, int block, int first,
@@ -96,7 +98,7 @@ struct Kernel {
     for (int tile = first; tile < last; ++tile) {
       const Place place = Place::at(to, block, tile, kTile);
       V changed[kTile][kTile];
-      both_sides<kReach, kTile, V, output_side<V> >(
+      both_sides<kReach, kTile, V, Side::output>(
           from.values + (tile - first) * W, kReach * from.step, from.step,
           changed);
 #pragma GCC unroll 16
@@ -138,17 +140,17 @@ struct Kernel {
   // The filters of one block of outputs and one input, as points.
   ALWAYS_INLINE void filter_points(const Filters& from, int block, int input,
       V (*to)[kReach]) {
-    float taps[9][W] = {};
+    float taps[Taps * Taps][W] = {};
     if (input < from.inputs) {
       for (int i = 0; i < W && block * W + i < from.outputs; ++i) {
         const float* filter = from.values + (block * W + i) * from.out_step +
             input * from.in_step;
-        for (int k = 0; k < 9; ++k) {
-          taps[k][i] = filter[from.mirrored ? 8 - k : k];
+        for (int k = 0; k < Taps * Taps; ++k) {
+          taps[k][i] = filter[from.mirrored ? Taps * Taps - 1 - k : k];
         }
       }
     }
-    both_sides<3, kReach, V, filter_side<V> >(taps[0], 3 * W, W, to);
+    both_sides<Taps, kReach, V, Side::filter>(taps[0], Taps * W, W, to);
   }
 
   // What is streamed must be whole lines of the cache: 64 bytes.
@@ -178,23 +180,26 @@ struct Kernel {
 
   static void add_filters_diff(const Points& from, const Filters& layout,
       int block, int input, float* to) {
-    V changed[3][3];
-    both_sides<kReach, 3, V, filter_diff_side<V> >(from.values,
+    V changed[Taps][Taps];
+    both_sides<kReach, Taps, V, Side::filter_diff>(from.values,
         kReach * from.step, from.step, changed);
-    float taps[9][W];
-    for (int k = 0; k < 9; ++k) { store(taps[k], changed[k / 3][k % 3]); }
+    float taps[Taps * Taps][W];
+    for (int k = 0; k < Taps * Taps; ++k) {
+      store(taps[k], changed[k / Taps][k % Taps]);
+    }
     for (int i = 0; i < W && block * W + i < layout.outputs; ++i) {
       float* filter = to + (block * W + i) * layout.out_step +
           input * layout.in_step;
-      for (int k = 0; k < 9; ++k) { filter[k] += taps[k][i]; }
+      for (int k = 0; k < Taps * Taps; ++k) { filter[k] += taps[k][i]; }
     }
   }
 
   static const Kernels* table() {
     typedef Products<W> P;
-    static const Kernels kernels = {W, P::kAddRows, transform_input,
-        transform_diff, transform_output, transform_filters, add_filters_diff,
-        P::multiply, P::multiply_add};
+    static const Kernels kernels = {W, Taps, kTile, P::kAddRows,
+        transform_input, transform_diff, transform_output, transform_filters,
+        add_filters_diff, P::template multiply<W>,
+        P::template multiply<2 * W>, P::multiply_add};
     return &kernels;
   }
 };

@@ -73,7 +73,7 @@ struct OneDnnConvolutionLayer::Deferred : public PackedValues {
   virtual void Unpack(void* plain) const {
     const memory to(convolution->top_order(), onednn::cpu());
     const ConvolutionFinish finish = {floats(*bias), memory(), NULL};
-    convolution->Run(from, *weights, finish, to);
+    convolution->Run(from, *weights, finish, onednn::Destination(to));
     onednn::reorder(to, memory(onednn::plain(shape), onednn::cpu(), plain));
   }
 
@@ -148,7 +148,7 @@ void OneDnnConvolutionLayer::Forward_cpu(const vector<Blob<float>*>& bottom,
           finish, to);
     } else {
       const ConvolutionFinish finish = {bias, memory(), NULL};
-      forward.Run(from, weights, finish, to);
+      forward.Run(from, weights, finish, onednn::Destination(to));
     }
     onednn::written(top_data, to);
   }
@@ -219,12 +219,20 @@ bool OneDnnConvolutionLayer::ForwardWith(const Behind& behind,
           behind.residual->data() == behind.sum->data())) {
     return false;
   }
+  SyncedMemory* last = (behind.residual ? behind.sum : top)->data().get();
+  const bool placed = behind.place && !behind.residual &&
+      forward->can_scatter() && !last->pinned() &&
+      behind.place->order() == forward->top_order();
+  if (behind.affine.empty() && !behind.residual && !behind.rectifier &&
+      !placed) {
+    return false;
+  }
   const shared_ptr<const memory> weights = Fold(behind.affine);
   if (!weights) {
     return false;
   }
-  SyncedMemory* last = (behind.residual ? behind.sum : top)->data().get();
-  const memory to = onednn::write(last, plan_->top, forward->top_order());
+  const memory to = placed ? memory() :
+      onednn::write(last, plan_->top, forward->top_order());
   ConvolutionFinish finish = {floats(*folded_bias_.held()), memory(), NULL};
   if (behind.residual) {
     finish.residual = onednn::read(behind.residual->data().get(), plan_->top,
@@ -235,8 +243,14 @@ bool OneDnnConvolutionLayer::ForwardWith(const Behind& behind,
     slope = slopes(behind.rectifier, plan_->top[1]);
     finish.slopes = slope.data();
   }
-  forward->Run(from, *weights, finish, to);
-  onednn::written(last, to);
+  if (placed) {
+    forward->Run(from, *weights, finish, onednn::Destination(
+        behind.place->values(), behind.place->step()));
+    last->set_packed(behind.place);
+  } else {
+    forward->Run(from, *weights, finish, onednn::Destination(to));
+    onednn::written(last, to);
+  }
   if (behind.residual) {
     const shared_ptr<Deferred> alone(new Deferred);
     alone->convolution = forward;

@@ -119,7 +119,9 @@ TEST(PointwiseTest, ComputesWhatItIsByDefinition) {
   const Pointwise::Sizes sizes[] = {{1, 16, 1, 1, 16, 1, 1},
       {2, 33, 7, 5, 50, 1, 1}, {1, 300, 9, 13, 17, 1, 1},
       {3, 5, 30, 31, 100, 1, 1}, {2, 20, 9, 8, 24, 2, 2},
-      {1, 64, 10, 11, 8, 3, 1}, {1, 1030, 8, 8, 70, 1, 1}};
+      {1, 64, 10, 11, 8, 3, 1}, {1, 1030, 8, 8, 70, 1, 1},
+      {1, 40, 13, 16, 33, 2, 3}, {1, 520, 13, 14, 70, 2, 2},
+      {2, 129, 57, 55, 40, 2, 2}, {1, 3000, 5, 9, 90, 1, 2}};
   for (const Kernels* kernels : AllKernels()) {
     for (const Pointwise::Sizes& size : sizes) {
       const PointwiseExample example(kernels, size);

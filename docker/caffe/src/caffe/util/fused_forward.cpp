@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "caffe/layers/onednn_concat_layer.hpp"
 #include "caffe/util/channel_layers.hpp"
 
 namespace caffe {
@@ -50,7 +51,7 @@ void FusedForward<float>::Find(int first) {
       !Follows(first, net_.bottom_vecs()[first][0])) {
     return;
   }
-  Chain chain = {convolution, vector<int>(), -1, -1};
+  Chain chain = {convolution, vector<int>(), -1, -1, -1, -1};
   const Blob<float>* blob = net_.top_vecs()[first][0];
   int next = first + 1;
   while (IsInPlace(next, blob) &&
@@ -64,7 +65,35 @@ void FusedForward<float>::Find(int first) {
   if (IsInPlace(next, blob) && is_rectifier(*net_.layers()[next])) {
     chain.rectifier = next++;
   }
-  if (next > first + 1) { chains_[first] = chain; }
+  if (chain.eltwise < 0) { FindConcat(next, blob, &chain); }
+  if (next > first + 1 || chain.concat >= 0) { chains_[first] = chain; }
+}
+
+// The Concat that is all that takes a blob, from layer `first` on.
+void FusedForward<float>::FindConcat(int first, const Blob<float>* blob,
+    Chain* chain) const {
+  for (int i = first; i < net_.layers().size(); ++i) {
+    const vector<Blob<float>*>& bottom = net_.bottom_vecs()[i];
+    const int found =
+        std::find(bottom.begin(), bottom.end(), blob) - bottom.begin();
+    if (found < bottom.size()) {
+      if (chain->concat >= 0 || !Follows(i, blob) ||
+          !dynamic_cast<OneDnnConcatLayer*>(net_.layers()[i].get())) {
+        chain->concat = -1;
+        return;
+      }
+      chain->concat = i;
+      chain->place = found;
+    }
+  }
+}
+
+shared_ptr<onednn::PackedPart> FusedForward<float>::Place(
+    const Chain& chain) const {
+  const OneDnnConcatLayer* const concat =
+      dynamic_cast<OneDnnConcatLayer*>(net_.layers()[chain.concat].get());
+  return concat->Place(net_.bottom_vecs()[chain.concat], chain.place,
+      *net_.top_vecs()[chain.concat][0]);
 }
 
 int FusedForward<float>::Run(int first, int last) {
@@ -82,8 +111,7 @@ int FusedForward<float>::Run(int first, int last) {
 
 // The layers of a chain from `first` to `last`, as far as it goes.
 int FusedForward<float>::Run(const Chain& chain, int first, int last) {
-  OneDnnConvolutionLayer::Behind behind = {vector<Layer<float>*>(), NULL, NULL,
-      NULL};
+  OneDnnConvolutionLayer::Behind behind = {};
   Blob<float>* const bottom = net_.bottom_vecs()[first][0];
   Blob<float>* const top = net_.top_vecs()[first][0];
   int end = first;
@@ -103,12 +131,14 @@ int FusedForward<float>::Run(const Chain& chain, int first, int last) {
     behind.rectifier = net_.layers()[chain.rectifier].get();
     end = chain.rectifier;
   }
-  if (end == first) {
+  const bool placed = chain.concat >= 0 && chain.concat <= last;
+  if (end == first && !placed) {
     return 0;
   }
   for (int i = first; i <= end; ++i) {
     net_.layers()[i]->Reshape(net_.bottom_vecs()[i], net_.top_vecs()[i]);
   }
+  if (placed) { behind.place = Place(chain); }
   return chain.convolution->ForwardWith(behind, bottom, top) ?
       end - first + 1 : 0;
 }

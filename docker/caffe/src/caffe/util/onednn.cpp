@@ -223,7 +223,6 @@ memory::desc plain(const vector<int>& shape) {
   return memory::desc();
 }
 
-// Values in oneDNN's order, as a SyncedMemory has them.
 struct Packed : public PackedValues {
   explicit Packed(const memory& values) : values(values) {}
   virtual void Unpack(void* to) const {
@@ -234,12 +233,20 @@ struct Packed : public PackedValues {
   memory values;
 };
 
+memory packed(const PackedValues& values) {
+  const Packed* known = dynamic_cast<const Packed*>(&values);
+  return known ? known->values : memory();
+}
+
+shared_ptr<PackedValues> pack(const memory& values) {
+  return shared_ptr<PackedValues>(new Packed(values));
+}
+
 memory packed(const SyncedMemory& values, const vector<int>& shape) {
   const shared_ptr<PackedValues> held = values.packed();
-  const Packed* current = dynamic_cast<const Packed*>(held.get());
+  const memory current = held ? packed(*held) : memory();
   const memory::dims sizes(shape.begin(), shape.end());
-  return current && dims(current->values.get_desc()) == sizes ?
-      current->values : memory();
+  return current && dims(current.get_desc()) == sizes ? current : memory();
 }
 
 void reserve(const memory::desc& order, memory* memory) {
@@ -272,7 +279,7 @@ void recycle(const memory& unused) {
   spare.push_back(unused);
 }
 
-static memory fresh(const memory::desc& order) {
+memory fresh(const memory::desc& order) {
   vector<memory>& spare = context().spare;
   for (int i = 0; i < spare.size(); ++i) {
     if (spare[i].get_desc() == order) {
@@ -309,7 +316,7 @@ memory write_over(SyncedMemory* values, const vector<int>& shape) {
 void written(SyncedMemory* values, const memory& filled) {
   const memory::dims sizes = dims(filled.get_desc());
   if (filled.get_desc() != plain(vector<int>(sizes.begin(), sizes.end()))) {
-    values->set_packed(shared_ptr<PackedValues>(new Packed(filled)));
+    values->set_packed(pack(filled));
   }
 }
 

@@ -14,6 +14,7 @@ using dnnl::memory;
 using winograd::Winograd;
 
 static const int kManyFilters = 32 * 1024;
+static const int kManyPixels = 256;
 
 static float* floats(const memory& values) {
   return values ? static_cast<float*>(values.get_data_handle()) : NULL;
@@ -58,6 +59,22 @@ bool ConvolutionForward::PointwisePays() const {
       weights[0] >= 16 && weights[1] >= 16;
 }
 
+// First layers. With fewer tiles starting is what takes time.
+bool ConvolutionForward::PreparePhases() {
+  const vector<int>& bottom = shapes_.bottom;
+  const vector<int>& weights = shapes_.weights;
+  const Phases::Sizes sizes = {bottom[0], bottom[1], bottom[2], bottom[3],
+      weights[0], weights[2], weights[3], static_cast<int>(shapes_.stride[0]),
+      static_cast<int>(shapes_.pad[0]), static_cast<int>(shapes_.pad[1])};
+  const int taps = sizes.taps();
+  if (use() == ON && taps && Winograd::kernels(taps) && shapes_.group == 1 &&
+      shapes_.stride[0] == shapes_.stride[1] && bottom[1] <= 4 &&
+      weights[0] >= 16 && shapes_.top[2] * shapes_.top[3] >= kManyPixels) {
+    phases_.reset(new Phases(Winograd::kernels(taps), sizes));
+  }
+  return phases_ != NULL;
+}
+
 bool ConvolutionForward::Prepare() {
   direct_ = describe<convolution_forward>(
       dnnl::prop_kind::forward_training, dnnl::algorithm::convolution_direct,
@@ -78,7 +95,7 @@ bool ConvolutionForward::Prepare() {
         shapes_.weights[0], static_cast<int>(shapes_.stride[0]),
         static_cast<int>(shapes_.stride[1])};
     pointwise_.reset(new Pointwise(Winograd::kernels(), sizes));
-  } else {
+  } else if (!PreparePhases()) {
     sliced_ = SlicedConvolution::Make(shapes_, direct_);
     if (!sliced_) { primitive_ = convolution_forward(direct_); }
   }
@@ -86,17 +103,19 @@ bool ConvolutionForward::Prepare() {
 }
 
 memory::desc ConvolutionForward::bottom_order() const {
-  return winograd_ || pointwise_ ? blocked(shapes_.bottom) :
-      direct_.src_desc();
+  return phases_ ? plain(shapes_.bottom) :
+      winograd_ || pointwise_ ? blocked(shapes_.bottom) : direct_.src_desc();
 }
 
 memory::desc ConvolutionForward::top_order() const {
-  return winograd_ || pointwise_ ? blocked(shapes_.top) : direct_.dst_desc();
+  return winograd_ || pointwise_ || phases_ ? blocked(shapes_.top) :
+      direct_.dst_desc();
 }
 
 memory::desc ConvolutionForward::weights_order() const {
   return winograd_ ? row(winograd_->points_size()) :
       pointwise_ ? row(pointwise_->weights_size()) :
+      phases_ ? row(phases_->weights_size()) :
       sliced_ ? row(sliced_->weights_size()) : direct_.weights_desc();
 }
 
@@ -112,6 +131,8 @@ void ConvolutionForward::PackWeights(const float* plain_weights,
     winograd_->TransformWeights(plain_weights, floats(packed));
   } else if (pointwise_) {
     pointwise_->PackWeights(plain_weights, floats(packed));
+  } else if (phases_) {
+    phases_->PackWeights(plain_weights, floats(packed));
   } else if (sliced_) {
     sliced_->PackWeights(plain_weights, floats(packed));
   } else {
@@ -121,28 +142,32 @@ void ConvolutionForward::PackWeights(const float* plain_weights,
 }
 
 void ConvolutionForward::Run(const memory& from, const memory& packed_weights,
-    const ConvolutionFinish& finish, const memory& to) const {
+    const ConvolutionFinish& finish, const Destination& to) const {
   if (primitive_) {
-    RunDirect(from, packed_weights, finish, to);
+    CHECK(to.all);
+    RunDirect(from, packed_weights, finish, to.all);
     return;
   }
   if (sliced_) {
-    sliced_->Run(from, floats(packed_weights), finish, to);
+    sliced_->Run(from, floats(packed_weights), finish, to.values, to.step);
     return;
   }
   const winograd::Finish with = {finish.bias, floats(finish.residual),
       finish.slopes};
   const FlushDenormals flush;  // counts this thread's threads
-  const size_t room =
-      winograd_ ? winograd_->forward_scratch() : pointwise_->scratch();
+  const size_t room = winograd_ ? winograd_->forward_scratch() :
+      phases_ ? phases_->scratch() : pointwise_->scratch();
   float* const scratch =
       static_cast<float*>(onednn::scratch(room * sizeof(float)));
   if (winograd_) {
-    winograd_->Forward(floats(from), floats(packed_weights), with, floats(to),
-        scratch);
+    winograd_->Forward(floats(from), floats(packed_weights), with, to.values,
+        scratch, to.step);
+  } else if (phases_) {
+    phases_->Forward(floats(from), floats(packed_weights), with, to.values,
+        scratch, to.step);
   } else {
-    pointwise_->Forward(floats(from), floats(packed_weights), with, floats(to),
-        scratch);
+    pointwise_->Forward(floats(from), floats(packed_weights), with, to.values,
+        scratch, to.step);
   }
 }
 

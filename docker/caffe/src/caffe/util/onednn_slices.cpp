@@ -95,7 +95,8 @@ void SlicedConvolution::PackWeights(const float* weights,
 }
 
 void SlicedConvolution::Run(const memory& from, float* packed_weights,
-    const ConvolutionFinish& finish, const memory& to) const {
+    const ConvolutionFinish& finish, float* to, size_t step) const {
+  const size_t picture = step ? step : slices_ * top_size_;
   vector<float> bias(slices_ * channels_), slopes(bias.size());
   if (finish.bias) {
     std::copy(finish.bias, finish.bias + outputs_, bias.begin());
@@ -106,7 +107,8 @@ void SlicedConvolution::Run(const memory& from, float* packed_weights,
   parallel_for(number_ * slices_, [&](int i, int) {
     const OneThread alone;
     const int channel = i % slices_ * channels_;
-    const memory top(desc_.dst_desc(), cpu(), floats(to) + i * top_size_);
+    const memory top(desc_.dst_desc(), cpu(),
+        to + i / slices_ * picture + i % slices_ * top_size_);
     Arguments arguments;
     arguments[DNNL_ARG_SRC] = memory(desc_.src_desc(), cpu(),
         floats(from) + i / slices_ * bottom_size_);

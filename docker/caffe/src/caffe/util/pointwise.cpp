@@ -28,7 +28,7 @@ size_t Pointwise::weights_size() const {
 }
 
 size_t Pointwise::scratch() const {
-  return Strided() ? static_cast<size_t>(sizes_.number) *
+  return Copies() ? static_cast<size_t>(sizes_.number) *
       Blocks(sizes_.inputs) * Pixels() * kernels_->width : 0;
 }
 
@@ -51,7 +51,7 @@ void Pointwise::PackWeights(const float* weights, float* packed) const {
   });
 }
 
-// The pixels that a stride does not leave out.
+// The pixels that a stride does not leave out, where the kernels don't know it.
 void Pointwise::TakeStrided(const float* bottom, float* taken) const {
   const int width = kernels_->width, rows = sizes_.top_height();
   const int columns = sizes_.top_width(), blocks = Blocks(sizes_.inputs);
@@ -70,15 +70,36 @@ void Pointwise::TakeStrided(const float* bottom, float* taken) const {
   });
 }
 
+// The pixels from `first` on, of one picture and one panel, where a stride
+// leaves out some; the other pointers are those of `first`.
+void Pointwise::MultiplyRows(const float* from, const float* packed,
+    const Finish& finish, int first, int last, int blocks, float* top) const {
+  const int width = kernels_->width, columns = sizes_.top_width();
+  const size_t plane = static_cast<size_t>(sizes_.height) * sizes_.width *
+      width;
+  const size_t top_plane = static_cast<size_t>(Pixels()) * width;
+  Finish here = finish;
+  for (int pixel = first; pixel < last;) {
+    const int y = pixel / columns, x = pixel % columns;
+    const int count = std::min(last - pixel, columns - x);
+    const float* a = from + (static_cast<size_t>(y) * sizes_.stride_h *
+        sizes_.width + x * sizes_.stride_w) * width;
+    (sizes_.stride_w == 2 ? kernels_->multiply_halved : kernels_->multiply)(a,
+        plane, sizes_.inputs, packed, blocks, count, &here, top, top_plane);
+    if (here.residual) { here.residual += count * width; }
+    top += count * width;
+    pixel += count;
+  }
+}
+
 void Pointwise::Multiply(const float* from, const float* packed,
     const Finish& finish, int image, int first, int last, int panel,
-    float* top) const {
+    float* top, size_t top_step) const {
   const int width = kernels_->width, outputs = Blocks(sizes_.outputs);
   const int inputs = Blocks(sizes_.inputs), block = panel * kPanel;
   const int blocks = std::min(kPanel, outputs - block);
   const size_t plane = static_cast<size_t>(Pixels()) * width;
-  const size_t begin = (static_cast<size_t>(image) * outputs + block) * plane +
-      first * width;
+  const size_t begin = image * top_step + block * plane + first * width;
   float bias[kPanel * kMostWidth] = {}, slopes[kPanel * kMostWidth] = {};
   Finish here = finish;
   const int channel = block * width;
@@ -92,38 +113,54 @@ void Pointwise::Multiply(const float* from, const float* packed,
     here.slopes = slopes;
   }
   if (here.residual) { here.residual += begin; }
+  if (ByRows()) {
+    MultiplyRows(from + static_cast<size_t>(image) * inputs * sizes_.height *
+        sizes_.width * width, packed + static_cast<size_t>(channel) * inputs *
+            width, here, first, last, blocks, top + begin);
+    return;
+  }
   kernels_->multiply(from + static_cast<size_t>(image) * inputs * plane +
-      first * width, plane, inputs, packed + static_cast<size_t>(channel) *
-          inputs * width, blocks, last - first, &here, top + begin, plane);
+      first * width, plane, sizes_.inputs, packed +
+          static_cast<size_t>(channel) * inputs * width, blocks, last - first,
+      &here, top + begin, plane);
 }
 
-// Each thread takes some pixels, and of few pixels some outputs.
+// Each thread takes some pixels, and of few pixels some outputs; where weights
+// are what is read most, no thread reads all of them.
 void Pointwise::Forward(const float* bottom, const float* packed,
-    const Finish& finish, float* top, float* scratch) const {
+    const Finish& finish, float* top, float* scratch, size_t top_step) const {
   const float* from = bottom;
-  if (Strided()) {
+  if (Copies()) {
     TakeStrided(bottom, scratch);
     from = scratch;
+  }
+  if (top_step == 0) {
+    top_step = static_cast<size_t>(Blocks(sizes_.outputs)) * Pixels() *
+        kernels_->width;
   }
   const int pixels = Pixels(), panels =
       (Blocks(sizes_.outputs) + kPanel - 1) / kPanel;
   const size_t bytes = static_cast<size_t>(Blocks(sizes_.inputs)) *
       kernels_->width * sizeof(float);
   const int wanted = std::max<int>(1, kChunk / bytes / kGroup) * kGroup;
-  const int least = sizes_.number > 1 ? 1 :
+  const bool by_outputs = sizes_.number == 1 && sizes_.outputs > pixels;
+  const int least = sizes_.number > 1 || by_outputs ? 1 :
       std::min(pool_threads(), (pixels + kGroup - 1) / kGroup);
   const int chunks = std::max(least, (pixels + wanted - 1) / wanted);
   const int all = sizes_.number * chunks;
   const int enough = 4 * pool_threads();
   const int parts = all >= enough ? 1 :
       std::min(panels, (enough + all - 1) / all);
+  const int whole = ByRows() ? sizes_.top_width() : 1;  // is not divided
   parallel_for(all * parts, [&](int i, int) {
-    const int part = i % parts;
-    const int image = i / parts / chunks, place = i / parts % chunks;
+    const int part = by_outputs ? i / all : i % parts;
+    const int chunk = by_outputs ? i % all : i / parts;
+    const int image = chunk / chunks, place = chunk % chunks;
     for (int panel = panels * part / parts;
          panel < panels * (part + 1) / parts; ++panel) {
-      Multiply(from, packed, finish, image, pixels * place / chunks,
-          pixels * (place + 1) / chunks, panel, top);
+      Multiply(from, packed, finish, image,
+          pixels / whole * place / chunks * whole,
+          pixels / whole * (place + 1) / chunks * whole, panel, top, top_step);
     }
   });
 }

@@ -14,28 +14,30 @@ namespace winograd {
 
 static const size_t kManyPoints = 4 << 20;    // bytes: of filters, beyond L2
 static const size_t kSharedBytes = 24 << 20;  // of tiles, for all threads
-static const int kLeast = 8;   // tiles for a thread on its own
+static const int kLeast = 8;   // tiles for a thread on its own, twice as many
+                               // where filters are not in its cache
 static const int kChunk = 16;  // tiles that one thread transforms at a time
 
-const Kernels* Winograd::kernels() {
+const Kernels* Winograd::kernels(int taps) {
   // A set of instructions has the bits of all those that it includes.
   const int here = static_cast<int>(dnnl::get_effective_cpu_isa());
   const int avx512 = static_cast<int>(dnnl::cpu_isa::avx512_core);
   const int avx2 = static_cast<int>(dnnl::cpu_isa::avx2);
-  if ((here & avx512) == avx512) { return kernels_avx512(); }
-  if ((here & avx2) == avx2) { return kernels_avx2(); }
+  if ((here & avx512) == avx512) { return kernels_avx512(taps); }
+  if ((here & avx2) == avx2) { return kernels_avx2(taps); }
   return NULL;
 }
 
 Winograd::Winograd(const Kernels* kernels, const Sizes& sizes)
     : kernels_(kernels), sizes_(sizes), mirrored_(false),
-      tiles_h_((sizes.top_height() + kTile - 1) / kTile),
-      tiles_w_((sizes.top_width() + kTile - 1) / kTile),
+      tiles_h_((TopHeight() + kernels->tile - 1) / kernels->tile),
+      tiles_w_((TopWidth() + kernels->tile - 1) / kernels->tile),
       tiles_(sizes.number * tiles_h_ * tiles_w_) {}
 
 Winograd Winograd::Mirrored() const {
-  const Sizes sizes = {sizes_.number, sizes_.outputs, sizes_.top_height(),
-      sizes_.top_width(), sizes_.inputs, 2 - sizes_.pad_h, 2 - sizes_.pad_w};
+  const int most = kernels_->taps - 1;
+  const Sizes sizes = {sizes_.number, sizes_.outputs, TopHeight(), TopWidth(),
+      sizes_.inputs, most - sizes_.pad_h, most - sizes_.pad_w};
   Winograd mirrored(kernels_, sizes);
   mirrored.mirrored_ = !mirrored_;
   return mirrored;
@@ -93,7 +95,9 @@ Winograd::Pass Winograd::Plan(bool shared, size_t bytes) const {
   const int tiles = std::max<size_t>(kLeast, bytes / tile_bytes);
   Pass pass;
   pass.threads = pool_threads();
-  pass.shared = shared || tiles_ < kLeast * pass.threads;
+  const bool reads = points_size() * sizeof(float) > cache_size();
+  pass.shared = shared ||
+      tiles_ < (reads ? 2 * kLeast : kLeast) * pass.threads;
   if (pass.shared && !shared) { return Plan(true, kSharedBytes); }
   pass.total = tiles_;
   pass.blocks = (tiles_ + tiles - 1) / tiles;
@@ -131,8 +135,9 @@ size_t Winograd::backward_scratch() const {
 
 Filters Winograd::Layout(const float* weights) const {
   const size_t in = sizes_.inputs, out = sizes_.outputs;
+  const size_t each = kernels_->taps * kernels_->taps;
   const Filters filters = {weights, sizes_.outputs, sizes_.inputs,
-      mirrored_ ? 9 : in * 9, mirrored_ ? out * 9 : 9, mirrored_};
+      mirrored_ ? each : in * each, mirrored_ ? out * each : each, mirrored_};
   return filters;
 }
 
@@ -145,7 +150,7 @@ Planes Winograd::Bottom(const float* values) const {
 
 Planes Winograd::Top(const float* values) const {
   const Planes planes = {const_cast<float*>(values), Blocks(sizes_.outputs),
-      sizes_.top_height(), sizes_.top_width(), 0, 0, tiles_h_, tiles_w_};
+      TopHeight(), TopWidth(), 0, 0, tiles_h_, tiles_w_};
   return planes;
 }
 
@@ -188,7 +193,7 @@ struct Winograd::Work {
       int tiles) const {
     const int width = of.kernels_->width, block = panel * kPanel;
     const size_t step = static_cast<size_t>(tiles) * width;
-    of.kernels_->multiply(a.values + point * a.step, step, bottoms,
+    of.kernels_->multiply(a.values + point * a.step, step, of.sizes_.inputs,
         points + point * of.ForwardStep() +
             static_cast<size_t>(block) * bottoms * width * width,
         std::min(kPanel, tops - block), tiles, NULL,
@@ -215,8 +220,13 @@ struct Winograd::Work {
 };
 
 void Winograd::Forward(const float* bottom, const float* points,
-    const Finish& finish, float* top, float* scratch) const {
-  const Work work = {*this, PlanForward(), Bottom(bottom), Top(top),
+    const Finish& finish, float* top, float* scratch, size_t top_step) const {
+  Planes to = Top(top);
+  if (top_step) {
+    const size_t plane = static_cast<size_t>(to.height) * to.width;
+    to.blocks = top_step / (plane * kernels_->width);
+  }
+  const Work work = {*this, PlanForward(), Bottom(bottom), to,
       Blocks(sizes_.inputs), Blocks(sizes_.outputs), points, finish, scratch};
   if (work.pass.shared) {
     ForwardTogether(work);
@@ -329,7 +339,7 @@ void Winograd::AddWeightsDiff(const Points& sums, float* weights_diff) const {
 
 void Winograd::BackwardBias(const float* top_diff, float* bias_diff) const {
   const int width = kernels_->width, outputs = Blocks(sizes_.outputs);
-  const int rows = sizes_.top_height(), columns = sizes_.top_width();
+  const int rows = TopHeight(), columns = TopWidth();
   parallel_for(outputs, [&](int block, int) {
     float sums[16] = {};
     for (int row = 0; row < sizes_.number * rows; ++row) {

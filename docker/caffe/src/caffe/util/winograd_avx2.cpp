@@ -13,9 +13,10 @@
 namespace caffe {
 namespace winograd {
 
-const Kernels* kernels_avx2() {
+const Kernels* kernels_avx2(int taps) {
 #ifdef __x86_64__
-  return Kernel<8>::table();
+  return taps == 3 ? Kernel<8, 3>::table() :
+      taps == 4 ? Kernel<8, 4>::table() : NULL;
 #else
   return NULL;
 #endif

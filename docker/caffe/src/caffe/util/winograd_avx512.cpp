@@ -13,9 +13,10 @@
 namespace caffe {
 namespace winograd {
 
-const Kernels* kernels_avx512() {
+const Kernels* kernels_avx512(int taps) {
 #ifdef __x86_64__
-  return Kernel<16>::table();
+  return taps == 3 ? Kernel<16, 3>::table() :
+      taps == 4 ? Kernel<16, 4>::table() : NULL;
 #else
   return NULL;
 #endif
