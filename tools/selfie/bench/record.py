@@ -91,21 +91,27 @@ def record_groups(
 ) -> dict:
     """Measure those of `groups` called `names` into a JSON file, beside those that were measured before.
 
-    A group that has no rows leaves what is there. Returns the file's content.
+    Each row is written as it comes; "whole" says that a group has all of its own. A group that has no rows leaves what
+    is there. Returns the file's content.
     """
     report = paths.read_json(file) if file.exists() else {"groups": {}}
     for name in names:
         log.info("measuring %s", name)
-        rows = [{**asdict(row), "fine": row.fine} for row in groups[name](setting)]
-        if not rows:  # it has said why
-            continue
-        report["machine"] = {**report.get("machine", {}), **machine()}
-        report["groups"][name] = {
-            "quick": setting.quick,
-            "rows": rows,
-            "measured": datetime.now(timezone.utc).isoformat(timespec="minutes"),
-        }
-        paths.write_json(file, report)
+        rows: list[dict] = []
+        for row in groups[name](setting):
+            if not rows:
+                report["machine"] = {**report.get("machine", {}), **machine()}
+            rows.append({**asdict(row), "fine": row.fine})
+            report["groups"][name] = {
+                "quick": setting.quick,
+                "whole": False,
+                "rows": rows,
+                "measured": datetime.now(timezone.utc).isoformat(timespec="minutes"),
+            }
+            paths.write_json(file, report)
+        if rows:  # else it has said why
+            report["groups"][name]["whole"] = True
+            paths.write_json(file, report)
     return report
 
 
