@@ -64,7 +64,7 @@ def figures(folder: Path) -> Path:
     """Cut the published tiles, once; the path of their labels.csv. SelfieError if the figures cannot be had."""
     labels = folder / "figures" / "labels.csv"
     if not labels.exists():
-        cut = [sys.executable, "tools/cut_figures.py", "--out", labels.parent]
+        cut = [sys.executable, "tools/cut_figures.py", "--out", str(labels.parent)]
         done = subprocess.run(cut, cwd=paths.ROOT, capture_output=True, text=True, errors="replace")
         if done.returncode:
             raise failure("the published figures were not cut", last_words(done.stderr, done.returncode))
