@@ -42,7 +42,7 @@ def training(setting: Setting) -> Iterable[Row]:
     except SelfieError as error:
         log.warning("no measurement of training: %s", error)
         return
-    count = 3 if setting.quick else 20
+    count = 2 if setting.quick else 20
     on_cpu = losses(setting, labels, count, None)
     for precision in setting.precisions:
         name = "another CPU kernel" if setting.gpu is None else f"GPU {precision}"
@@ -74,7 +74,7 @@ def figures(folder: Path) -> Path:
 def begun(process: Worker, setting: Setting, labels: Path, gpu: int | None, prefix: Path) -> Worker:
     """Let a process begin the training of SqueezeNet from its published weights."""
     start = weights.caffemodel("squeezenet")
-    told = {"gpu": gpu, "variant": "squeezenet", "batch": 8 if setting.quick else 32, "labels": str(labels)}
+    told = {"gpu": gpu, "variant": "squeezenet", "batch": 4 if setting.quick else 32, "labels": str(labels)}
     process.ask("begin", **told, caffemodel=str(start), prefix=str(prefix))
     return process
 
