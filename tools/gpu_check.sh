@@ -46,7 +46,7 @@ mkdir -p "$out"
 failed=0
 if [ -d "$carry" ]; then
     export SELFIE_MIRROR=${SELFIE_MIRROR:-$carry}
-    cp "$carry/carried.json" "$out"
+    [ ! -f "$carry/carried.json" ] || cp "$carry/carried.json" "$out"
     [ ! -d "$carry/figures" ] || [ -d "$out/figures" ] || cp -r "$carry/figures" "$out"
     install_carried || exit
 fi

@@ -22,10 +22,7 @@ from selfie.common.worker import OutOfMemory, Worker
 log = logging.getLogger(__name__)
 
 ANSWERS = {"fp32": 1e-4, "TF32": 2e-2}  # how far the GPU's answers may be from the CPU's, of the largest value
-PRODUCTS = (
-    "lmdb",
-    "polars",
-)  # packages of the project that a machine with PyTorch may lack, and that are too large to carry
+PRODUCTS = ("lmdb", "polars")  # packages that a machine with PyTorch may lack; polars is too large to carry along
 TOO_LARGE = 2048  # pictures in a training batch of VGG16: some 250 GB
 
 
