@@ -88,7 +88,7 @@ variant      = $(if $(and $(RESUME),$(call given,RUN)),,--variant $(VARIANT))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup system caffe dev caffe-test ready ready-python ready-dev weights gather faces label lmdb train eval calibrate report compare \
-        ablation score serve bot demo figures-run reach prototxt test lint faults fuzz fuzz-nets bench bench-gpu gpu-bundle \
+        ablation score serve bot demo figures-run reach prototxt test lint faults fuzz fuzz-nets bench bench-gpu gpu-carry \
         wheel wheel-setup clean distclean
 
 help: ## list the targets and the variables
@@ -320,8 +320,8 @@ bench-gpu: | ready ## measure a GPU build beside PyTorch on the same card (GPU, 
 	$(PY) tools/bench_gpu.py $(if $(GPU),--device $(firstword $(subst $(comma), ,$(GPU)))) $(if $(QUICK),--quick) \
 	      $(if $(TORCH),--torch $(TORCH))
 
-gpu-bundle: | ready ## pack a GPU build for a machine that has CUDA and PyTorch, in parts of 60 MiB: build/gpu-bundle
-	$(PY) tools/gpu_bundle.py
+gpu-carry: | ready ## collect what tools/gpu_check.sh takes on a machine with a GPU, PyTorch and no network: build/gpu-carry
+	$(PY) tools/gpu_carry.py
 
 fuzz: | ready ## give Caffe damaged caffemodels, prototxts and solverstates, COUNT (2000) of each (SEED)
 	$(PY) docker/fuzz_caffe.py $(if $(COUNT),--count $(COUNT)) $(if $(SEED),--seed $(SEED))

@@ -122,12 +122,15 @@ def cuda_libraries(libraries: Iterable[Path]) -> list[str]:
 
 
 def look_for_cuda(wheel: Path) -> None:
-    """Let all programs and libraries of an unpacked wheel look for CUDA's beside the package."""
+    """Let all programs and libraries of an unpacked wheel look for CUDA's beside the package.
+
+    And for others inside: auditwheel tells the module only where they are, by an RPATH that holds for them, too, and a
+    RUNPATH, which is what patchelf makes, does not.
+    """
     for binary in elf_files(wheel):
         up = os.path.relpath(wheel, binary.parent)
-        old = patchelf("--print-rpath", binary).split(":")
-        inside = [place for place in old if place.startswith("$ORIGIN") and place.endswith("caffe.libs")]
-        patchelf("--set-rpath", ":".join([*inside, *(f"$ORIGIN/{up}/{place}" for place in CUDA_PLACES)]), binary)
+        places = ("caffe.libs", *CUDA_PLACES)
+        patchelf("--set-rpath", ":".join(f"$ORIGIN/{up}/{place}" for place in places), binary)
 
 
 def elf_files(folder: Path) -> list[Path]:

@@ -116,7 +116,7 @@ def test_a_library_module_hides_no_import_and_is_of_one_concept(path):
     ]
     assert all(node in tree.body for node in ours), "an import of selfie inside a function"
     assert text.count("\n") <= LARGEST
-    assert "argparse" not in imports(path) or name_of(path) in ("selfie.common.cli", "selfie.bench.unpack")
+    assert "argparse" not in imports(path) or name_of(path) == "selfie.common.cli"
 
 
 @pytest.mark.parametrize("path", COMMANDS, ids=lambda path: path.name)

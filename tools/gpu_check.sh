@@ -1,18 +1,24 @@
 #!/usr/bin/env bash
 # A first meeting with a GPU in eight minutes: all that tools/bench_gpu.py measures, in the order of its worth, each group with
-# a time of its own. What has been measured stands in OUT/bench_gpu.json as soon as its group ends, so that whoever is cut
-# off loses only the rest; OUT/steps.tsv says how each ended, OUT/GROUP.log what it said.
+# a time of its own. What has been measured stands in OUT/bench_gpu.json row by row, so that whoever is cut off loses only
+# the rest; OUT/steps.tsv says how each ended, OUT/GROUP.log what it said.
 #
 #   tools/gpu_check.sh [OUT [GROUP:SECONDS...]]      (default: build/gpu-check, all groups)
 #   DEVICE=cpu QUICK=1 tools/gpu_check.sh            the rehearsal: all of it in miniature, without a GPU
 #
-# Environment: DEVICE (0), QUICK (1: in miniature), PYTHON (.venv's), TORCH (a Python that has PyTorch). The exit status is 0
-# if every group ended well.
+# In a checkout that is not set up it takes the first Python on the PATH, with PyTorch and the usual packages, and for Caffe
+# the wheel in CARRY, which is installed into OUT/own.
+#
+# Environment: DEVICE (0), QUICK (1: in miniature), PYTHON (.venv's, else python3), TORCH (a Python that has PyTorch), CARRY
+# (build/gpu-carry: of tools/gpu_carry.py). The exit status is 0 if every group ended well.
 set -uo pipefail
 
 root=$(dirname "$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)")
 out=$(realpath -m "${1:-$root/build/gpu-check}")
-python=${PYTHON:-$root/.venv/bin/python}
+carry=$(realpath -m "${CARRY:-$root/build/gpu-carry}")
+python=$root/.venv/bin/python
+[ -x "$python" ] || python=$(command -v python3)
+python=${PYTHON:-$python}
 flags=(--device "${DEVICE:-0}" --out "$out")
 [ -z "${QUICK:-}" ] || flags+=(--quick)
 [ -z "${TORCH:-}" ] || flags+=(--torch "$TORCH")
@@ -20,11 +26,30 @@ flags=(--device "${DEVICE:-0}" --out "$out")
 shift || true
 steps=("$@")
 # 480 seconds in all.
-[ $# -gt 0 ] || steps=(first:40 gtest:120 training:60 vgg16:150 crops:30 memory:40 errors:20 layers:20)
+[ $# -gt 0 ] || steps=(first:40 gtest:110 training:50 vgg16:160 crops:30 memory:40 errors:30 layers:20)
+
+# Wheels of CARRY into a folder of their own: the Python may be another project's. CUDA's libraries are that Python's.
+install_carried() {
+    local own=$out/own site cuda
+    cuda=$("$python" -c 'import importlib.util as i; s = i.find_spec("nvidia"); print(s.submodule_search_locations[0] if s else "")')
+    "$python" -m pip install --quiet --disable-pip-version-check --no-index --no-deps --no-compile --ignore-installed \
+        --prefix "$own" "$carry"/*.whl || return
+    for site in "$own"/{,local/}lib/python3*/*-packages; do
+        [ ! -d "$site" ] || break
+    done
+    export PYTHONPATH=$site${PYTHONPATH:+:$PYTHONPATH}
+    [ -z "$cuda" ] || ln -sfn "$cuda" "$site/nvidia"
+}
 
 mkdir -p "$out"
 : >"$out/steps.tsv"
 failed=0
+if [ -d "$carry" ]; then
+    export SELFIE_MIRROR=${SELFIE_MIRROR:-$carry}
+    [ ! -f "$carry/carried.json" ] || cp "$carry/carried.json" "$out"
+    [ ! -d "$carry/figures" ] || [ -d "$out/figures" ] || cp -r "$carry/figures" "$out"
+    install_carried || exit
+fi
 for step in "${steps[@]}"; do
     group=${step%:*} seconds=${step#*:}
     begin=$SECONDS

@@ -13,10 +13,11 @@ import pytest
 
 import bench_gpu
 import testlib
-from selfie.bench import caffe_time, duel, gpu, gpu_setting, gtest, losses
+from selfie.bench import caffe_time, duel, gpu, gpu_setting, gtest, losses, record, training_peer
 from selfie.common import paths
 from selfie.common.errors import SelfieError
 from selfie.common.worker import OutOfMemory, Worker
+from selfie.data import image
 from selfie.net import architectures, caffe_net, variants
 from selfie.net.prototxt import dump
 from selfie.original import protocol
@@ -153,12 +154,13 @@ echo "[ RUN      ] A.second$GTEST_SHARD_INDEX"
 echo "[  FAILED  ] A.second0 (1 ms)"; exit 1
 """)
     script.chmod(0o755)
-    assert gtest.run_gtest(script, tmp_path, "*", 2, gpu=3) == {
+    assert gtest.run_gtest(script, tmp_path, "*", 2, tmp_path / "logs", gpu=3) == {
         "all": 4,
         "passed": 2,
         "failed": ["A.second0", "A.second1"],
         "exit codes": [1, -9],
     }
+    assert "[ RUN      ] A.second1" in (tmp_path / "logs" / "1.txt").read_text()  # whoever is cut off finds it there
 
 
 def test_tests_that_do_not_start_are_an_error(tmp_path):
@@ -167,7 +169,7 @@ def test_tests_that_do_not_start_are_an_error(tmp_path):
     script.write_text("#!/bin/sh\necho 'libcublas.so.13: cannot open' >&2\nexit 127\n")
     script.chmod(0o755)
     with pytest.raises(SelfieError, match="libcublas"):
-        gtest.run_gtest(script, tmp_path, "*", 2)
+        gtest.run_gtest(script, tmp_path, "*", 2, tmp_path / "logs")
 
 
 @pytest.mark.parametrize(
@@ -203,13 +205,13 @@ def test_the_whole_benchmark_where_pytorch_is(tmp_path, mirror):
     mirror("grid_render_best.jpg")
     report = gpu.measure(gpu_setting.Setting(Path(tmp_path), True, None, python), ["vgg16", "training"])
     rows = [row for group in report["groups"].values() for row in group["rows"]]
-    assert len(rows) == 9 and all(row["fine"] is not False for row in rows)
+    assert len(rows) == 10 and all(row["fine"] is not False for row in rows)
 
 
 def test_a_first_meeting_is_rehearsed_on_the_cpu(tmp_path):
     """Each step writes as it ends; what compares with the CPU finds the CPU there."""
     steps = ("first:100", "errors:100")
-    environment = {**os.environ, "DEVICE": "cpu", "QUICK": "1", "PYTHON": sys.executable}
+    environment = {**os.environ, "DEVICE": "cpu", "QUICK": "1", "PYTHON": sys.executable, "CARRY": tmp_path / "none"}
     command = [paths.ROOT / "tools" / "gpu_check.sh", tmp_path, *steps]
     result = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout + (tmp_path / "first.log").read_text()
@@ -219,13 +221,59 @@ def test_a_first_meeting_is_rehearsed_on_the_cpu(tmp_path):
     assert [line.split("\t")[:2] for line in result.stdout.splitlines()] == [["first", "good"], ["errors", "good"]]
 
 
+def test_a_machine_may_lack_what_is_too_large_to_carry(tmp_path):
+    """What needs polars or LMDB says so, and leaves all else to be measured."""
+    lacking = ("lmdb", "polars", "openpyxl", "zstandard", "pillow_heif")
+    (tmp_path / "sitecustomize.py").write_text(f"import sys\nsys.modules.update(dict.fromkeys({lacking}))\n")
+    command = [sys.executable, paths.ROOT / "tools/bench_gpu.py", "--device", "cpu", "--quick", "--out", tmp_path]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    result = subprocess.run(
+        [*command, "--only", "first", "crops", "errors"], env=environment, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+    assert "no measurement of crops: it needs lmdb and polars" in result.stderr
+    report = paths.read_json(tmp_path / "bench_gpu_cpu.json")
+    assert list(report["groups"]) == ["first", "errors"]
+    assert all(row["fine"] is not False for group in report["groups"].values() for row in group["rows"])
+
+
+@pytest.fixture
+def tiles(tmp_path) -> Path:
+    """A labels.csv with 16 pictures of noise beside it, which Caffe trains SqueezeNet on."""
+    (tmp_path / "tiles").mkdir()
+    rng = np.random.default_rng(3)
+    rows = [f"{number}.png,{number % 2},{'train' if number < 12 else 'test'}" for number in range(16)]
+    for number in range(16):
+        image.write(tmp_path / "tiles" / f"{number}.png", rng.integers(0, 256, (40, 40, 3), np.uint8))
+    (tmp_path / "labels.csv").write_text("\n".join(["path,label,split", *rows]) + "\n")
+    return tmp_path / "labels.csv"
+
+
+def test_a_training_that_is_resumed_has_the_same_losses(tiles, tmp_path):
+    """Bit by bit, with the pictures of its iterations; those of other iterations are others."""
+    told = {"gpu": None, "variant": "demo", "batch": 4, "labels": str(tiles), "caffemodel": None}
+    with Worker(sys.executable, "bench.training_peer") as process:
+        assert process.ask("begin", **told, prefix=str(tmp_path / "s")) == {"pictures": 12}
+        process.ask("train", count=2)
+        assert process.ask("snapshot") == {"iteration": 2}
+        expected = process.ask("train", count=2)["losses"]
+    with Worker(sys.executable, "bench.training_peer") as process:
+        process.ask("begin", **told, prefix=str(tmp_path / "s"))
+        process.ask("restore", solverstate=str(tmp_path / "s_iter_2.solverstate"))
+        assert process.ask("train", count=2)["losses"] == expected
+    pictures = training_peer.Pictures(tiles, variants.get("demo"), 4)
+    (first, _), (second, _), (again, _) = (pictures.batch_of(iteration) for iteration in (0, 1, 3))
+    assert (first != second).any() and (first == again).all()
+
+
 def test_a_step_that_is_cut_off_loses_only_itself(tmp_path):
     """So does one that fails, whose last words are told; the exit status says that not all is good."""
     python = tmp_path / "python"
     python.write_text('#!/bin/sh\ncase "$*" in *slow*) sleep 9;; *bad*) echo first; echo why >&2; exit 1;; esac\n')
     python.chmod(0o755)
     command = [paths.ROOT / "tools" / "gpu_check.sh", tmp_path / "out", "slow:1", "bad:9", "good:9"]
-    result = subprocess.run(command, env={**os.environ, "PYTHON": str(python)}, capture_output=True, text=True)
+    environment = {**os.environ, "PYTHON": str(python), "CARRY": str(tmp_path / "none")}
+    result = subprocess.run(command, env=environment, capture_output=True, text=True)
     told = [line.split("\t")[:2] for line in (tmp_path / "out" / "steps.tsv").read_text().splitlines()]
     assert told == [["slow", "not done in 1 s"], ["bad", "failed: why"], ["good", "good"]]
     assert result.returncode == 1
@@ -236,6 +284,26 @@ def test_dense_crops_and_memory_are_measured_in_miniature(tmp_path):
     report = gpu.measure(gpu_setting.Setting(tmp_path, True, None), ["crops", "memory"])
     rows = [row for group in report["groups"].values() for row in group["rows"]]
     assert len(rows) == 3 and all(row["ours"] > 0 and row["peer"] > 0 for row in rows)
+
+
+def test_rows_are_kept_as_they_come(tmp_path):
+    """A group that fails or is cut off leaves what it has measured, and is called unfinished. No rows change nothing."""
+
+    def broken(_):
+        yield record.Row("broken", "first", "s", 1.0)
+        raise SelfieError("cut off")
+
+    groups = {"good": lambda _: [record.Row("good", "all", "s", 2.0)], "broken": broken, "none": lambda _: []}
+    setting, file = gpu_setting.Setting(tmp_path, True, None), tmp_path / "report.json"
+    with pytest.raises(SelfieError, match="cut off"):
+        record.record_groups(file, groups, ["good", "broken"], setting, dict)
+    kept = paths.read_json(file)["groups"]
+    assert [(name, "unfinished" in of, len(of["rows"])) for name, of in kept.items()] == [
+        ("good", False, 1),
+        ("broken", True, 1),
+    ]
+    groups["good"] = groups["none"]
+    assert record.record_groups(file, groups, ["good", "none"], setting, dict)["groups"] == kept
 
 
 def test_the_commands_groups_are_those_of_the_library():

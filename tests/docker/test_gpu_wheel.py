@@ -66,7 +66,7 @@ def library(target: Path, *options: object, code: str = "int number() { return 7
     return compiled(code, target, "-shared", "-fPIC", f"-Wl,-soname,{target.name}", *options)
 
 
-def package(folder: Path, *libraries: Path) -> Path:
+def package(folder: Path, *libraries: object) -> Path:
     """Make a package caffe of a module that is linked with libraries."""
     compiled(MODULE, folder / "_caffe.so", "-shared", "-fPIC", *libraries)
     shutil.copy(paths.ROOT / "docker" / "caffe-cuda" / "python" / "caffe" / "_cuda_libraries.py", folder)
@@ -141,10 +141,13 @@ def test_cudas_libraries_are_known_by_name():
 def test_a_wheel_is_made_without_cudas_libraries_and_finds_them_beside_itself(tmp_path, monkeypatch):
     """The module and upstream's tests in it, by their places; all other libraries are inside."""
     cuda = library(tmp_path / "cuda" / "libcudart.so.13")
+    third = library(tmp_path / "lib" / "libthird.so.1", code="int third() { return 0; }")
     other = library(
-        tmp_path / "lib" / "libother.so.1", cuda, code="extern int number(); int more() { return number(); }"
+        tmp_path / "lib" / "libother.so.1",
+        *("-Wl,--no-as-needed", cuda, third),
+        code="extern int number(), third(); int more() { return number() + third(); }",
     )
-    with_both = ("-Wl,--no-as-needed", other, cuda)
+    with_both = ("-Wl,--no-as-needed", f"-Wl,-rpath-link,{other.parent}", other, cuda)
     program = compiled(PROGRAM, tmp_path / "test", *with_both)
     source, licenses = tmp_path / "source", tmp_path / "licenses"
     for name in ("src/caffe/test/test_data", "examples/images"):
@@ -152,7 +155,8 @@ def test_a_wheel_is_made_without_cudas_libraries_and_finds_them_beside_itself(tm
         (source / name / "data").touch()
     (source / "LICENSE").touch()
     licenses.mkdir()
-    (licenses / "other.txt").touch()
+    for name in ("other", "third"):
+        (licenses / f"{name}.txt").touch()
     monkeypatch.setenv("LD_LIBRARY_PATH", f"{cuda.parent}:{other.parent}")
     made = ("--source", source, "--licenses", licenses, "--tests", program, "--out", tmp_path / "dist")
     whole = package(tmp_path / "python" / "caffe", *with_both)
@@ -163,7 +167,8 @@ def test_a_wheel_is_made_without_cudas_libraries_and_finds_them_beside_itself(tm
     new = tmp_path / "new"
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", new, wheel]
     subprocess.run([*map(str, pip), "--disable-pip-version-check"], check=True)
-    assert [path.name.partition("-")[0] for path in (new / "caffe.libs").iterdir()] == ["libother"]
+    inside = sorted(path.name.partition("-")[0] for path in (new / "caffe.libs").iterdir())
+    assert inside == ["libother", "libthird"]
     shutil.copytree(cuda.parent, new / "nvidia" / "cu13" / "lib")
     tests = new / "caffe" / "tests"
     assert subprocess.run([tests / "test.testbin"], capture_output=True, text=True).stdout == "7\n"

@@ -5,6 +5,7 @@ On the CPU (setting.gpu None) the same code runs with a small net; there the sec
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import subprocess
 import sys
@@ -15,35 +16,34 @@ import numpy as np
 
 from selfie.bench.gpu_setting import PRECISIONS, Setting
 from selfie.bench.record import Row
-from selfie.bench.workload import make_run, photograph
-from selfie.common import paths
+from selfie.common import parallel, paths
 from selfie.common.worker import OutOfMemory, Worker
-from selfie.experiments import crop_space
-from selfie.experiments.crops import Searcher
 
 log = logging.getLogger(__name__)
 
 ANSWERS = {"fp32": 1e-4, "TF32": 2e-2}  # how far the GPU's answers may be from the CPU's, of the largest value
+PRODUCTS = ("lmdb", "polars")  # packages that a machine with PyTorch may lack; polars is too large to carry along
+TOO_LARGE = 2048  # pictures in a training batch of VGG16: some 250 GB
 
 
 def first(setting: Setting) -> Iterable[Row]:
-    """Import Caffe, compute one batch, and compare it with the CPU's: what all else rests on."""
-    name = setting.variant.name
-    expected, _ = answers(setting, None, "fp32")
-    for precision in setting.precisions:
-        actual, seconds = answers(setting, setting.gpu, precision)
-        yield Row("first", f"import and first forward pass, {name}, {precision}", "s", seconds)
-        title = f"answers of {name}, {precision}, against the CPU: largest difference"
-        difference = float(np.abs(actual - expected).max() / np.abs(expected).max())
-        yield Row("first", title, "relative", difference, wanted=ANSWERS[precision])
+    """Import Caffe, compute one batch of two nets, and compare it with the CPU's: what all else rests on."""
+    for name in ("squeezenet", setting.variant.name):
+        expected, _ = answers(name, None, "fp32")
+        for precision in setting.precisions:
+            actual, seconds = answers(name, setting.gpu, precision)
+            yield Row("first", f"import and first forward pass, {name}, {precision}", "s", seconds)
+            title = f"answers of {name}, {precision}, against the CPU: largest difference"
+            difference = float(np.abs(actual - expected).max() / np.abs(expected).max())
+            yield Row("first", title, "relative", difference, wanted=ANSWERS[precision])
 
 
-def answers(setting: Setting, gpu: int | None, precision: str) -> tuple[np.ndarray, float]:
+def answers(variant: str, gpu: int | None, precision: str) -> tuple[np.ndarray, float]:
     """Return the last blob of a batch of two, from the same weights and pictures each time, and the seconds it took."""
     begin = time.perf_counter()
     with Worker(sys.executable, "bench.caffe_peer", CAFFE_TF32=PRECISIONS[precision]) as caffe:
         caffe.ask("hello", gpu=gpu)
-        caffe.ask("prepare", variant=setting.variant.name, batch=2, training=False)
+        caffe.ask("prepare", variant=variant, batch=2, training=False)
         caffe.ask("forward", count=1)
         seconds = time.perf_counter() - begin
         return np.array(caffe.ask("answers")["values"]), seconds
@@ -51,20 +51,16 @@ def answers(setting: Setting, gpu: int | None, precision: str) -> tuple[np.ndarr
 
 def crops(setting: Setting) -> Iterable[Row]:
     """Search the best crop densely, beside the CPU."""
-    run = make_run(setting.folder, "demo" if setting.quick else "squeezenet")
-    photo = photograph("astronaut.png")
-    space = crop_space.space(photo, run.preprocessing.crop)
-    seconds, best = {}, {}
+    if missing := missing_packages():
+        log.warning("no measurement of crops: it needs %s, which this Python has not", " and ".join(missing))
+        return
+    variant, found = "demo" if setting.quick else "squeezenet", {}
     for name, gpu in (("CPU", None), ("GPU", setting.gpu)):
-        searcher = Searcher(run, gpu)
-        searcher.search(photo, space)  # algorithms are chosen, memory is there
-        result = searcher.search(photo, space)
-        seconds[name], best[name] = result.seconds, result.best[0][1]
-    title = f"best crop, dense search, {run.info['variant']}"
-    detail = {"seconds": seconds, "best scores": best}
-    yield Row(
-        "crops", title, "s", seconds["GPU"], seconds["CPU"], "CPU", seconds["CPU"] / seconds["GPU"], detail=detail
-    )
+        with Worker(sys.executable, "bench.product_peer") as process:
+            found[name] = process.ask("crop", folder=str(setting.folder), variant=variant, gpu=gpu)
+    ours, peer = found["GPU"]["seconds"], found["CPU"]["seconds"]
+    title = f"best crop, dense search, {variant}"
+    yield Row("crops", title, "s", ours, peer, "CPU", peer / ours, detail=found)
 
 
 def memory(setting: Setting) -> Iterable[Row]:
@@ -93,16 +89,43 @@ def _memory(setting: Setting, batch: int, training: bool) -> tuple[int, int]:
 
 
 def errors(setting: Setting) -> Iterable[Row]:
-    """Ask for GPUs that cannot be used: each has to end in one line."""
-    run = make_run(setting.folder, "demo")
-    wrong = [
-        ["tools/score.py", "--run", run.folder, "--gpu", 99, paths.PROTOTXT],
-        ["tools/train.py", "--variant", "demo", "--gpu", "99,100", "--run", setting.folder / "runs" / "nowhere"],
-        ["tools/train.py", "--variant", "demo", "--gpu", "0,0", "--run", setting.folder / "runs" / "nowhere"],
+    """Ask for GPUs that cannot be used, and for more memory than there is: each has to end in one line."""
+    wrong: list[list[object]] = [
+        ["tools/bench_gpu.py", "--device", number, "--only", "first"] for number in (99, "9" * 30)
     ]
-    said = {" ".join(map(str, words)): _one_line(words) for words in wrong}
+    if missing := missing_packages():
+        log.warning("score.py and train.py are not asked: they need %s", " and ".join(missing))
+    else:
+        with Worker(sys.executable, "bench.product_peer") as process:
+            run = process.ask("run", folder=str(setting.folder), variant="demo")["folder"]
+        nowhere = setting.folder / "runs" / "nowhere"
+        wrong += [
+            ["tools/score.py", "--run", run, "--gpu", 99, paths.PROTOTXT],
+            ["tools/train.py", "--variant", "demo", "--gpu", "99,100", "--run", nowhere],
+            ["tools/train.py", "--variant", "demo", "--gpu", "0,0", "--run", nowhere],
+        ]
+    said = {" ".join(map(str, words)): line for words, line in zip(wrong, parallel.threads(_one_line, wrong))}
+    if setting.gpu is not None:
+        said[f"vgg16, training, batch {TOO_LARGE}"] = _without_memory(setting.gpu)
     good = sum(bool(line) for line in said.values())
     yield Row("errors", "mistakes that end in one line", "mistakes", good, wanted=len(said), detail=said)
+
+
+def missing_packages() -> list[str]:
+    """List those of PRODUCTS that this Python has not."""
+    return [name for name in PRODUCTS if importlib.util.find_spec(name) is None]
+
+
+def _without_memory(gpu: int) -> str:
+    """Return the line with which a training ends whose batch fits no GPU; "" if it ends otherwise."""
+    try:
+        with Worker(sys.executable, "bench.caffe_peer") as caffe:
+            caffe.ask("hello", gpu=gpu)
+            caffe.ask("prepare", variant="vgg16", batch=TOO_LARGE, training=True)
+            caffe.ask("training", count=1)
+    except OutOfMemory as error:
+        return str(error)
+    return ""
 
 
 def _one_line(words: Sequence[object]) -> str:

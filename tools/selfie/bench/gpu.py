@@ -5,6 +5,7 @@ Groups, as in `cpu`, are functions that return rows. On the CPU (setting.gpu Non
 
 from __future__ import annotations
 
+import importlib.metadata
 import shutil
 import subprocess
 from collections.abc import Iterable
@@ -18,7 +19,6 @@ from selfie.bench.losses import training
 from selfie.bench.record import describe_machine, record_groups
 from selfie.common.worker import Worker
 from selfie.net import pycaffe
-from selfie.runs import run_folder
 
 # In the order of their worth to somebody who has a GPU for a few minutes.
 GROUPS = {function.__name__: function for function in (first, gtest, training, vgg16, crops, memory, errors, layers)}
@@ -34,7 +34,7 @@ def machine(setting: Setting) -> dict:
     """List what the numbers depend on: as on the CPU, and versions, GPUs and their driver."""
     description = {
         **describe_machine(),
-        "versions": run_folder.versions(),
+        "versions": {name: importlib.metadata.version(name) for name in ("numpy", "protobuf")},
         "caffe build": pycaffe.version() if pycaffe.of_wheel() else pycaffe.CAFFE.resolve().parents[2].name,
     }
     if setting.torch:

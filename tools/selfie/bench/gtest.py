@@ -16,7 +16,7 @@ from selfie.common.worker import failure, last_words
 from selfie.net import pycaffe
 
 WITHOUT_GPU = paths.ROOT / "docker" / "gtest-without-gpu.txt"  # the filter for what runs anywhere
-SHARDS = 8  # of upstream's tests at a time: most of them leave a GPU nearly idle
+SHARDS = 16  # of upstream's tests at a time: most of them leave a GPU nearly idle
 QUICK = "SoftmaxLayerTest*:SyncedMemoryTest*"
 PLANNED, BEGUN, PASSED = r"^\[=+\] Running (\d+) tests?", r"^\[ RUN      \] (\S+)", r"^\[       OK \] (\S+)"
 
@@ -31,7 +31,8 @@ def gtest(setting: Setting) -> Iterable[Row]:
         return
     left_out = "" if setting.gpu is not None else WITHOUT_GPU.read_text().strip()
     chosen = (QUICK if setting.quick else "*") + left_out
-    result = run_gtest(binary, folder, chosen, 1 if setting.quick else min(SHARDS, parallel.cores()), setting.gpu)
+    shards = 1 if setting.quick else min(SHARDS, parallel.cores())
+    result = run_gtest(binary, folder, chosen, shards, setting.folder / "gtest", setting.gpu)
     for name in result["failed"]:
         log.warning("failed: %s", name)
     yield Row("gtest", "upstream's tests that pass", "tests", result["passed"], wanted=result["all"], detail=result)
@@ -46,28 +47,35 @@ def upstream_tests() -> tuple[Path, Path]:
     return installed.parent / "test" / "test.testbin", pycaffe.source(installed)
 
 
-def run_gtest(binary: Path, folder: Path, chosen: str, shards: int, gpu: int | None = None) -> dict:
+def run_gtest(binary: Path, folder: Path, chosen: str, shards: int, logs: Path, gpu: int | None = None) -> dict:
     """Run the `chosen` tests in `shards` processes: {"all": how many, "passed": how many, "failed": names}.
+
+    What they print goes to the folder `logs` as it comes, so that it is there when they are cut off.
 
     In full precision: the numeric gradients of the tests, differences of 1 %, are lost in TF32's rounding. SelfieError
     where one of the processes ends before it says what it will run.
     """
     command = [str(binary), f"--gtest_filter={chosen}", *([] if gpu is None else [str(gpu)])]
 
-    def run(shard: int) -> subprocess.CompletedProcess[str]:
-        variables = {"CAFFE_TF32": "0", "GTEST_TOTAL_SHARDS": str(shards), "GTEST_SHARD_INDEX": str(shard)}
-        environment = {**os.environ, **variables}
-        return subprocess.run(command, cwd=folder, env=environment, text=True, errors="replace", capture_output=True)
+    logs.mkdir(parents=True, exist_ok=True)
 
-    processes = list(parallel.threads(run, range(shards), shards))
-    for process in processes:
-        if not re.search(PLANNED, process.stdout, re.MULTILINE):
-            raise failure("upstream's tests failed", last_words(process.stderr, process.returncode))
-    text = "\n".join(process.stdout for process in processes)
+    def run(shard: int) -> int:
+        variables = {"CAFFE_TF32": "0", "GTEST_TOTAL_SHARDS": str(shards), "GTEST_SHARD_INDEX": str(shard)}
+        with (logs / f"{shard}.txt").open("w") as said, (logs / f"{shard}.stderr.txt").open("w") as errors:
+            environment = {**os.environ, **variables}
+            return subprocess.run(command, cwd=folder, env=environment, stdout=said, stderr=errors).returncode
+
+    codes = list(parallel.threads(run, range(shards), shards))
+    outputs = [(logs / f"{shard}.txt").read_text(errors="replace") for shard in range(shards)]
+    for shard, (code, output) in enumerate(zip(codes, outputs)):
+        if not re.search(PLANNED, output, re.MULTILINE):
+            words = (logs / f"{shard}.stderr.txt").read_text(errors="replace")
+            raise failure("upstream's tests failed", last_words(words, code))
+    text = "\n".join(outputs)
     planned, begun, passed = (re.findall(pattern, text, re.MULTILINE) for pattern in (PLANNED, BEGUN, PASSED))
     return {
         "all": sum(map(int, planned)),
         "passed": len(passed),
         "failed": sorted(set(begun) - set(passed)),
-        "exit codes": [process.returncode for process in processes],
+        "exit codes": codes,
     }
