@@ -287,7 +287,7 @@ def test_dense_crops_and_memory_are_measured_in_miniature(tmp_path):
 
 
 def test_rows_are_kept_as_they_come(tmp_path):
-    """A group that fails or is cut off leaves what it has measured, and is called unfinished. No rows change nothing."""
+    """A group that fails or is cut off leaves what it has measured, and is called so. No rows change nothing."""
 
     def broken(_):
         yield record.Row("broken", "first", "s", 1.0)
