@@ -15,4 +15,4 @@ def test_random_nets_compute_what_caffes_own_layers_do(tmp_path):
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     done = subprocess.run([*command, "--first", "5000"], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert [line.split(": ")[1] for line in done.stdout.splitlines()] == ["15 nets, 0 wrong, 0 too large to tell"] * 2
+    assert [line.split(": ")[1] for line in done.stdout.splitlines()] == ["15 nets, 0 wrong, 0 undecided"] * 2
