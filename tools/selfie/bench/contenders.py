@@ -16,15 +16,12 @@ from selfie.common.errors import SelfieError
 from selfie.common.worker import Worker
 
 OURS, STOCK = "Caffe", "Caffe without oneDNN"
-AVX2 = {"ONEDNN_MAX_CPU_ISA": "AVX2", "OPENBLAS_CORETYPE": "Haswell"}  # as on a CPU that has no more than that
-OURS_AVX2, STOCK_AVX2 = "Caffe, AVX2 only", "Caffe without oneDNN, AVX2 only"
-CAFFES: dict[str, dict[str, str]] = {  # name -> its environment
-    OURS: {},
-    STOCK: {"CAFFE_ONEDNN": "0"},
-    OURS_AVX2: AVX2,
-    STOCK_AVX2: {"CAFFE_ONEDNN": "0", **AVX2},
-}
+HELD = ", AVX2 only"  # ends the name of a contender who computes as on a CPU that has no more than that
+AVX2 = {"ONEDNN_MAX_CPU_ISA": "AVX2", "OPENBLAS_CORETYPE": "Haswell", "ATEN_CPU_CAPABILITY": "avx2"}
+OURS_AVX2, STOCK_AVX2 = OURS + HELD, STOCK + HELD
+CAFFES = (OURS, STOCK, OURS_AVX2, STOCK_AVX2)
 MODULES = {"ONNX Runtime": "onnxruntime", "OpenVINO": "openvino", "PyTorch": "torch", "PyTorch channels_last": "torch"}
+NOT_HELD = ("ONNX Runtime",)  # it knows no such setting
 CAN_TRAIN = ("PyTorch", "PyTorch channels_last")
 
 
@@ -40,6 +37,7 @@ def missing() -> list[str]:
 class Contender:
     """A process with the net of a folder in it. Leaving the `with` block ends it; SelfieError if it fails.
 
+    name        Caffe's, or another library's, with HELD or without
     scores      of the first iteration, which is not measured: flat float64; empty for "training"
     processor   seconds of processor time, over all cores, of each iteration that was measured
     """
@@ -47,7 +45,8 @@ class Contender:
     def __init__(self, name: str, folder: Path, work: str) -> None:
         self.name = name
         self.processor: list[float] = []
-        self._process = Worker(sys.executable, "bench.net_peer", **CAFFES.get(name, {}))
+        environment = {**(AVX2 if name.endswith(HELD) else {}), **({"CAFFE_ONEDNN": "0"} if STOCK in name else {})}
+        self._process = Worker(sys.executable, "bench.net_peer", **environment)
         try:
             self.scores = np.array(self._ask("prepare", name=name, folder=str(folder), work=work)["scores"])
         except BaseException:

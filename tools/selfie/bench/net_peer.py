@@ -13,14 +13,14 @@ from typing import Any, Callable
 
 import numpy as np
 
-from selfie.bench.contenders import CAFFES
+from selfie.bench.contenders import CAFFES, HELD
 from selfie.common import parallel
 from selfie.common.worker import serve
 from selfie.net import pycaffe
 
 
 class Caffe:
-    """Ours, or Caffe's own code: the environment decides, see CAFFES."""
+    """Ours, or Caffe's own code: the environment decides, see Contender."""
 
     def __init__(self, folder: Path, data: np.ndarray, work: str) -> None:
         caffe = pycaffe.caffe()
@@ -150,6 +150,7 @@ def make(name: str, folder: Path, data: np.ndarray, work: str) -> Any:
     """Make the contender called `name`, for "forward" or "training"."""
     if name in CAFFES:
         return Caffe(folder, data, work)
+    name = name.removesuffix(HELD)  # which the environment sees to
     if name.startswith("PyTorch"):
         return PyTorch(folder, data, "channels_last" if name.endswith("channels_last") else "contiguous_format")
     return {"ONNX Runtime": OnnxRuntime, "OpenVINO": OpenVino}[name](folder, data)

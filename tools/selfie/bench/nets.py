@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from selfie.bench import contenders, net_files
-from selfie.bench.contenders import OURS, OURS_AVX2, STOCK, STOCK_AVX2, Contender
+from selfie.bench.contenders import HELD, NOT_HELD, OURS, OURS_AVX2, STOCK, STOCK_AVX2, Contender
 from selfie.bench.record import Row, in_turns, median_ratio
 from selfie.bench.workload import PHOTOS, Setting, make_form, make_run, photograph
 from selfie.common.errors import SelfieError
@@ -37,7 +37,7 @@ RACES = (  # net, pictures of a batch, what is done
 )
 QUICK = ("vgg16", "squeezenet", "open_nsfw")  # the nets of the short version
 WANTED = {  # times as fast as the fastest other library, and as thrifty as Caffe without oneDNN, that ours is to be
-    ("vgg16", BATCH, "forward"): {"fastest": 1.6, "memory": round(1 / 1.2, 3)},
+    ("vgg16", BATCH, "forward"): {"fastest": 2.2, "memory": round(1 / 1.2, 3)},
     ("vgg16", BATCH, "training"): {"fastest": 2.5},
     ("squeezenet", BATCH, "forward"): {"fastest": 1.2},
     ("squeezenet", 1, "forward"): {"fastest": 1.2},
@@ -47,6 +47,7 @@ WANTED = {  # times as fast as the fastest other library, and as thrifty as Caff
     ("det2", 32, "forward"): {"fastest": 1.0},
     ("det3", 4, "forward"): {"fastest": 1.0},
 }
+WANTED_HELD = {("vgg16", "forward"): {"fastest": 1.6}}  # all held to AVX2
 
 log = logging.getLogger(__name__)
 
@@ -108,7 +109,9 @@ def nets(setting: Setting) -> Iterable[Row]:
         wanted = WANTED.get((variant, batch, work), {})
         yield from _run(Race(variant, work, folder, rounds, OURS, STOCK, others, wanted))
         if batch == BATCH:
-            yield from _run(Race(variant, work, folder, rounds, OURS_AVX2, STOCK_AVX2, (), {"stock": 1}))
+            held = [name + HELD for name in others if name not in NOT_HELD]
+            wanted = {"stock": 1, **WANTED_HELD.get((variant, work), {})}
+            yield from _run(Race(variant, work, folder, rounds, OURS_AVX2, STOCK_AVX2, held, wanted))
 
 
 def _prepared(folder: Path, variant: str, batch: int) -> Path:
