@@ -13,6 +13,7 @@ import works
 import testlib
 from selfie.cluster import shards
 from selfie.cluster.shards import Cut
+from selfie.cluster.store import Damaged, Store
 from selfie.common.errors import SelfieError
 
 
@@ -47,6 +48,22 @@ def test_what_has_a_receipt_is_not_done_again(workers, tmp_path):
     assert len(lines(tmp_path)) == 10
     mapper.clean()
     assert not (tmp_path / "shards").exists()
+
+
+def test_a_shard_with_a_changed_bit_is_damaged_or_the_same(tmp_path):
+    """Whichever bit of the file it is: a method, a flag, a name, a size, the rows."""
+    store, rows = Store(str(tmp_path)), [(number, f"why {number}") for number in range(5)]
+    list(store.write("one", works.work(tmp_path), iter(rows)))
+    content, damaged = (tmp_path / "one.zip").read_bytes(), 0
+    for bit in range(8 * len(content)):
+        changed = bytearray(content)
+        changed[bit // 8] ^= 1 << bit % 8
+        (tmp_path / "one.zip").write_bytes(changed)
+        try:
+            assert [row for block in store.read("one") for row in block] == rows
+        except Damaged:
+            damaged += 1
+    assert damaged > 4 * len(content)
 
 
 def test_shards_are_named_by_all_that_their_rows_depend_on(tmp_path):

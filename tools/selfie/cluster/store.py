@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from selfie.common import parallel, paths, places, temporaries
+from selfie.common.errors import DAMAGED_ZIP
 from selfie.common.work import Row, Work
 
 BLOCK = 256  # rows in memory at a time
@@ -54,7 +55,7 @@ class Store:
                 for member in sorted(archive.namelist()):
                     content = archive.read(member)
                     yield list(msgpack.unpackb(content, use_list=False, unicode_errors="surrogatepass"))
-        except (OSError, zipfile.BadZipFile, ValueError) as error:
+        except (OSError, *DAMAGED_ZIP) as error:
             raise Damaged(str(error)) from error
 
     def size(self, name: str) -> int:

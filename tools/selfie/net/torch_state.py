@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from selfie.common.errors import SelfieError
+from selfie.common.errors import DAMAGED_ZIP, SelfieError
 
 MAGIC = 0x1950A86A20F9469CFC6C
 VERSION = 1001
@@ -133,7 +133,7 @@ class State:
             if tensor.kind == "bf16":  # the upper half of a float32
                 return (laid_out.astype("<u4") << 16).view("<f4")
             return np.ascontiguousarray(laid_out, "<f4")
-        except (ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
+        except (OSError, *DAMAGED_ZIP) as error:
             raise SelfieError(f"{self._path} is damaged: {name} ({_first_line(error)})") from error
 
     def _numbers(self, tensor: Tensor) -> np.ndarray:
