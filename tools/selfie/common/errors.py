@@ -1,6 +1,5 @@
 """The one exception that commands turn into a single line for the user; and what damaged files raise."""
 
-
 import zipfile
 import zlib
 
