@@ -14,6 +14,7 @@
 #include <atomic>
 #include <chrono>  // NOLINT(build/c++11)
 #include <exception>
+#include <memory>
 #include <mutex>  // NOLINT(build/c++11)
 #include <system_error>
 #include <thread>  // NOLINT(build/c++11)
@@ -54,6 +55,35 @@ static void wait_while(Word* word, int value, Word* asleep) {
   while (*word == value) { sleep_while(word, value); }
   --*asleep;
 }
+
+// Lets a sleeping thread be woken elsewhere than on the processor of who wakes
+// it, if it may run on others. Linux would take an idle one, but between virtual
+// processors it often sees none: those that halt look as if their host had taken
+// them away. Then both share one for a whole pass of a small net.
+class WokenElsewhere {
+ public:
+  explicit WokenElsewhere(pid_t thread) : thread_(thread) {
+    const int here = sched_getcpu();
+    moved_ = thread > 0 && here >= 0 && here < CPU_SETSIZE
+        && sched_getaffinity(thread, sizeof(allowed_), &allowed_) == 0;
+    if (!moved_) { return; }
+    cpu_set_t others = allowed_;
+    CPU_CLR(here, &others);
+    moved_ = CPU_COUNT(&others) > 0
+        && sched_setaffinity(thread, sizeof(others), &others) == 0;
+  }
+  // It has its place by now, and may leave it again.
+  ~WokenElsewhere() {
+    if (moved_) { sched_setaffinity(thread_, sizeof(allowed_), &allowed_); }
+  }
+
+ private:
+  const pid_t thread_;
+  bool moved_;
+  cpu_set_t allowed_;
+
+  DISABLE_COPY_AND_ASSIGN(WokenElsewhere);
+};
 
 // What parallel_for is to do. Each thread has a part of it, and when that is
 // done, or given away, those of the others.
@@ -115,7 +145,7 @@ class Pool {
     job_ = job;
     ++round_;
     if (idle_ > 0) {  // any of them, or those that may take part
-      wake(&round_, size_ < job->threads ? job->count - 1 : size_);
+      Wake(size_ < job->threads ? job->count - 1 : size_);
     }
     job->Join(0);
     job_ = NULL;  // who comes now is too late
@@ -131,16 +161,27 @@ class Pool {
     try {
       for (; size_ < wanted; ++size_) {
         const int thread = size_ + 1;
-        std::thread([this, thread] { Work(thread); }).detach();
+        if (numbers_.size() < thread) { numbers_.emplace_back(new Word(0)); }
+        Word* const number = numbers_.back().get();
+        std::thread([this, thread, number] { Work(thread, number); }).detach();
       }
     } catch (const std::system_error&) {
       LOG_FIRST_N(WARNING, 1) << "No thread to spare: there are " << size_;
     }
   }
 
+  void Wake(int threads) {
+    std::vector<std::unique_ptr<WokenElsewhere> > elsewhere;
+    for (const auto& number : numbers_) {
+      elsewhere.emplace_back(new WokenElsewhere(*number));
+    }
+    wake(&round_, threads);
+  }
+
   // What a thread of the pool does. It says that it is inside before it looks
   // for the job, which is there until nobody is.
-  void Work(int thread) {
+  void Work(int thread, Word* number) {
+    *number = syscall(SYS_gettid);
     for (;;) {
       const int round = round_;
       ++inside_;
@@ -158,6 +199,7 @@ class Pool {
   Word inside_;  // threads that may be at work
   Word leaving_;  // whether the caller sleeps until that changes
   int size_;
+  std::vector<std::unique_ptr<Word> > numbers_;  // Linux's, of the threads
 };
 
 // Its threads are there until the process ends, and so is it. A process that is
