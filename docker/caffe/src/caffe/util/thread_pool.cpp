@@ -57,9 +57,9 @@ static void wait_while(Word* word, int value, Word* asleep) {
 }
 
 // Lets a sleeping thread be woken elsewhere than on the processor of who wakes
-// it, if it may run on others. Linux would take an idle one, but between virtual
-// processors it often sees none: those that halt look as if their host had taken
-// them away. Then both share one for a whole pass of a small net.
+// it, if it may run on others. Linux would take an idle one, but between
+// virtual processors it often sees none: those that halt look as if their host
+// had taken them away. Then both share one for a whole pass of a small net.
 class WokenElsewhere {
  public:
   explicit WokenElsewhere(pid_t thread) : thread_(thread) {
