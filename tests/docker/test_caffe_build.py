@@ -527,6 +527,24 @@ reader.join()
     python(code, {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"})
 
 
+def test_threads_may_run_where_they_might_before(tmp_path):
+    """Those of the pool are woken elsewhere than where the net's thread runs, which lasts no longer than that."""
+    code = (
+        CONVOLUTIONS
+        + f"""
+import os
+net = net({str(tmp_path)!r}, 16, 3)
+for _ in range(30):
+    net.forward()
+    time.sleep(0.003)  # so that they fall asleep
+threads = [int(name) for name in os.listdir("/proc/self/task")]
+assert len(threads) > 1 or len(os.sched_getaffinity(0)) == 1
+assert all(os.sched_getaffinity(thread) == os.sched_getaffinity(0) for thread in threads)
+"""
+    )
+    python(code, {**os.environ, "OMP_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "2"})
+
+
 def test_weights_written_while_a_net_computes_hold_from_the_next_pass_on(tmp_path):
     """oneDNN keeps weights in an order of its own: those that were read in the midst of the writing must not stay."""
     code = (
