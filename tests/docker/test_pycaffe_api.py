@@ -342,6 +342,45 @@ print(caffe.Net.__name__)
     assert (result.returncode, result.stdout.split()) == (0, ["interrupted", "Net"]), result.stderr
 
 
+SIGNALLED = """
+import signal
+import caffe
+caffe.set_random_seed(1)
+solver = caffe.get_solver("solver.prototxt")
+handled = []
+signal.signal(signal.SIGALRM, lambda *_: handled.append(1))
+signal.setitimer(signal.ITIMER_REAL, 1e-4, 1e-4)
+while len(handled) < 500:
+    solver.step(1)
+signal.setitimer(signal.ITIMER_REAL, 0)
+print(solver.iter > 1, solver.net.blobs["loss"].data < 1e6)
+"""
+
+
+@pytest.mark.parametrize("cpu", ["", "AVX2", "SSE41"])
+def test_signals_do_not_harm_what_is_computed(tmp_path, cpu):
+    """A timer rings, and Python hears it, while inner products of several sizes are trained (upstream's oneDNN lets the
+    handler's frame overwrite the heap)."""
+    net = """
+layer { name: "data" type: "DummyData" top: "data" top: "label" dummy_data_param {
+  shape { dim: 32 dim: 1024 } shape { dim: 32 } data_filler { type: "gaussian" } data_filler { type: "constant" } } }
+"""
+    bottom = "data"
+    for name, outputs in (("a", 128), ("b", 300), ("c", 2)):
+        net += f'layer {{ name: "{name}" type: "InnerProduct" bottom: "{bottom}" top: "{name}" inner_product_param {{'
+        net += f' num_output: {outputs} weight_filler {{ type: "xavier" }} }} }}\n'
+        bottom = name
+    net += 'layer { name: "loss" type: "SoftmaxWithLoss" bottom: "c" bottom: "label" top: "loss" }'
+    (tmp_path / "net.prototxt").write_text(net)
+    solver = 'net: "net.prototxt" base_lr: 0.001 lr_policy: "fixed" solver_mode: CPU snapshot_prefix: "s"'
+    (tmp_path / "solver.prototxt").write_text(solver)
+    environment = {**os.environ, "GLOG_minloglevel": "2", **({"ONEDNN_MAX_CPU_ISA": cpu} if cpu else {})}
+    result = subprocess.run(
+        [sys.executable, "-c", SIGNALLED], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert (result.returncode, result.stdout.split()) == (0, ["True", "True"]), result.stderr
+
+
 # ---[ Types
 
 USE = """

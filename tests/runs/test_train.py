@@ -100,8 +100,10 @@ def test_caffe_does_not_outlive_a_killed_train_py(tiny_lmdb, tmp_path):
     folder = tmp_path / "run"
     with testlib.started(*begin(tiny_lmdb, folder, *ENDLESS), stderr=subprocess.DEVNULL) as process:
         testlib.wait_until(lambda: logged(folder, "Iteration 3 ("))
+        [caffe] = testlib.children(process.pid)
         process.kill()
-    testlib.wait_until(lambda: snapshots.snapshots(folder))
+    testlib.wait_until(lambda: not Path(f"/proc/{caffe}/cmdline").exists())
+    assert snapshots.snapshots(folder), (folder / "log.txt").read_text()[-3000:]
 
 
 def test_a_resumed_training_shows_where_it_is(tiny_lmdb, tmp_path):

@@ -14,6 +14,7 @@
 
 #include "caffe/util/cpu_threads.hpp"
 #include "caffe/util/few_rows.hpp"
+#include "caffe/util/signals_wait.hpp"
 
 namespace caffe {
 namespace onednn {
@@ -52,6 +53,7 @@ static void spin_briefly() {
     if (std::getenv("OMP_WAIT_POLICY") || std::getenv("GOMP_SPINCOUNT")) {
       return;  // the user has chosen
     }
+    const SignalsWait not_theirs;
     try {
       std::thread([] {
         const int many = omp_get_num_procs() + 1;
@@ -108,7 +110,10 @@ FlushDenormals::FlushDenormals() : before_(float_settings()) {
   if (omp_get_max_threads() > told) {
     told = omp_get_max_threads();
 #pragma omp parallel
-    set_float_settings(float_settings() | kFlush);
+    {
+      set_float_settings(float_settings() | kFlush);
+      if (omp_get_thread_num() > 0) { SignalsWait::Always(); }
+    }
   }
   set_float_settings(before_ | kFlush);
 }
@@ -160,6 +165,7 @@ void run(const dnnl::primitive& primitive, Arguments arguments) {
         memory::format_tag::a);
     arguments[DNNL_ARG_SCRATCHPAD] = memory(needed, cpu(), scratch(size));
   }
+  const SignalsWait wait;
   const FlushDenormals flush;
   primitive.execute(here.stream, arguments);
   here.stream.wait();
@@ -191,6 +197,7 @@ void add(const memory& values, const memory::desc& plain, float* sum) {
 
 void multiply(char transposeA, char transposeB, int M, int N, int K,
     const float* A, const float* B, bool add, float* result) {
+  const SignalsWait wait;
   const FlushDenormals flush;
   if (transposeA == 'N' && transposeB == 'T' && few_rows_pay(M, N, K)) {
     few_rows_multiply(M, N, K, A, B, add, result);

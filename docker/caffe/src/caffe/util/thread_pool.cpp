@@ -21,6 +21,7 @@
 #include <vector>
 
 #include "caffe/common.hpp"
+#include "caffe/util/signals_wait.hpp"
 
 namespace caffe {
 
@@ -158,6 +159,8 @@ class Pool {
 
  private:
   void Grow(int wanted) {
+    if (size_ >= wanted) { return; }
+    const SignalsWait not_theirs;
     try {
       for (; size_ < wanted; ++size_) {
         const int thread = size_ + 1;
