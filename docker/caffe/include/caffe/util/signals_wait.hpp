@@ -11,10 +11,10 @@ namespace caffe {
 // threads that it starts meanwhile: signals go to another thread, or wait.
 // (Those come at once that an instruction of the thread's own causes.)
 //
-// oneDNN needs that, 2.6 as 3.7: its products of matrices (jit_avx_gemm_f32.cpp,
-// jit_avx512_common_gemm_f32.cpp) let the stack pointer point to the beginning
-// of a buffer on the heap, below which Linux would then lay the handler's frame,
-// over whatever belongs to others.
+// oneDNN needs that, 2.6 as 3.7: its products of matrices
+// (jit_avx_gemm_f32.cpp, jit_avx512_common_gemm_f32.cpp) let the stack pointer
+// point to the beginning of a buffer on the heap, below which Linux would then
+// lay the handler's frame, over whatever belongs to others.
 class SignalsWait {
  public:
   SignalsWait();
