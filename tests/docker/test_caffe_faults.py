@@ -147,11 +147,12 @@ except OSError: net.save({str(model)!r})""")
     [("no/such/folder/m.caffemodel", "No such file or directory"), ("folder", "Is a directory"),
      ("net.prototxt/m.caffemodel", "Not a directory"), ("/dev/full", "No space left on device")],
 )  # fmt: skip
-def test_a_save_that_cannot_be_names_the_reason(small, where, reason):
+@pytest.mark.parametrize("method", ["save", "save_hdf5"])
+def test_a_save_that_cannot_be_names_the_reason(small, where, reason, method):
     """The system's, from opening the file or from writing to it; nothing new is left in the folder."""
     (small.parent / "folder").mkdir()
     target = small.parent / where
-    result = python(f"caffe.Net({str(small)!r}, caffe.TEST).save({str(target)!r})")
+    result = python(f"caffe.Net({str(small)!r}, caffe.TEST).{method}({str(target)!r})")
     assert f"Cannot write {target}: {reason}" in fatal(result)
     assert sorted(path.name for path in small.parent.iterdir()) == ["folder", "net.prototxt"]
 
@@ -162,17 +163,34 @@ def limited_files() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 
 
-def test_a_full_disk_leaves_the_old_model(tmp_path):
+@pytest.mark.parametrize("method", ["save", "save_hdf5"])
+def test_a_full_disk_leaves_the_old_model(tmp_path, method):
     """Net.save is as atomic as a snapshot."""
     (tmp_path / "net.prototxt").write_text(shape(1, 5000) + chain(["inner"])[0])
     model = tmp_path / "m.caffemodel"
     model.write_bytes(b"precious")
-    code = f"caffe.Net('{tmp_path}/net.prototxt', caffe.TEST).save({str(model)!r})"
+    code = f"caffe.Net('{tmp_path}/net.prototxt', caffe.TEST).{method}({str(model)!r})"
     assert f"Cannot write {model}: File too large" in fatal(
         python(code, preexec_fn=limited_files, restore_signals=False)
     )
     assert model.read_bytes() == b"precious"
     assert not (tmp_path / "m.caffemodel.tmp").exists()
+
+
+def test_a_full_disk_ends_an_hdf5_output_in_one_line(tmp_path):
+    """The layer writes as snapshots are written: the file of before stays."""
+    layer = (
+        'layer { name: "out" type: "HDF5Output" bottom: "data" bottom: "data" hdf5_output_param { file_name: "%s" } }'
+    )
+    file = tmp_path / "out.h5"
+    (tmp_path / "net.prototxt").write_text(shape(1, 5000) + layer % file)
+    code = f"caffe.Net('{tmp_path}/net.prototxt', caffe.TEST).forward()"
+    assert python(code).returncode == 0
+    before = file.read_bytes()
+    assert f"Cannot write {file}: File too large" in fatal(
+        python(code, preexec_fn=limited_files, restore_signals=False)
+    )
+    assert file.read_bytes() == before and len(before) > 20_000
 
 
 def test_a_saved_model_keeps_link_and_permissions_and_replaces_the_old_one(small, monkeypatch):
