@@ -216,15 +216,28 @@ calibrate: | ready ## make RUN as confident as its validation selfies say that i
 
 report: | ready ## evaluate RUN and show what the post shows, as one page: grids, findings, crops (CROPS), map, filters
 	$(PY) tools/evaluate.py $(run) $(one_gpu)
-	$(PY) tools/grids.py continuum $(run) $(GRID_FLAGS)
-	$(PY) tools/grids.py best $(run) $(GRID_FLAGS)
-	$(PY) tools/grids.py worst $(run) $(GRID_FLAGS)
-	$(PY) tools/grids.py posneg $(run) $(GRID_FLAGS)
-	$(PY) tools/findings.py $(run) $(if $(wildcard $(MANIFEST)),--manifest $(MANIFEST)) --jobs $(JOBS)
-	$(if $(CROPS),$(PY) pycaffe_scripts/crops.py $(run) $(one_gpu) $(CROPS))
-	$(PY) tools/tsne_map.py $(run) $(one_gpu) $(MAP_FLAGS)
-	$(PY) pycaffe_scripts/filters.py $(run) $(one_gpu)
+	@$(MAKE) --no-print-directory $(report_parts)
 	$(PY) tools/report.py $(run)
+
+# Each writes files of its own, so that make -j has them at the same time.
+report_grids := $(addprefix report-,continuum best worst posneg)
+report_parts := report-findings report-crops report-map report-filters $(report_grids)
+.PHONY: $(report_parts)
+
+$(report_grids): report-%: | ready
+	$(PY) tools/grids.py $* $(run) $(GRID_FLAGS)
+
+report-findings: | ready
+	$(PY) tools/findings.py $(run) $(if $(wildcard $(MANIFEST)),--manifest $(MANIFEST)) --jobs $(JOBS)
+
+report-crops: | ready
+	$(if $(CROPS),$(PY) pycaffe_scripts/crops.py $(run) $(one_gpu) $(CROPS))
+
+report-map: | ready
+	$(PY) tools/tsne_map.py $(run) $(one_gpu) $(MAP_FLAGS)
+
+report-filters: | ready
+	$(PY) pycaffe_scripts/filters.py $(run) $(one_gpu)
 
 compare: | ready ## compare RUN with the original: the published figures as a test set, the protocol
 	$(PY) tools/fetch_weights.py squeezenet
@@ -248,6 +261,9 @@ bot: | ready ## answer who mentions an account on SERVER (TOKEN_FILE: its access
 
 DEMO := data/demo
 
+# Much of what a report takes is the time of one core, and of commands that start. On a GPU they would share its memory.
+two_at_a_time = --jobs $(if $(or $(GPU),$(filter 1,$(JOBS))),1,2) --output-sync=target
+
 demo: setup ## set up, then the whole job on generated pictures, from faces and labels to the report (3 minutes)
 	$(PY) tools/demo_corpus.py --out $(DEMO)/pretraining --pretraining
 	$(PY) tools/make_lmdb.py --labels $(DEMO)/pretraining/labels.csv --images $(DEMO)/pretraining/images \
@@ -260,7 +276,7 @@ demo: setup ## set up, then the whole job on generated pictures, from faces and 
 	      --as-of 2015-10-25 --split 0.7,0.1,0.2
 	$(PY) tools/make_lmdb.py --labels $(DEMO)/labels.csv --images $(DEMO)/corpus/images --out $(DEMO)/lmdb --force
 	$(PY) tools/train.py --variant demo --lmdb $(DEMO)/lmdb --run runs/demo --replace $(one_gpu)
-	$(MAKE) --no-print-directory report RUN=runs/demo MANIFEST=$(DEMO)/with_faces.csv \
+	$(MAKE) --no-print-directory $(two_at_a_time) report RUN=runs/demo MANIFEST=$(DEMO)/with_faces.csv \
 	      CROPS="$$(ls $(DEMO)/corpus/images/s*.jpg | head -6 | tr '\n' ' ')"
 	$(PY) tools/demo_corpus.py --out $(DEMO)/corpus --best $(DEMO)/labels.csv
 	@echo "Now open runs/demo/report/index.html"

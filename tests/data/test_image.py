@@ -6,6 +6,7 @@ import io
 import os
 import struct
 import zlib
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -218,6 +219,13 @@ def test_reading_files(tmp_path):
     ]:
         with pytest.raises(BadImage, match=f"^{reason}$"):
             image.read(os.path.join(tmp_path, name))
+
+
+def test_files_whose_length_the_system_does_not_tell_are_read_whole():
+    """Some file systems say 0, as the kernel does of its own files."""
+    path = Path("/proc/filesystems")
+    assert path.stat().st_size == 0
+    assert image.load(path) == path.read_bytes() != b""
 
 
 @pytest.mark.parametrize(("height", "width"), [(100, 700), (700, 100), (256, 256), (1, 1), (3, 40000)])

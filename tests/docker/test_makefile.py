@@ -238,6 +238,27 @@ def test_commands_know_that_make_called_them(ready):
     assert commands(make(ready, "test"))[-1] == "python by itself"
 
 
+def test_a_report_is_made_of_all_its_parts(ready):
+    """Between the evaluation and the page, one after the other or at the same time."""
+    for jobs in ("-j1", "-j4"):
+        called = [command.split()[1] for command in commands(make(ready, "report", "CROPS=a.jpg", jobs))]
+        assert called[0] == "tools/evaluate.py" and called[-1] == "tools/report.py"
+        assert sorted(called[1:-1]) == [
+            *("pycaffe_scripts/crops.py", "pycaffe_scripts/filters.py", "tools/findings.py"),
+            *(["tools/grids.py"] * 4 + ["tools/tsne_map.py"]),
+        ]
+
+
+def test_demo_makes_two_parts_of_its_report_at_a_time(ready):
+    """One, where JOBS or the memory of a GPU is for one."""
+
+    def at_a_time(*arguments: str) -> str:
+        return re.search(r"--jobs (\d+) .*report RUN=runs/demo", make(ready, "-n", "demo", *arguments).stdout)[1]
+
+    assert at_a_time("JOBS=2") == at_a_time("JOBS=16") == "2"
+    assert at_a_time("JOBS=1") == at_a_time("JOBS=2", "GPU=0") == "1"
+
+
 def test_demo_ends_with_what_to_open(ready):
     """The last of its lines, after the best possible accuracy."""
     *_, best, last = make(ready, "demo").stdout.splitlines()

@@ -21,6 +21,8 @@ def suppress(boxes: np.ndarray, scores: np.ndarray, threshold: float, of_smaller
     A box is dropped when its overlap with a better box that is kept exceeds `threshold`. The overlap is the
     intersection over the union, or, `of_smaller`, over the area of the smaller box. Equal scores keep their order.
     """
+    if len(scores) < 2:
+        return np.arange(len(scores))
     order = np.argsort(-scores, kind="stable")
     boxes, left = boxes[order], np.arange(len(order))
     keep = [left[:0]]

@@ -55,8 +55,9 @@ def load(path: str | os.PathLike) -> bytes:
             raise BadImage("not a file")
         if status.st_size > MAX_BYTES:
             raise BadImage("file over 200 MB")
+        size = status.st_size or MAX_BYTES  # 0: unknown to some file systems. For MAX_BYTES Python would get them all
         with open(path, "rb") as file:
-            data = file.read(MAX_BYTES)
+            data = file.read(size)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise BadImage("no such file") from error
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 
@@ -20,9 +22,9 @@ def square(boxes: np.ndarray) -> np.ndarray:
     return np.concatenate([centre - half, centre + half], 1)
 
 
-def window(picture: np.ndarray, box: np.ndarray, size: int) -> np.ndarray:
-    """Cut a box out of the picture (first axis x), black beyond its edges, and resize it to size x size x 3."""
-    x1, y1, x2, y2 = np.round(box).astype(int).tolist()
+def window(picture: np.ndarray, box: Sequence[int], size: int) -> np.ndarray:
+    """Cut a box (whole pixels) out of the picture (first axis x), black beyond its edges, and resize it."""
+    x1, y1, x2, y2 = box
     x2, y2 = max(x2, x1 + 1), max(y2, y1 + 1)
     left, top = max(x1, 0), max(y1, 0)
     cut = picture[left : max(x2, 0), top : max(y2, 0)]

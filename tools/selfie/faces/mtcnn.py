@@ -21,7 +21,7 @@ import numpy as np
 from selfie.common import parallel, paths
 from selfie.common.boxes import suppress
 from selfie.common.errors import SelfieError
-from selfie.faces import geometry
+from selfie.faces import geometry, pyramid
 from selfie.faces.face import Face
 from selfie.net import caffe_net, mtcnn_nets, pycaffe, weights
 
@@ -125,13 +125,14 @@ class Detector:
         for number, picture in enumerate(pictures):
             alike.setdefault(picture.shape[:2], []).append(number)
         for shape, numbers in alike.items():
-            sources = {number: pictures[number].astype(np.float32) for number in numbers}  # are resized faster
-            for scale in self._scales(shape):
-                size = [int(np.ceil(side * scale)) for side in shape]
-                for batch in parallel.batches(numbers, max(1, LEVEL_PIXELS // (size[0] * size[1]))):
-                    for number, level in zip(batch, self._level([sources[n] for n in batch], size, scale)):
-                        found[number].append(level)
-        return [_merged(levels) for levels in found]
+            scales = [*self._scales(shape)]
+            sizes = [(int(np.ceil(shape[0] * scale)), int(np.ceil(shape[1] * scale))) for scale in scales]
+            pyramids = [pyramid.levels(pictures[number], sizes) for number in numbers] if sizes else []
+            for size, scale, levels in zip(sizes, scales, zip(*pyramids)):
+                for batch in parallel.batches(zip(numbers, levels), max(1, LEVEL_PIXELS // (size[0] * size[1]))):
+                    for place, proposed in self._level([level for _, level in batch], scale):
+                        found[batch[place][0]].append(proposed)
+        return [_merged(proposals) for proposals in found]
 
     def _scales(self, shape: tuple[int, ...]) -> Iterator[float]:
         """Yield the scale of each level of a picture's pyramid, from the smallest face to the largest."""
@@ -141,17 +142,18 @@ class Detector:
                 yield scale
             scale *= FACTOR
 
-    def _level(self, pictures: list[np.ndarray], size: list[int], scale: float) -> Iterator[tuple]:
-        """Run det1 on pictures of equal size at one scale. Yield of each (boxes N x 4 in the picture, scores N,
-        regressions N x 4): those above the first threshold, suppressed."""
-        levels = [cv2.resize(picture, (size[1], size[0]), interpolation=cv2.INTER_AREA) for picture in pictures]
-        score, move = self._forward("det1", np.rint(levels), "prob1", "conv4-2")
-        for scores, moves in zip(score[:, 1], move):
-            x, y = np.nonzero(scores >= THRESHOLDS[0])
+    def _level(self, levels: list[np.ndarray], scale: float) -> Iterator[tuple[int, tuple]]:
+        """Run det1 on pictures of equal size, reduced by one scale. Yield of each in which something reaches the first
+        threshold its place and (boxes N x 4 in the picture, scores N, regressions N x 4), suppressed."""
+        score, move = self._forward("det1", np.stack(levels), "prob1", "conv4-2")
+        good = score[:, 1] >= THRESHOLDS[0]
+        for place in np.flatnonzero(good.any((1, 2))).tolist():
+            x, y = np.nonzero(good[place])
+            scores = score[place, 1, x, y]
             corner = np.stack([x, y], 1) * mtcnn_nets.STRIDE
             boxes = np.concatenate([corner, corner + mtcnn_nets.WINDOW], 1) / scale
-            keep = suppress(boxes, scores[x, y], 0.5)
-            yield boxes[keep], scores[x, y][keep], moves[:, x, y].T[keep]
+            keep = suppress(boxes, scores, 0.5)
+            yield place, (boxes[keep], scores[keep], move[place][:, x[keep], y[keep]].T)
 
     def _judge(
         self, name: str, pictures: list[np.ndarray], boxes: list[np.ndarray], size: int, threshold: float
@@ -164,7 +166,7 @@ class Detector:
         windows = np.zeros((count, size, size, 3), np.uint8)
         for start in range(0, len(every), count):
             part = every[start : start + count]
-            for place, (box, owner) in enumerate(zip(part, owners[start:])):
+            for place, (box, owner) in enumerate(zip(np.round(part).astype(int).tolist(), owners[start:])):
                 windows[place] = geometry.window(pictures[owner], box, size)
             score, move, *shares = (values[: len(part)] for values in self._forward(name, windows, *blobs))
             good = score[:, 1] >= threshold
@@ -174,7 +176,7 @@ class Detector:
         return Judged(*(np.concatenate(parts) for parts in zip(*kept)))
 
     def _forward(self, name: str, windows: np.ndarray, *blobs: str) -> list[np.ndarray]:
-        """Run N x width x height x 3 RGB windows, whole numbers up to 255, through a net.
+        """Run N x width x height x 3 uint8 RGB windows through a net.
 
         Returns views of the named blobs, which hold until the net runs again.
         """
@@ -185,7 +187,8 @@ class Detector:
             data.reshape(count, 3, width, height)
         values = data.data
         for channel, plane in enumerate(cv2.split(windows.reshape(count * width, height, 3))):
-            np.subtract(plane.reshape(count, width, height), 127.5, out=values[:, channel], dtype=np.float32)
+            values[:, channel] = plane.reshape(count, width, height)
+        np.subtract(values, 127.5, out=values)
         np.multiply(values, 0.0078125, out=values)
         net.forward()
         return [net.blobs[blob].data for blob in blobs]
