@@ -77,13 +77,13 @@ class Maker:
         self.blob = top
         return top
 
-    def convolution(self, outputs: int | None = None, keep: bool = False) -> None:
-        """Append a convolution; with keep, one that keeps height and width."""
+    def convolution(self, outputs: int | None = None, keep: bool = False, halve: bool = False) -> None:
+        """Append a convolution; one that keeps height and width, or takes every other pixel of every other row."""
         dice, (channels, height, width) = self.dice, self.shape
         outputs = outputs or dice.choice((1, 5, 8, 16, 16, 20, 32, 33, 48, 64))
-        kernel = dice.choice((1, 1, 1, 3, 3, 5)) if min(height, width) >= 5 else 1
-        pad = kernel // 2 if keep or dice.random() < 0.6 else 0
-        stride = 1 if keep or dice.random() < 0.7 else 2
+        kernel = dice.choice((1, 1, 1, 3, 3, 5)) if min(height, width) >= 5 and not halve else 1
+        pad = kernel // 2 if keep or dice.random() < 0.6 or halve else 0
+        stride = 2 if halve else 1 if keep or dice.random() < 0.7 else 2
         more = ""
         if dice.random() < 0.3:
             more += " bias_term: false"
@@ -143,13 +143,18 @@ class Maker:
         self.rectifier()
 
     def residual(self) -> None:
-        """Append two or three branches and their sum, product or maximum."""
+        """Append two or three branches, of half the height and width or of all, and their sum, product or maximum."""
         dice, start, shape = self.dice, self.blob, self.shape
+        halve = dice.random() < 0.3
         outputs = shape[0] if dice.random() < 0.5 else dice.choice((16, 32, 24))
         ends = []
         for _ in range(2 if dice.random() < 0.85 else 3):
             self.blob, self.shape = start, shape
-            if ends or outputs != shape[0] or dice.random() < 0.4:
+            if halve:
+                self.convolution(dice.choice((16, 24, 32, None)), halve=True)
+                self.affine()
+                self.rectifier()
+            if ends or outputs != self.shape[0] or dice.random() < 0.4:
                 for _ in range(dice.randint(0, 2)):
                     self.convolution(keep=True)
                     self.affine()

@@ -10,6 +10,8 @@
 
 namespace caffe {
 
+namespace onednn { struct HeldConvolution; }
+
 /**
  * @brief The Convolution layer on the CPU, computed by oneDNN, by Winograd's
  *        algorithm where that is faster (util/winograd.hpp: 3 x 3 filters, and
@@ -33,12 +35,18 @@ class OneDnnConvolutionLayer : public ConvolutionLayer<float> {
     Blob<float>* sum;              // which makes this blob
     Layer<float>* rectifier;       // NULL, or ReLU or PReLU, in place
     shared_ptr<onednn::PackedPart> place;  // NULL, or where a Concat wants the
-  };                                       // values, if there is no residual
+                                           // values, if there is no residual
+    bool halved;  // every other pixel of every other row is all that is taken
+  };
   /// @brief Forward together with them: what they do is folded into weights and
   ///        bias, or done before the values are written. False, and nothing is
   ///        done, where that can't be. Who asks for the top of a convolution
-  ///        with a residual gets what it would be alone, computed then.
+  ///        with a residual gets what it would be alone, computed then, and so
+  ///        does who asks for values that were halved.
   bool ForwardWith(const Behind& behind, Blob<float>* bottom, Blob<float>* top);
+  /// @brief Whether it can take halved values: those that its stride of 2
+  ///        leaves, or with a stride of 1 the halved values' halved ones.
+  bool TakesHalved(bool gives_halved) const;
 
  protected:
   virtual void Forward_cpu(const vector<Blob<float>*>& bottom,
@@ -47,12 +55,22 @@ class OneDnnConvolutionLayer : public ConvolutionLayer<float> {
       const vector<bool>& propagate_down, const vector<Blob<float>*>& bottom);
 
  private:
-  struct Plan;      // what computes one shape of the blobs
-  struct Deferred;  // the top of a convolution with a residual
+  struct Plan;    // what computes one shape of the blobs
+  struct Choice;  // what computes it now, from what
 
   bool Fits(const Blob<float>& bottom);
+  Choice Choose(const Behind& behind, const Blob<float>& bottom,
+      const SyncedMemory& last) const;
+  dnnl::memory Take(const Choice& choice, Blob<float>* bottom);
   dnnl::memory PackedWeights();
+  onednn::Parameters::Sources Sources(
+      const vector<Layer<float>*>& affine) const;
+  vector<float> FoldedWeights(const vector<Layer<float>*>& affine) const;
   shared_ptr<const dnnl::memory> Fold(const vector<Layer<float>*>& affine);
+  dnnl::memory WeightsFor(const Choice& choice,
+      const vector<Layer<float>*>& affine, const dnnl::memory& folded);
+  void Defer(const Behind& behind, const dnnl::memory& half,
+      const shared_ptr<onednn::HeldConvolution>& held, Blob<float>* top);
   void BackwardParametersWinograd(Blob<float>* top, Blob<float>* bottom);
   void BackwardDataWinograd(Blob<float>* top, Blob<float>* bottom);
   void BackwardParameters(Blob<float>* top, Blob<float>* bottom);
@@ -61,6 +79,7 @@ class OneDnnConvolutionLayer : public ConvolutionLayer<float> {
   shared_ptr<Plan> plan_;  // NULL where the shape does not fit
   onednn::Parameters forward_weights_, backward_weights_;
   onednn::Parameters folded_weights_, folded_bias_;  // with layers behind
+  onednn::Parameters halved_weights_;  // of what gives halved values
   bool folded_finite_;
 };
 

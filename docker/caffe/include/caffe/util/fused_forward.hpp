@@ -14,7 +14,8 @@ namespace caffe {
  * @brief Layers of a net that are computed together with the convolution before
  *        them: BatchNorm and Scale in place, the sum with a residual (Eltwise),
  *        ReLU and PReLU in place. What only a Concat takes then is written
- *        where that would copy it to.
+ *        where that would copy it to; of what only convolutions with a stride
+ *        of 2 take, the pixels that they leave out are not computed.
  *
  * In the TEST phase, where nothing is computed backward, so that nobody needs
  * what these layers keep for that. They follow the convolution immediately, and
@@ -43,6 +44,7 @@ class FusedForward<float> {
     vector<int> affine;
     int eltwise, rectifier;
     int concat, place;  // the layer that takes it, as which bottom
+    bool halved;  // only every other pixel of every other row is taken
   };
 
   bool Follows(int layer, const Blob<float>* blob) const;
@@ -50,6 +52,8 @@ class FusedForward<float> {
   bool IsSum(int layer, const Blob<float>* blob) const;
   void Find(int first);
   void FindConcat(int first, const Blob<float>* blob, Chain* chain) const;
+  bool IsHalved(int first, const Blob<float>* blob) const;
+  int LastOf(const Chain& chain, int first) const;
   shared_ptr<onednn::PackedPart> Place(const Chain& chain) const;
   int Run(const Chain& chain, int first, int last);
 

@@ -17,6 +17,9 @@ struct ConvolutionShapes {
   int group;
   bool training;  // the weights change from pass to pass
   dnnl::memory::dims stride, pad;
+  // Of a residual of which every other pixel of every other row is added; else
+  // empty.
+  vector<int> halved_residual;
 
   // Groups are an axis of their own.
   vector<int> WeightsShape() const {
@@ -37,7 +40,7 @@ struct ConvolutionShapes {
 // order; what is NULL is not done.
 struct ConvolutionFinish {
   const float* bias;      // of each output
-  dnnl::memory residual;  // in the order of the top: is added
+  dnnl::memory residual;  // in the order of the top, halved or not: is added
   const float* slopes;    // of each output: max(x, 0) + slope * min(x, 0)
 };
 
@@ -78,8 +81,13 @@ class ConvolutionForward {
   bool can_finish() const;
   // and writes among others' values, where there is no residual.
   bool can_scatter() const { return !primitive_; }
+  // Whether it is as matrix products: the packed weights depend on nothing but
+  // the weights then.
+  bool is_pointwise() const { return pointwise_ != NULL; }
 
   void PackWeights(const float* plain, const dnnl::memory& packed) const;
+  // Whether the other's packed weights would be the same.
+  bool PacksLike(const ConvolutionForward& other) const;
   void Run(const dnnl::memory& from, const dnnl::memory& packed_weights,
       const ConvolutionFinish& finish, const Destination& to) const;
 

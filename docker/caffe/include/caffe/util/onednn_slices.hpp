@@ -26,6 +26,11 @@ class SlicedConvolution {
 
   size_t weights_size() const;  // floats that the packed weights take
   void PackWeights(const float* weights, float* packed) const;
+  // Whether the other's packed weights would be the same.
+  bool PacksLike(const SlicedConvolution& other) const {
+    return slices_ == other.slices_ &&
+        desc_.weights_desc() == other.desc_.weights_desc();
+  }
 
   // With `step` floats from picture to picture of the top; 0: as it lies.
   void Run(const dnnl::memory& from, float* packed_weights,

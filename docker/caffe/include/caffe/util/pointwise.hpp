@@ -20,6 +20,9 @@ class Pointwise {
   struct Sizes {
     int number, inputs, height, width, outputs;
     int stride_h, stride_w;
+    // Of a residual of which every other pixel of every other row is added; 0:
+    // it lies as the top.
+    int halved_height, halved_width;
     int top_height() const { return (height - 1) / stride_h + 1; }
     int top_width() const { return (width - 1) / stride_w + 1; }
   };
@@ -32,9 +35,8 @@ class Pointwise {
 
   void PackWeights(const float* weights, float* packed) const;
 
-  // The bias and slopes that finish it are of all outputs, the residual lies as
-  // the top. `top_step`: floats from picture to picture of the top; 0: they lie
-  // one behind the other.
+  // The bias and slopes that finish it are of all outputs. `top_step`: floats
+  // from picture to picture of the top; 0: they lie one behind the other.
   void Forward(const float* bottom, const float* packed,
       const winograd::Finish& finish, float* top, float* scratch,
       size_t top_step = 0) const;
@@ -46,7 +48,13 @@ class Pointwise {
   // what has to be copied before.
   bool Copies() const { return sizes_.stride_w > 2; }
   bool ByRows() const {
-    return !Copies() && (sizes_.stride_h > 1 || sizes_.stride_w > 1);
+    return sizes_.halved_width > 0 ||
+        (!Copies() && (sizes_.stride_h > 1 || sizes_.stride_w > 1));
+  }
+  // Floats of a block of what the products are made of.
+  size_t Plane() const {
+    return static_cast<size_t>(kernels_->width) *
+        (Copies() ? Pixels() : sizes_.height * sizes_.width);
   }
   void TakeStrided(const float* bottom, float* taken) const;
   void Multiply(const float* from, const float* packed,

@@ -72,6 +72,17 @@ struct Sums {
     }
   }
 
+  template <int Step>
+  ALWAYS_INLINE void add(const float* values, size_t step, Sums* to) {
+#pragma GCC unroll 16
+    for (int i = 0; i < Rows; ++i) {
+#pragma GCC unroll 2
+      for (int j = 0; j < Panel; ++j) {
+        to->sums[i][j] += load<V>(values + j * step + i * Step);
+      }
+    }
+  }
+
   ALWAYS_INLINE void finish(const Finish& with, size_t c_step, Sums* to) {
     if (with.bias) {
 #pragma GCC unroll 2
@@ -81,14 +92,10 @@ struct Sums {
         for (int i = 0; i < Rows; ++i) { to->sums[i][j] += bias; }
       }
     }
-    if (with.residual) {
-#pragma GCC unroll 16
-      for (int i = 0; i < Rows; ++i) {
-#pragma GCC unroll 2
-        for (int j = 0; j < Panel; ++j) {
-          to->sums[i][j] += load<V>(with.residual + j * c_step + i * W);
-        }
-      }
+    if (with.residual && with.halved_step) {
+      add<2 * W>(with.residual, with.halved_step, to);
+    } else if (with.residual) {
+      add<W>(with.residual, c_step, to);
     }
     if (with.slopes) {
 #pragma GCC unroll 2
@@ -142,7 +149,9 @@ struct Products {
       const int last = tiles * (group + 1) / groups;
       Finish here = {};
       if (finish) { here = *finish; }
-      if (here.residual) { here.residual += first * W; }
+      if (here.residual) {
+        here.residual += first * (here.halved_step ? 2 * W : W);
+      }
       multiply_some<kMostRows, Panel, ARow>(last - first, a + first * ARow,
           a_step, inputs, b, finish ? &here : NULL, c + first * W, c_step);
     }

@@ -43,6 +43,8 @@ struct Finish {
   const float* residual;  // is added; it lies as what is written does
   const float* slopes;    // of each output: max(x, 0) + slope * min(x, 0);
                           // a NaN stays one
+  size_t halved_step;     // of `multiply`: 0, or every other of the residual's
+                          // values is added, and so far apart are its blocks
 };
 
 struct Kernels {

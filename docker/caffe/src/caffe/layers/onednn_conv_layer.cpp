@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "caffe/util/channel_layers.hpp"
-#include "caffe/util/onednn_convolution.hpp"
+#include "caffe/util/onednn_deferred.hpp"
 
 namespace caffe {
 
@@ -15,6 +15,8 @@ using dnnl::convolution_backward_weights;
 using dnnl::memory;
 using onednn::ConvolutionFinish;
 using onednn::ConvolutionForward;
+using onednn::Halved;
+using onednn::HeldConvolution;
 using winograd::Winograd;
 
 static float* floats(const memory& values) {
@@ -25,6 +27,8 @@ static float* floats(const memory& values) {
 // pass is made when it first comes.
 struct OneDnnConvolutionLayer::Plan : public onednn::ConvolutionShapes {
   shared_ptr<const ConvolutionForward> forward;
+  shared_ptr<const ConvolutionForward> halved[2][2];  // takes, gives
+  bool tried[2][2] = {};
   shared_ptr<const Winograd> winograd_mirrored;
   convolution_backward_data::primitive_desc data_desc;
   convolution_backward_weights::primitive_desc weights_desc;
@@ -32,6 +36,42 @@ struct OneDnnConvolutionLayer::Plan : public onednn::ConvolutionShapes {
   bool winograd_backward;
 
   memory bottom_copy, top_diff_copy, residual_copy, weights_diff, bias_diff;
+
+  // What takes or gives halved values instead of whole ones. NULL where that
+  // can't be, or would be slow.
+  const shared_ptr<const ConvolutionForward>& Halving(bool takes, bool gives) {
+    if (!takes && !gives) { return forward; }
+    if (!tried[takes][gives]) {
+      tried[takes][gives] = true;
+      halved[takes][gives] = MakeHalving(takes, gives);
+    }
+    return halved[takes][gives];
+  }
+
+  bool TakesHalved(bool gives) const {
+    return forward->is_pointwise() &&
+        (gives || (stride[0] % 2 == 0 && stride[1] % 2 == 0));
+  }
+
+  shared_ptr<const ConvolutionForward> MakeHalving(bool takes,
+      bool gives) const {
+    const shared_ptr<const ConvolutionForward> none;
+    if (takes && !TakesHalved(gives)) { return none; }
+    ConvolutionShapes shapes(*this);
+    for (auto& each : shapes.stride) {
+      each = each * (gives ? 2 : 1) / (takes ? 2 : 1);
+    }
+    if (takes) { shapes.bottom = onednn::halved(bottom); }
+    if (gives) {
+      shapes.top = onednn::halved(top);
+      shapes.halved_residual = top;
+    }
+    const shared_ptr<const ConvolutionForward> made =
+        ConvolutionForward::Make(shapes);
+    return made && made->can_finish() &&
+        (!gives || made->top_order() == onednn::blocked(shapes.top)) ? made :
+            none;
+  }
 
   // Training takes Winograd's algorithm here, too. Other backward passes are
   // for looking at gradients, where those that are zero should be: it leaves
@@ -68,20 +108,12 @@ struct OneDnnConvolutionLayer::Plan : public onednn::ConvolutionShapes {
   }
 };
 
-// All that the convolution depends on is held, and so does not change.
-struct OneDnnConvolutionLayer::Deferred : public PackedValues {
-  virtual void Unpack(void* plain) const {
-    const memory to(convolution->top_order(), onednn::cpu());
-    const ConvolutionFinish finish = {floats(*bias), memory(), NULL};
-    convolution->Run(from, *weights, finish, onednn::Destination(to));
-    onednn::reorder(to, memory(onednn::plain(shape), onednn::cpu(), plain));
-  }
-
-  shared_ptr<const ConvolutionForward> convolution;
-  shared_ptr<const memory> weights, bias;
-  shared_ptr<PackedValues> bottom;
-  memory from;  // the bottom's values
-  vector<int> shape;
+struct OneDnnConvolutionLayer::Choice {
+  shared_ptr<const ConvolutionForward> forward;
+  shared_ptr<PackedValues> bottom;  // what it takes; NULL: that can't be held
+  memory from;                      // the values of that, whole or halved
+  shared_ptr<PackedValues> residual;  // likewise
+  bool halves;  // every other pixel of every other row is computed
 };
 
 OneDnnConvolutionLayer::OneDnnConvolutionLayer(const LayerParameter& param)
@@ -108,6 +140,7 @@ void OneDnnConvolutionLayer::Reshape(const vector<Blob<float>*>& bottom,
   if (plan_ && plan_->bottom == bottom[0]->shape()) {
     return;
   }
+  const shared_ptr<Plan> before = plan_;
   plan_.reset(new Plan);
   plan_->bottom = bottom[0]->shape();
   plan_->top = top[0]->shape();
@@ -124,7 +157,10 @@ void OneDnnConvolutionLayer::Reshape(const vector<Blob<float>*>& bottom,
   plan_->forward = ConvolutionForward::Make(*plan_);
   if (!plan_->forward) {
     plan_.reset();
+  } else if (!before || !plan_->forward->PacksLike(*before->forward)) {
+    forward_weights_ = folded_weights_ = onednn::Parameters();
   }
+  halved_weights_ = onednn::Parameters();
 }
 
 void OneDnnConvolutionLayer::Forward_cpu(const vector<Blob<float>*>& bottom,
@@ -140,15 +176,15 @@ void OneDnnConvolutionLayer::Forward_cpu(const vector<Blob<float>*>& bottom,
   for (int i = 0; i < bottom.size(); ++i) {
     SyncedMemory* top_data = top[i]->data().get();
     const memory to = onednn::write(top_data, plan_->top, forward.top_order());
-    const memory from = onednn::read(bottom[i]->data().get(), plan_->bottom,
-        forward.bottom_order(), &plan_->bottom_copy);
+    const Choice choice = Choose(Behind(), *bottom[i], *top_data);
+    const memory from = Take(choice, bottom[i]);
     if (anew) {  // each pass has other weights
       const winograd::Finish finish = {bias, NULL, NULL};
       onednn::run_winograd(*forward.winograd(), from, blobs_[0]->cpu_data(),
           finish, to);
     } else {
       const ConvolutionFinish finish = {bias, memory(), NULL};
-      forward.Run(from, weights, finish, onednn::Destination(to));
+      choice.forward->Run(from, weights, finish, onednn::Destination(to));
     }
     onednn::written(top_data, to);
   }
@@ -162,15 +198,35 @@ memory OneDnnConvolutionLayer::PackedWeights() {
       });
 }
 
-// Weights and bias (folded_bias_) with the affine layers folded in. NULL where
-// they are not finite: layer by layer the same numbers may give others.
-shared_ptr<const memory> OneDnnConvolutionLayer::Fold(
-    const vector<Layer<float>*>& layers) {
+// What folded weights and bias are made of.
+onednn::Parameters::Sources OneDnnConvolutionLayer::Sources(
+    const vector<Layer<float>*>& layers) const {
   onednn::Parameters::Sources sources;
   for (const auto& blob : blobs_) { sources.push_back(blob->data()); }
   for (Layer<float>* layer : layers) {
     for (const auto& blob : layer->blobs()) { sources.push_back(blob->data()); }
   }
+  return sources;
+}
+
+vector<float> OneDnnConvolutionLayer::FoldedWeights(
+    const vector<Layer<float>*>& layers) const {
+  const int outputs = plan_->weights[0];
+  const vector<double> factor = affine(layers, outputs).factor;
+  const float* weights = blobs_[0]->cpu_data();
+  const int each = blobs_[0]->count() / outputs;
+  vector<float> folded(blobs_[0]->count());
+  for (int i = 0; i < folded.size(); ++i) {
+    folded[i] = weights[i] * factor[i / each];
+  }
+  return folded;
+}
+
+// Weights and bias (folded_bias_) with the affine layers folded in. NULL where
+// they are not finite: layer by layer the same numbers may give others.
+shared_ptr<const memory> OneDnnConvolutionLayer::Fold(
+    const vector<Layer<float>*>& layers) {
+  const onednn::Parameters::Sources sources = Sources(layers);
   const int outputs = plan_->weights[0];
   const memory bias = folded_bias_.get(sources, onednn::row(outputs),
       [&](const memory& to) {
@@ -186,14 +242,10 @@ shared_ptr<const memory> OneDnnConvolutionLayer::Fold(
   }
   folded_weights_.get(sources, plan_->forward->weights_order(),
       [&](const memory& to) {
-    const vector<double> factor = affine(layers, outputs).factor;
-    const float* weights = blobs_[0]->cpu_data();
-    const int each = blobs_[0]->count() / outputs;
-    vector<float> folded(blobs_[0]->count());
+    const vector<float> folded = FoldedWeights(layers);
     folded_finite_ = true;
-    for (int i = 0; i < folded.size(); ++i) {
-      folded[i] = weights[i] * factor[i / each];
-      folded_finite_ = folded_finite_ && std::isfinite(folded[i]);
+    for (float weight : folded) {
+      folded_finite_ = folded_finite_ && std::isfinite(weight);
     }
     plan_->forward->PackWeights(folded.data(), to);
   });
@@ -204,69 +256,144 @@ shared_ptr<const memory> OneDnnConvolutionLayer::Fold(
   return finite ? folded_weights_.held() : shared_ptr<const memory>();
 }
 
+// The same for what computes halved values: packed otherwise, or the same.
+memory OneDnnConvolutionLayer::WeightsFor(const Choice& choice,
+    const vector<Layer<float>*>& layers, const memory& folded) {
+  if (choice.forward == plan_->forward || choice.forward->is_pointwise()) {
+    return folded;
+  }
+  return halved_weights_.get(Sources(layers), choice.forward->weights_order(),
+      [&](const memory& to) {
+        choice.forward->PackWeights(FoldedWeights(layers).data(), to);
+      });
+}
+
+bool OneDnnConvolutionLayer::TakesHalved(bool gives_halved) const {
+  return plan_ && plan_->TakesHalved(gives_halved);
+}
+
+// Packed values of this shape and order; NULL where they are none.
+static shared_ptr<PackedValues> in_order(const Blob<float>& blob,
+    const vector<int>& shape, const memory::desc& order) {
+  const shared_ptr<PackedValues> held = blob.data()->packed();
+  const memory values = held ? onednn::packed(*held) : memory();
+  return values && blob.shape() == shape && values.get_desc() == order ? held :
+      shared_ptr<PackedValues>();
+}
+
+// `last` is what the last of the layers writes.
+OneDnnConvolutionLayer::Choice OneDnnConvolutionLayer::Choose(
+    const Behind& behind, const Blob<float>& bottom,
+    const SyncedMemory& last) const {
+  const ConvolutionForward& whole = *plan_->forward;
+  Choice choice = {plan_->forward};
+  bool halves = behind.halved && !last.pinned();
+  if (behind.residual) {
+    choice.residual =
+        in_order(*behind.residual, plan_->top, whole.top_order());
+    halves = halves && choice.residual && whole.is_pointwise();
+  }
+  const shared_ptr<Halved> half =
+      onednn::packed_halved(*bottom.data(), plan_->bottom);
+  choice.bottom = half ? half :
+      in_order(bottom, plan_->bottom, whole.bottom_order());
+  if (!choice.bottom) { return choice; }
+  const memory from = half ? half->values() : onednn::packed(*choice.bottom);
+  for (bool gives : {true, false}) {
+    if (gives && !halves) { continue; }
+    const shared_ptr<const ConvolutionForward> forward =
+        plan_->Halving(half != NULL, gives);
+    if (forward && from.get_desc() == forward->bottom_order()) {
+      choice.forward = forward;
+      choice.from = from;
+      choice.halves = gives;
+      return choice;
+    }
+  }
+  choice.bottom.reset();
+  return choice;
+}
+
+memory OneDnnConvolutionLayer::Take(const Choice& choice, Blob<float>* bottom) {
+  return choice.from ? choice.from :
+      onednn::read(bottom->data().get(), plan_->bottom,
+          choice.forward->bottom_order(), &plan_->bottom_copy);
+}
+
 bool OneDnnConvolutionLayer::ForwardWith(const Behind& behind,
     Blob<float>* bottom, Blob<float>* top) {
   if (!plan_ || !plan_->forward->can_finish()) {
     return false;
   }
-  const shared_ptr<const ConvolutionForward> forward = plan_->forward;
-  const shared_ptr<PackedValues> bottom_values = bottom->data()->packed();
-  const memory from = onednn::read(bottom->data().get(), plan_->bottom,
-      forward->bottom_order(), &plan_->bottom_copy);
-  const bool held =
-      bottom_values && from == onednn::packed(*bottom->data(), plan_->bottom);
-  if (behind.residual && (!held || top->data()->pinned() ||
+  SyncedMemory* last = (behind.residual ? behind.sum : top)->data().get();
+  const Choice choice = Choose(behind, *bottom, *last);
+  const ConvolutionForward& forward = *choice.forward;
+  if (behind.residual && (!choice.bottom || top->data()->pinned() ||
           behind.residual->data() == behind.sum->data())) {
     return false;
   }
-  SyncedMemory* last = (behind.residual ? behind.sum : top)->data().get();
   const bool placed = behind.place && !behind.residual &&
-      forward->can_scatter() && !last->pinned() &&
-      behind.place->order() == forward->top_order();
+      forward.can_scatter() && !last->pinned() &&
+      behind.place->order() == forward.top_order();
   if (behind.affine.empty() && !behind.residual && !behind.rectifier &&
-      !placed) {
+      !placed && !choice.halves) {
     return false;
   }
-  const shared_ptr<const memory> weights = Fold(behind.affine);
-  if (!weights) {
+  const shared_ptr<HeldConvolution> held(new HeldConvolution);
+  held->weights = Fold(behind.affine);
+  if (!held->weights) {
     return false;
   }
-  const memory to = placed ? memory() :
-      onednn::write(last, plan_->top, forward->top_order());
+  held->bottom = choice.bottom;
+  const memory from = Take(choice, bottom);
   ConvolutionFinish finish = {floats(*folded_bias_.held()), memory(), NULL};
   if (behind.residual) {
-    finish.residual = onednn::read(behind.residual->data().get(), plan_->top,
-        forward->top_order(), &plan_->residual_copy);
+    finish.residual = choice.residual ? onednn::packed(*choice.residual) :
+        onednn::read(behind.residual->data().get(), plan_->top,
+            plan_->forward->top_order(), &plan_->residual_copy);
   }
-  vector<float> slope;
   if (behind.rectifier) {
-    slope = slopes(behind.rectifier, plan_->top[1]);
-    finish.slopes = slope.data();
+    held->slopes = slopes(behind.rectifier, plan_->top[1]);
+    finish.slopes = held->slopes.data();
   }
+  const memory weights = WeightsFor(choice, behind.affine, *held->weights);
   if (placed) {
-    forward->Run(from, *weights, finish, onednn::Destination(
+    forward.Run(from, weights, finish, onednn::Destination(
         behind.place->values(), behind.place->step()));
     last->set_packed(behind.place);
-  } else {
-    forward->Run(from, *weights, finish, onednn::Destination(to));
-    onednn::written(last, to);
+    return true;
   }
-  if (behind.residual) {
-    const shared_ptr<Deferred> alone(new Deferred);
-    alone->convolution = forward;
-    alone->weights = weights;
-    alone->bias = folded_bias_.held();
-    alone->bottom = bottom_values;
-    alone->from = from;
-    alone->shape = plan_->top;
-    const shared_ptr<PackedValues> before = top->data()->packed_buffer();
-    top->data()->set_packed(alone);
-    const Deferred* old = dynamic_cast<const Deferred*>(before.get());
-    if (old && before.use_count() == 1 && old->bottom.use_count() == 1) {
-      onednn::recycle(old->from);  // the bottom has other memory by now
-    }
+  const memory to = choice.halves ? onednn::fresh(forward.top_order()) :
+      onednn::write(last, plan_->top, forward.top_order());
+  forward.Run(from, weights, finish, onednn::Destination(to));
+  if (!choice.halves) { onednn::written(last, to); }
+  if (behind.residual || choice.halves) {
+    if (choice.halves) { held->residual = choice.residual; }
+    Defer(behind, choice.halves ? to : memory(), held, top);
   }
   return true;
+}
+
+// Makes the top of a convolution with a residual, and what was halved, values
+// that are computed when somebody asks for them.
+void OneDnnConvolutionLayer::Defer(const Behind& behind, const memory& half,
+    const shared_ptr<HeldConvolution>& held, Blob<float>* top) {
+  held->convolution = plan_->forward;
+  held->bias = folded_bias_.held();
+  held->bottom_shape = plan_->bottom;
+  held->top_shape = plan_->top;
+  if (behind.residual) {
+    shared_ptr<PackedValues> before = top->data()->packed_buffer();
+    top->data()->set_packed(
+        shared_ptr<PackedValues>(new onednn::Deferred(held)));
+    onednn::release(&before);
+  }
+  if (half) {
+    SyncedMemory* last = (behind.residual ? behind.sum : top)->data().get();
+    shared_ptr<PackedValues> before = last->packed_buffer();
+    last->set_packed(shared_ptr<PackedValues>(new Halved(held, half)));
+    onednn::release(&before);
+  }
 }
 
 void OneDnnConvolutionLayer::Backward_cpu(const vector<Blob<float>*>& top,

@@ -39,13 +39,17 @@ struct PointwiseExample {
         weights(Noise(sizes.outputs * sizes.inputs)),
         bias(Noise(sizes.outputs)), slopes(Noise(sizes.outputs)),
         bottom(Count(sizes.inputs, sizes.height * sizes.width)),
-        residual(Count(sizes.outputs, TopPixels())) {
+        residual(Count(sizes.outputs, ResidualPixels())) {
     Fill(sizes.inputs, sizes.height * sizes.width, &bottom);
-    Fill(sizes.outputs, TopPixels(), &residual);
+    Fill(sizes.outputs, ResidualPixels(), &residual);
   }
 
   int Blocks(int channels) const { return (channels + width - 1) / width; }
   int TopPixels() const { return sizes.top_height() * sizes.top_width(); }
+  int ResidualPixels() const {
+    return sizes.halved_width ? sizes.halved_height * sizes.halved_width :
+        TopPixels();
+  }
   size_t Count(int channels, int pixels) const {
     return static_cast<size_t>(sizes.number) * Blocks(channels) * pixels *
         width;
@@ -87,7 +91,9 @@ struct PointwiseExample {
               sizes.height * sizes.width)];
     }
     if (finish.residual) {
-      sum += residual[Place(n, out, sizes.outputs, pixel, TopPixels())];
+      const int at = sizes.halved_width ? 2 * sizes.halved_width *
+          (pixel / sizes.top_width()) + pixel % sizes.top_width() * 2 : pixel;
+      sum += residual[Place(n, out, sizes.outputs, at, ResidualPixels())];
     }
     return finish.slopes && sum < 0 ? slopes[out] * sum : sum;
   }
@@ -121,7 +127,9 @@ TEST(PointwiseTest, ComputesWhatItIsByDefinition) {
       {3, 5, 30, 31, 100, 1, 1}, {2, 20, 9, 8, 24, 2, 2},
       {1, 64, 10, 11, 8, 3, 1}, {1, 1030, 8, 8, 70, 1, 1},
       {1, 40, 13, 16, 33, 2, 3}, {1, 520, 13, 14, 70, 2, 2},
-      {2, 129, 57, 55, 40, 2, 2}, {1, 3000, 5, 9, 90, 1, 2}};
+      {2, 129, 57, 55, 40, 2, 2}, {1, 3000, 5, 9, 90, 1, 2},
+      {2, 33, 9, 31, 50, 1, 1, 17, 62}, {1, 64, 18, 33, 100, 2, 2, 18, 33},
+      {3, 20, 13, 16, 33, 4, 4, 7, 7}, {1, 16, 1, 1, 16, 1, 1, 2, 1}};
   for (const Kernels* kernels : AllKernels()) {
     for (const Pointwise::Sizes& size : sizes) {
       const PointwiseExample example(kernels, size);

@@ -12,7 +12,7 @@ namespace caffe {
 
 FusedForward<float>::FusedForward(const Net<float>& net) : net_(net) {
   if (net.phase() != TEST) { return; }
-  for (int i = 0; i < net.layers().size(); ++i) { Find(i); }
+  for (int i = net.layers().size() - 1; i >= 0; --i) { Find(i); }
 }
 
 // Whether a layer takes this blob, gives one, and is computed forward only.
@@ -51,7 +51,7 @@ void FusedForward<float>::Find(int first) {
       !Follows(first, net_.bottom_vecs()[first][0])) {
     return;
   }
-  Chain chain = {convolution, vector<int>(), -1, -1, -1, -1};
+  Chain chain = {convolution, vector<int>(), -1, -1, -1, -1, false};
   const Blob<float>* blob = net_.top_vecs()[first][0];
   int next = first + 1;
   while (IsInPlace(next, blob) &&
@@ -66,7 +66,39 @@ void FusedForward<float>::Find(int first) {
     chain.rectifier = next++;
   }
   if (chain.eltwise < 0) { FindConcat(next, blob, &chain); }
-  if (next > first + 1 || chain.concat >= 0) { chains_[first] = chain; }
+  chain.halved = IsHalved(next, blob);
+  if (next > first + 1 || chain.concat >= 0 || chain.halved) {
+    chains_[first] = chain;
+  }
+}
+
+// Whether there are layers that take a blob, from layer `first` on, and all of
+// them are convolutions that take every other pixel of every other row.
+bool FusedForward<float>::IsHalved(int first, const Blob<float>* blob) const {
+  bool found = false;
+  for (int i = first; i < net_.layers().size(); ++i) {
+    const vector<Blob<float>*>& bottom = net_.bottom_vecs()[i];
+    if (std::find(bottom.begin(), bottom.end(), blob) == bottom.end()) {
+      continue;
+    }
+    found = true;
+    Layer<float>* const layer = net_.layers()[i].get();
+    if (layer->type() == string("Split")) {
+      for (const Blob<float>* top : net_.top_vecs()[i]) {
+        if (!IsHalved(i + 1, top)) { return false; }
+      }
+      continue;
+    }
+    const OneDnnConvolutionLayer* const convolution =
+        dynamic_cast<OneDnnConvolutionLayer*>(layer);
+    const auto chain = chains_.find(i);
+    if (!convolution || net_.layer_need_backward()[i] ||
+        !convolution->TakesHalved(
+            chain != chains_.end() && chain->second.halved)) {
+      return false;
+    }
+  }
+  return found;
 }
 
 // The Concat that is all that takes a blob, from layer `first` on.
@@ -94,6 +126,13 @@ shared_ptr<onednn::PackedPart> FusedForward<float>::Place(
       dynamic_cast<OneDnnConcatLayer*>(net_.layers()[chain.concat].get());
   return concat->Place(net_.bottom_vecs()[chain.concat], chain.place,
       *net_.top_vecs()[chain.concat][0]);
+}
+
+// The number of a chain's last layer.
+int FusedForward<float>::LastOf(const Chain& chain, int first) const {
+  return chain.rectifier >= 0 ? chain.rectifier :
+      chain.eltwise >= 0 ? chain.eltwise :
+      chain.affine.empty() ? first : chain.affine.back();
 }
 
 int FusedForward<float>::Run(int first, int last) {
@@ -132,7 +171,8 @@ int FusedForward<float>::Run(const Chain& chain, int first, int last) {
     end = chain.rectifier;
   }
   const bool placed = chain.concat >= 0 && chain.concat <= last;
-  if (end == first && !placed) {
+  behind.halved = chain.halved && end == LastOf(chain, first);
+  if (end == first && !placed && !behind.halved) {
     return 0;
   }
   for (int i = first; i <= end; ++i) {

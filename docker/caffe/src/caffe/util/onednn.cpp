@@ -278,7 +278,7 @@ memory read(SyncedMemory* values, const vector<int>& shape,
   return *copy;
 }
 
-static const size_t kMostSpare = 8;
+static const size_t kMostSpare = 16;  // a ResNet takes 14
 
 void recycle(const memory& unused) {
   vector<memory>& spare = context().spare;

@@ -91,9 +91,13 @@ bool ConvolutionForward::Prepare() {
         static_cast<int>(shapes_.pad[1])};
     winograd_.reset(new Winograd(Winograd::kernels(), sizes));
   } else if (PointwisePays()) {
-    const Pointwise::Sizes sizes = {bottom[0], bottom[1], bottom[2], bottom[3],
+    Pointwise::Sizes sizes = {bottom[0], bottom[1], bottom[2], bottom[3],
         shapes_.weights[0], static_cast<int>(shapes_.stride[0]),
         static_cast<int>(shapes_.stride[1])};
+    if (!shapes_.halved_residual.empty()) {
+      sizes.halved_height = shapes_.halved_residual[2];
+      sizes.halved_width = shapes_.halved_residual[3];
+    }
     pointwise_.reset(new Pointwise(Winograd::kernels(), sizes));
   } else if (!PreparePhases()) {
     sliced_ = SlicedConvolution::Make(shapes_, direct_);
@@ -139,6 +143,15 @@ void ConvolutionForward::PackWeights(const float* plain_weights,
     reorder(memory(plain(shapes_.WeightsShape()), cpu(),
         const_cast<float*>(plain_weights)), packed);
   }
+}
+
+bool ConvolutionForward::PacksLike(const ConvolutionForward& other) const {
+  if (sliced_ && other.sliced_) {
+    return sliced_->PacksLike(*other.sliced_);
+  }
+  return !sliced_ == !other.sliced_ && !winograd_ == !other.winograd_ &&
+      !pointwise_ == !other.pointwise_ && !phases_ == !other.phases_ &&
+      weights_order() == other.weights_order();
 }
 
 void ConvolutionForward::Run(const memory& from, const memory& packed_weights,

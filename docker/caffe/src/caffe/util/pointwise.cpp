@@ -70,23 +70,29 @@ void Pointwise::TakeStrided(const float* bottom, float* taken) const {
   });
 }
 
-// The pixels from `first` on, of one picture and one panel, where a stride
-// leaves out some; the other pointers are those of `first`.
+// The pixels from `first` on, of one picture and one panel, where bottom or
+// residual have others between them. `top` is that of `first`, and so is the
+// residual if it lies as the top.
 void Pointwise::MultiplyRows(const float* from, const float* packed,
     const Finish& finish, int first, int last, int blocks, float* top) const {
   const int width = kernels_->width, columns = sizes_.top_width();
-  const size_t plane = static_cast<size_t>(sizes_.height) * sizes_.width *
-      width;
+  const int stride_h = Copies() ? 1 : sizes_.stride_h;
+  const int stride_w = Copies() ? 1 : sizes_.stride_w;
+  const int from_columns = Copies() ? columns : sizes_.width;
   const size_t top_plane = static_cast<size_t>(Pixels()) * width;
   Finish here = finish;
   for (int pixel = first; pixel < last;) {
     const int y = pixel / columns, x = pixel % columns;
     const int count = std::min(last - pixel, columns - x);
-    const float* a = from + (static_cast<size_t>(y) * sizes_.stride_h *
-        sizes_.width + x * sizes_.stride_w) * width;
-    (sizes_.stride_w == 2 ? kernels_->multiply_halved : kernels_->multiply)(a,
-        plane, sizes_.inputs, packed, blocks, count, &here, top, top_plane);
-    if (here.residual) { here.residual += count * width; }
+    const float* a = from + (static_cast<size_t>(y) * stride_h * from_columns +
+        x * stride_w) * width;
+    if (here.residual && here.halved_step) {
+      here.residual = finish.residual +
+          (static_cast<size_t>(2 * y) * sizes_.halved_width + 2 * x) * width;
+    }
+    (stride_w == 2 ? kernels_->multiply_halved : kernels_->multiply)(a,
+        Plane(), sizes_.inputs, packed, blocks, count, &here, top, top_plane);
+    if (here.residual && !here.halved_step) { here.residual += count * width; }
     top += count * width;
     pixel += count;
   }
@@ -98,8 +104,8 @@ void Pointwise::Multiply(const float* from, const float* packed,
   const int width = kernels_->width, outputs = Blocks(sizes_.outputs);
   const int inputs = Blocks(sizes_.inputs), block = panel * kPanel;
   const int blocks = std::min(kPanel, outputs - block);
-  const size_t plane = static_cast<size_t>(Pixels()) * width;
-  const size_t begin = image * top_step + block * plane + first * width;
+  const size_t top_plane = static_cast<size_t>(Pixels()) * width;
+  const size_t begin = image * top_step + block * top_plane + first * width;
   float bias[kPanel * kMostWidth] = {}, slopes[kPanel * kMostWidth] = {};
   Finish here = finish;
   const int channel = block * width;
@@ -112,17 +118,21 @@ void Pointwise::Multiply(const float* from, const float* packed,
     std::copy(here.slopes + channel, here.slopes + channel + valid, slopes);
     here.slopes = slopes;
   }
-  if (here.residual) { here.residual += begin; }
-  if (ByRows()) {
-    MultiplyRows(from + static_cast<size_t>(image) * inputs * sizes_.height *
-        sizes_.width * width, packed + static_cast<size_t>(channel) * inputs *
-            width, here, first, last, blocks, top + begin);
-    return;
+  here.halved_step = static_cast<size_t>(sizes_.halved_height) *
+      sizes_.halved_width * width;
+  if (here.residual) {
+    here.residual += here.halved_step ?
+        (static_cast<size_t>(image) * outputs + block) * here.halved_step :
+        begin;
   }
-  kernels_->multiply(from + static_cast<size_t>(image) * inputs * plane +
-      first * width, plane, sizes_.inputs, packed +
-          static_cast<size_t>(channel) * inputs * width, blocks, last - first,
-      &here, top + begin, plane);
+  from += static_cast<size_t>(image) * inputs * Plane();
+  packed += static_cast<size_t>(channel) * inputs * width;
+  if (ByRows()) {
+    MultiplyRows(from, packed, here, first, last, blocks, top + begin);
+  } else {
+    kernels_->multiply(from + first * width, Plane(), sizes_.inputs, packed,
+        blocks, last - first, &here, top + begin, top_plane);
+  }
 }
 
 // Each thread takes some pixels, and of few pixels some outputs; where weights
