@@ -1,112 +1,23 @@
 #ifdef USE_ONEDNN
 #include "caffe/layers/onednn_conv_layer.hpp"
+#include "caffe/layers/onednn_conv_plan.hpp"
 
 #include <cmath>
 #include <vector>
 
 #include "caffe/util/channel_layers.hpp"
-#include "caffe/util/onednn_deferred.hpp"
 
 namespace caffe {
 
-using dnnl::algorithm;
-using dnnl::convolution_backward_data;
-using dnnl::convolution_backward_weights;
 using dnnl::memory;
 using onednn::ConvolutionFinish;
 using onednn::ConvolutionForward;
 using onednn::Halved;
 using onednn::HeldConvolution;
-using winograd::Winograd;
 
 static float* floats(const memory& values) {
   return static_cast<float*>(values.get_data_handle());
 }
-
-// The sizes of a convolution, and what computes it. What is of the backward
-// pass is made when it first comes.
-struct OneDnnConvolutionLayer::Plan : public onednn::ConvolutionShapes {
-  shared_ptr<const ConvolutionForward> forward;
-  shared_ptr<const ConvolutionForward> halved[2][2];  // takes, gives
-  bool tried[2][2] = {};
-  shared_ptr<const Winograd> winograd_mirrored;
-  convolution_backward_data::primitive_desc data_desc;
-  convolution_backward_weights::primitive_desc weights_desc;
-  dnnl::primitive backward_data, backward_weights;
-  bool winograd_backward;
-
-  memory bottom_copy, top_diff_copy, residual_copy, weights_diff, bias_diff;
-
-  // What takes or gives halved values instead of whole ones. NULL where that
-  // can't be, or would be slow.
-  const shared_ptr<const ConvolutionForward>& Halving(bool takes, bool gives) {
-    if (!takes && !gives) { return forward; }
-    if (!tried[takes][gives]) {
-      tried[takes][gives] = true;
-      halved[takes][gives] = MakeHalving(takes, gives);
-    }
-    return halved[takes][gives];
-  }
-
-  bool TakesHalved(bool gives) const {
-    return forward->is_pointwise() &&
-        (gives || (stride[0] % 2 == 0 && stride[1] % 2 == 0));
-  }
-
-  shared_ptr<const ConvolutionForward> MakeHalving(bool takes,
-      bool gives) const {
-    const shared_ptr<const ConvolutionForward> none;
-    if (takes && !TakesHalved(gives)) { return none; }
-    ConvolutionShapes shapes(*this);
-    for (auto& each : shapes.stride) {
-      each = each * (gives ? 2 : 1) / (takes ? 2 : 1);
-    }
-    if (takes) { shapes.bottom = onednn::halved(bottom); }
-    if (gives) {
-      shapes.top = onednn::halved(top);
-      shapes.halved_residual = top;
-    }
-    const shared_ptr<const ConvolutionForward> made =
-        ConvolutionForward::Make(shapes);
-    return made && made->can_finish() &&
-        (!gives || made->top_order() == onednn::blocked(shapes.top)) ? made :
-            none;
-  }
-
-  // Training takes Winograd's algorithm here, too. Other backward passes are
-  // for looking at gradients, where those that are zero should be: it leaves
-  // traces of rounding in their tiles. False where there is nothing fast.
-  bool PrepareBackward(Phase phase) {
-    winograd_backward = forward->winograd() && phase == TRAIN;
-    if (winograd_backward) {
-      if (!winograd_mirrored) {
-        winograd_mirrored.reset(new Winograd(forward->winograd()->Mirrored()));
-      }
-      return true;
-    }
-    if (backward_data) {
-      return true;
-    }
-    const algorithm direct = algorithm::convolution_direct;
-    data_desc = onednn::describe_backward<convolution_backward_data>(
-        forward->direct(), direct, onednn::layout(bottom),
-        onednn::layout(WeightsShape()), onednn::layout(top), stride, pad, pad);
-    weights_desc = onednn::describe_backward<convolution_backward_weights>(
-        forward->direct(), direct, onednn::layout(bottom),
-        onednn::layout(WeightsShape()), BiasLayout(), onednn::layout(top),
-        stride, pad, pad);
-    if (!onednn::is_fast(data_desc) || !onednn::is_fast(weights_desc)) {
-      return false;
-    }
-    backward_data = convolution_backward_data(data_desc);
-    backward_weights = convolution_backward_weights(weights_desc);
-    weights_diff = memory(weights_desc.diff_weights_desc(), onednn::cpu());
-    if (!bias.empty()) {
-      bias_diff = memory(BiasLayout(), onednn::cpu());
-    }
-    return true;
-  }
-};
 
 struct OneDnnConvolutionLayer::Choice {
   shared_ptr<const ConvolutionForward> forward;
@@ -394,99 +305,6 @@ void OneDnnConvolutionLayer::Defer(const Behind& behind, const memory& half,
     last->set_packed(shared_ptr<PackedValues>(new Halved(held, half)));
     onednn::release(&before);
   }
-}
-
-void OneDnnConvolutionLayer::Backward_cpu(const vector<Blob<float>*>& top,
-      const vector<bool>& propagate_down, const vector<Blob<float>*>& bottom) {
-  if (!plan_ || !plan_->PrepareBackward(phase_)) {
-    ConvolutionLayer<float>::Backward_cpu(top, propagate_down, bottom);
-    return;
-  }
-  const bool learns = param_propagate_down_[0] ||
-      (bias_term_ && param_propagate_down_[1]);
-  for (int i = 0; i < top.size(); ++i) {
-    if (learns) {
-      plan_->winograd_backward ? BackwardParametersWinograd(top[i], bottom[i]) :
-          BackwardParameters(top[i], bottom[i]);
-    }
-    if (propagate_down[i]) {
-      plan_->winograd_backward ? BackwardDataWinograd(top[i], bottom[i]) :
-          BackwardData(top[i], bottom[i]);
-    }
-  }
-}
-
-// Adds to the diffs of weights and bias.
-void OneDnnConvolutionLayer::BackwardParameters(Blob<float>* top,
-      Blob<float>* bottom) {
-  Plan& plan = *plan_;
-  onednn::Arguments arguments;
-  arguments[DNNL_ARG_SRC] = onednn::read(bottom->data().get(), plan.bottom,
-      plan.weights_desc.src_desc(), &plan.bottom_copy);
-  arguments[DNNL_ARG_DIFF_DST] = onednn::read(top->diff().get(), plan.top,
-      plan.weights_desc.diff_dst_desc(), &plan.top_diff_copy);
-  arguments[DNNL_ARG_DIFF_WEIGHTS] = plan.weights_diff;
-  if (bias_term_) {
-    arguments[DNNL_ARG_DIFF_BIAS] = plan.bias_diff;
-  }
-  onednn::run(plan.backward_weights, arguments);
-  if (param_propagate_down_[0]) {
-    onednn::add(plan.weights_diff, onednn::plain(plan.WeightsShape()),
-        blobs_[0]->mutable_cpu_diff());
-  }
-  if (bias_term_ && param_propagate_down_[1]) {
-    onednn::add(plan.bias_diff, onednn::plain(plan.bias),
-        blobs_[1]->mutable_cpu_diff());
-  }
-}
-
-void OneDnnConvolutionLayer::BackwardData(Blob<float>* top,
-      Blob<float>* bottom) {
-  Plan& plan = *plan_;
-  const memory result = onednn::write(bottom->diff().get(), plan.bottom,
-      plan.data_desc.diff_src_desc());
-  onednn::Arguments arguments;
-  arguments[DNNL_ARG_DIFF_DST] = onednn::read(top->diff().get(), plan.top,
-      plan.data_desc.diff_dst_desc(), &plan.top_diff_copy);
-  arguments[DNNL_ARG_WEIGHTS] = backward_weights_.get(blobs_[0]->data(),
-      onednn::plain(plan.WeightsShape()), plan.data_desc.weights_desc());
-  arguments[DNNL_ARG_DIFF_SRC] = result;
-  onednn::run(plan.backward_data, arguments);
-  onednn::written(bottom->diff().get(), result);
-}
-
-// Adds to the diffs of weights and bias.
-void OneDnnConvolutionLayer::BackwardParametersWinograd(Blob<float>* top,
-    Blob<float>* bottom) {
-  Plan& plan = *plan_;
-  const memory data = onednn::read(bottom->data().get(), plan.bottom,
-      onednn::blocked(plan.bottom), &plan.bottom_copy);
-  const memory diff = onednn::read(top->diff().get(), plan.top,
-      onednn::blocked(plan.top), &plan.top_diff_copy);
-  const Winograd& winograd = *plan.forward->winograd();
-  const onednn::FlushDenormals flush;
-  if (param_propagate_down_[0]) {
-    void* const scratch = onednn::scratch(
-        winograd.backward_scratch() * sizeof(float));
-    winograd.BackwardWeights(floats(data), floats(diff),
-        static_cast<float*>(scratch), blobs_[0]->mutable_cpu_diff());
-  }
-  if (bias_term_ && param_propagate_down_[1]) {
-    winograd.BackwardBias(floats(diff), blobs_[1]->mutable_cpu_diff());
-  }
-}
-
-void OneDnnConvolutionLayer::BackwardDataWinograd(Blob<float>* top,
-    Blob<float>* bottom) {
-  Plan& plan = *plan_;
-  const memory from = onednn::read(top->diff().get(), plan.top,
-      onednn::blocked(plan.top), &plan.top_diff_copy);
-  const memory to = onednn::write(bottom->diff().get(), plan.bottom,
-      onednn::blocked(plan.bottom));
-  const winograd::Finish nothing = {NULL, NULL, NULL};
-  onednn::run_winograd(*plan.winograd_mirrored, from, blobs_[0]->cpu_data(),
-      nothing, to);
-  onednn::written(bottom->diff().get(), to);
 }
 
 }  // namespace caffe
