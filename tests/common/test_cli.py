@@ -31,6 +31,22 @@ def test_an_unknown_flag_is_a_usage_error(path):
     assert result.returncode == 2 and "Traceback" not in result.stderr
 
 
+@pytest.mark.parametrize(
+    "command, what",
+    [
+        (("score", ""), "an argument is empty"),
+        (("score", "a.jpg", "--run", ""), "--run is empty"),
+        (("score", "--run=", "a.jpg"), "--run is empty"),
+        (("label", "--manifest", "m.csv", "--out", ""), "--out is empty"),
+        (("make_lmdb", "--labels", "l.csv", "--images", "", "--out", "o"), "--images is empty"),
+    ],
+)
+def test_an_empty_argument_is_a_usage_error(command, what):
+    """A shell's variable that is not set. pathlib would take it for the current folder, and all pictures below."""
+    result = testlib.command(f"tools/{command[0]}.py", *command[1:])
+    assert result.returncode == 2 and result.stderr.splitlines()[-1].endswith(f"error: {what}")
+
+
 def test_a_column_is_mapped_once():
     """Two columns for one name: which one would be meant?"""
     result = testlib.command(

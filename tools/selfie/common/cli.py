@@ -60,9 +60,19 @@ SCARCE = {  # what the system has too little of, and what to do
 def parser(doc: str | None) -> argparse.ArgumentParser:
     """Make a parser whose description is a command's docstring: first paragraph as it is, the rest as the epilog."""
     summary, _, details = (doc or "").strip().partition("\n\n")
-    return argparse.ArgumentParser(
-        description=summary, epilog=details, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    return _Parser(description=summary, epilog=details, formatter_class=argparse.RawDescriptionHelpFormatter)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Refuses an empty argument: mostly a variable that is not set, and as a path it would be the current folder."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        words = sys.argv[1:] if args is None else list(args)
+        for before, word in zip(["", *words], words):
+            if word == "" or re.fullmatch(r"--[a-z][a-z-]*=", word):
+                option = (word or before).rstrip("=")
+                self.error(f"{option} is empty" if option.startswith("--") else "an argument is empty")
+        return super().parse_known_args(words, namespace)
 
 
 def add_run(to: argparse.ArgumentParser) -> None:
