@@ -151,3 +151,25 @@ def test_a_broken_map_json_is_one_line(tiny_map, tmp_path, text):
     (folder / "map.json").write_text(text)
     with pytest.raises(SelfieError, match=r"map\.json"):
         tsne.load(folder)
+
+
+@pytest.mark.parametrize("damage", ["cut off", "no archive", "an array", "other arrays", "of fewer selfies"])
+def test_a_model_that_is_not_of_its_map_is_one_line(tiny_map, tiny_run, tmp_path, damage):
+    folder = shutil.copytree(tiny_map.folder, tmp_path / "map")
+    file = folder / "model.npz"
+    with np.load(file) as model:
+        arrays = {name: model[name] for name in model}
+    if damage == "cut off":
+        file.write_bytes(file.read_bytes()[:-99])
+    elif damage == "no archive":
+        file.write_bytes(b"no model")
+    elif damage == "an array":
+        with open(file, "wb") as opened:
+            np.save(opened, arrays["mean"])
+    elif damage == "other arrays":
+        np.savez(file, mean=arrays["mean"])
+    else:
+        np.savez(file, **{**arrays, "reduced": arrays["reduced"][:-1]})
+    picture = next(tiny_run.database("train").parents[1].glob("images/*.png"))
+    with pytest.raises(SelfieError, match=r"model\.npz is damaged, or not of this map: make the map again"):
+        tsne.place(tsne.load(folder), tiny_run, [str(picture)])

@@ -34,7 +34,7 @@ import polars as pl
 from tqdm import tqdm
 
 from selfie.common import locks, parallel, paths, shapes
-from selfie.common.errors import SelfieError
+from selfie.common.errors import DAMAGED_ZIP, SelfieError
 from selfie.data import image, tables
 from selfie.experiments import grids, pca, viewer
 from selfie.experiments.features import Features, Files, export
@@ -217,9 +217,7 @@ def place(finished: Map, run: Run, names: list[str], gpu: int | None = None) -> 
         if len(rejects):
             raise SelfieError(f"cannot place {rejects['name'][0]}: {rejects['reason'][0]}")
         new, table = np.array(features.matrix), features.table
-    with np.load(paths.regular(finished.folder / "model.npz")) as model:
-        principal = pca.Pca(model["mean"], model["components"], np.empty(0), 0)
-        known = model["reduced"]
+    principal, known = _model(finished)
     new = principal.project(new)
     perplexity, seed = finished.info["perplexity"], finished.info["seed"]
     embedding = _openTSNE().TSNEEmbedding(
@@ -236,6 +234,20 @@ def place(finished: Map, run: Run, names: list[str], gpu: int | None = None) -> 
         "score",
         finished.table["name"].gather(nearest).alias("neighbour"),
     )
+
+
+def _model(finished: Map) -> tuple[pca.Pca, np.ndarray]:
+    """Read what places new selfies: the PCA, and the map's selfies after it. SelfieError if it is not of this map."""
+    file = paths.regular(finished.folder / "model.npz")
+    try:
+        with np.load(file) as model:
+            mean, components, reduced = model["mean"], model["components"], model["reduced"]
+        fine = components.shape[1:] == mean.shape and reduced.shape == (finished.table.height, len(components))
+    except (TypeError, AttributeError, *DAMAGED_ZIP):  # the first two: a single array of numpy's
+        fine = False
+    if not fine:
+        raise SelfieError(f"{file} is damaged, or not of this map: make the map again")
+    return pca.Pca(mean, components, np.empty(0), 0), reduced
 
 
 # --- pictures --------------------------------------------------------------------------------------------------------
