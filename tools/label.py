@@ -132,7 +132,7 @@ def _parser() -> argparse.ArgumentParser:
     option(
         "--split", type=_shares, metavar="A,B,C", help="shares of users in train, val and test (default: 0.9,0.05,0.05)"
     )
-    option("--seed", type=cli.natural, metavar="S", help="random seed of ties and split (default: 0)")
+    option("--seed", type=cli.seed, metavar="S", help="random seed of ties and split (default: 0)")
     return parser
 
 

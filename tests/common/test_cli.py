@@ -61,9 +61,11 @@ def test_a_column_is_mapped_once():
         ("serve", ("--proxy", "*"), "'*' is not an IP address"),  # it would be everybody's word on who they are
         ("bot", ("--allow-network", "here"), "'here' is not an IP network"),
         ("gather", ("--allow-network", "10.0.0.1/8"), "'10.0.0.1/8' is not an IP network"),
+        ("tsne_map", ("--seed", str(2**32)), "'4294967296' is not a seed"),
+        ("train", ("--seed", "-1"), "'-1' is not a whole number of at least 0"),  # Caffe would take the clock's
     ],
 )
-def test_addresses_are_checked_at_once(command, option, what):
+def test_addresses_and_seeds_are_checked_at_once(command, option, what):
     """A usage error, before anything is started or asked."""
     result = testlib.command(f"tools/{command}.py", *option)
     assert result.returncode == 2 and what in result.stderr

@@ -126,6 +126,8 @@ def test_bad_requests_are_one_line(tiny_run, tiny_map, features, tmp_path):
     testlib.assert_one_line_error(
         testlib.command(*command, "--features", features.folder, "--perplexity", 5, "--cells", 9), "there are 64"
     )
+    with pytest.raises(SelfieError, match="a perplexity of nan makes no sense"):
+        tsne.make(features, tmp_path / "map", perplexity=float("nan"))
     testlib.assert_one_line_error(testlib.command(*command, "--features", tmp_path), "no finished features")
     testlib.assert_one_line_error(testlib.command(*command, "--place", "README.md"), "no finished map")
     (tmp_path / "broken.jpg").write_bytes(b"no picture")

@@ -118,7 +118,7 @@ def add_split(to: argparse.ArgumentParser, what: str = "selfies to use") -> None
 def add_seed(to: argparse.ArgumentParser, default: int = 2015, of: str = "everything drawn") -> None:
     """Add --seed: the random seed of `of`."""
     to.add_argument(
-        "--seed", type=natural, default=default, metavar="S", help=f"random seed of {of} (default: %(default)s)"
+        "--seed", type=seed, default=default, metavar="S", help=f"random seed of {of} (default: %(default)s)"
     )
 
 
@@ -195,6 +195,14 @@ def positive(text: str) -> int:
 def natural(text: str) -> int:
     """Read a whole number from 0 on."""
     return _at_least(0, text)
+
+
+def seed(text: str) -> int:
+    """Read a random seed: a whole number of 32 bits, which is what Caffe, numpy and scikit-learn all take."""
+    number = _at_least(0, text)
+    if number >= 1 << 32:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a seed: that is a whole number below {1 << 32}")
+    return number
 
 
 def _at_least(least: int, text: str) -> int:

@@ -69,7 +69,7 @@ def tsne(reduced: np.ndarray, perplexity: float = 30, seed: int = 0) -> np.ndarr
 
 def _check_perplexity(count: int, perplexity: float) -> None:
     """Raise SelfieError unless so many selfies are enough for the perplexity."""
-    if perplexity < 1:
+    if not perplexity >= 1:  # nor nan
         raise SelfieError(f"a perplexity of {perplexity:g} makes no sense: it is a number of neighbours, at least 1")
     if count < 3 * perplexity + 1:
         fitting = f"--perplexity {(count - 1) // 3}" if count > 3 else "more selfies"
