@@ -186,6 +186,23 @@ class Map:
         """The selfies' places, N x 2."""
         return self.table.select("x", "y").to_numpy()
 
+    def model(self) -> tuple[pca.Pca, np.ndarray]:
+        """Read what places new selfies: the PCA, and the map's selfies after it. SelfieError if not of this map."""
+        file = paths.existing_file(self.folder / "model.npz")
+        try:
+            with np.load(file) as model:
+                mean, components, reduced = model["mean"], model["components"], model["reduced"]
+            shapes_fit = components.shape == (*mean.shape, reduced.shape[-1]) and len(reduced) == self.table.height
+            fine = shapes_fit and all(np.isfinite(array).all() for array in (mean, components, reduced))
+        except PermissionError:
+            raise
+        # TypeError and AttributeError: an array alone; OSError: a place before the file's beginning
+        except (OSError, TypeError, AttributeError, IndexError, *DAMAGED_ZIP):
+            fine = False
+        if not fine:
+            raise SelfieError(f"{file} is damaged, or not of this map: make the map again")
+        return pca.Pca(mean, components, np.empty(0), 0), reduced
+
 
 MAP_COLUMNS = {"name": pl.String, "x": pl.Float64, "y": pl.Float64, "score": pl.Float64}
 
@@ -217,7 +234,7 @@ def place(finished: Map, run: Run, names: list[str], gpu: int | None = None) -> 
         if len(rejects):
             raise SelfieError(f"cannot place {rejects['name'][0]}: {rejects['reason'][0]}")
         new, table = np.array(features.matrix), features.table
-    principal, known = _model(finished)
+    principal, known = finished.model()
     new = principal.project(new)
     perplexity, seed = finished.info["perplexity"], finished.info["seed"]
     embedding = _openTSNE().TSNEEmbedding(
@@ -234,20 +251,6 @@ def place(finished: Map, run: Run, names: list[str], gpu: int | None = None) -> 
         "score",
         finished.table["name"].gather(nearest).alias("neighbour"),
     )
-
-
-def _model(finished: Map) -> tuple[pca.Pca, np.ndarray]:
-    """Read what places new selfies: the PCA, and the map's selfies after it. SelfieError if it is not of this map."""
-    file = paths.regular(finished.folder / "model.npz")
-    try:
-        with np.load(file) as model:
-            mean, components, reduced = model["mean"], model["components"], model["reduced"]
-        fine = components.shape[1:] == mean.shape and reduced.shape == (finished.table.height, len(components))
-    except (TypeError, AttributeError, *DAMAGED_ZIP):  # the first two: a single array of numpy's
-        fine = False
-    if not fine:
-        raise SelfieError(f"{file} is damaged, or not of this map: make the map again")
-    return pca.Pca(mean, components, np.empty(0), 0), reduced
 
 
 # --- pictures --------------------------------------------------------------------------------------------------------
