@@ -145,6 +145,8 @@ class Features:
         file = paths.existing_file(self.folder / "features.npy")
         try:
             matrix = np.lib.format.open_memmap(file, mode="r")
+        except OSError:
+            raise
         except Exception as error:  # whatever numpy stumbles over in a header
             raise self._damaged(file) from error
         if matrix.dtype != np.float32 or matrix.shape != (self.meta["rows"], self.meta["columns"]):
