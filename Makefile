@@ -75,14 +75,23 @@ export SELFIE_MAKE := 1
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
 comma       := ,
+quote       := '
+odd         := $(quote) " ` \ ( ) & ; < > |
+# A name as one word for the shell, also 'my photos'; a plain one, or a pattern, as it is. there: whether such a file exists.
+is_odd       = $(filter-out 1,$(words $(1)))$(strip $(foreach each,$(odd),$(findstring $(each),$(1))))
+quoted       = $(if $(is_odd),'$(subst $(quote),'\'',$(1))',$(1))
+there        = $(shell [ -e $(call quoted,$(1)) ] 2>/dev/null && echo 1)
 # Only what was set on the command line or in the environment becomes an option.
 given        = $(filter command environment,$(firstword $(origin $(1))))
 one_gpu      = $(if $(GPU),--gpu $(firstword $(subst $(comma), ,$(GPU))))
 # HOST is set in many an environment, and means something else there.
 listen       = $(if $(filter command,$(origin $(1))),$(if $(filter HOST,$(1)),--host,--port) $($(1)))
-run          = $(if $(and $(RUN),$(call given,RUN)$(call given,VARIANT)),--run $(RUN))
-start_flags  = --lmdb $(LMDB) $(if $(REPLACE),--replace) $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(BATCH),--batch $(BATCH)) \
-               $(if $(SOLVER),--solver $(SOLVER)) $(if $(WEIGHTS),--weights $(WEIGHTS)) $(TRAIN_FLAGS)
+run          = $(if $(and $(RUN),$(call given,RUN)$(call given,VARIANT)),--run $(call quoted,$(RUN)))
+start_flags  = --lmdb $(call quoted,$(LMDB)) $(if $(REPLACE),--replace) $(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(BATCH),--batch $(BATCH)) \
+               $(if $(SOLVER),--solver $(call quoted,$(SOLVER))) $(if $(WEIGHTS),--weights $(call quoted,$(WEIGHTS))) \
+               $(TRAIN_FLAGS)
+# Several pictures may be scored, too.
+images       = $(if $(or $(filter 1,$(words $(IMAGES))),$(call there,$(IMAGES))),$(call quoted,$(IMAGES)),$(IMAGES))
 # A run that is resumed knows its variant.
 variant      = $(if $(and $(RESUME),$(call given,RUN)),,--variant $(VARIANT))
 
@@ -195,18 +204,19 @@ gather: | ready-python ## note posts of SERVER with TAG, count their likes at 30
 	      $(if $(CONTACT),--contact '$(CONTACT)') $(if $(TERMS_READ),--terms-read '$(TERMS_READ)') $(GATHER_FLAGS)
 
 faces: | ready ## keep the selfies with a face: MANIFEST -> data/with_faces.csv
-	$(PY) tools/filter_faces.py --manifest $(MANIFEST) --images $(IMAGES) --out data/with_faces.csv --jobs $(JOBS) \
-	      $(FACE_FLAGS)
+	$(PY) tools/filter_faces.py --manifest $(call quoted,$(MANIFEST)) --images $(call quoted,$(IMAGES)) \
+	      --out data/with_faces.csv --jobs $(JOBS) $(FACE_FLAGS)
 
 label: | ready ## label good and bad by likes, normalised by audience: MANIFEST -> LABELS
-	$(PY) tools/label.py --manifest $(MANIFEST) --images $(IMAGES) --out $(LABELS) --seed $(SEED) $(LABEL_FLAGS)
+	$(PY) tools/label.py --manifest $(call quoted,$(MANIFEST)) --images $(call quoted,$(IMAGES)) \
+	      --out $(call quoted,$(LABELS)) --seed $(SEED) $(LABEL_FLAGS)
 
 lmdb: | ready ## build the train, val and test databases: LABELS, IMAGES -> LMDB
-	$(PY) tools/make_lmdb.py --labels $(LABELS) --images $(IMAGES) --out $(LMDB) --seed $(SEED) --jobs $(JOBS) \
-	      $(LMDB_FLAGS)
+	$(PY) tools/make_lmdb.py --labels $(call quoted,$(LABELS)) --images $(call quoted,$(IMAGES)) \
+	      --out $(call quoted,$(LMDB)) --seed $(SEED) --jobs $(JOBS) $(LMDB_FLAGS)
 
 train: | ready ## finetune VARIANT on LMDB in RUN; RESUME=1 goes on where it stopped
-	$(PY) tools/train.py $(variant) --run $(RUN) $(if $(GPU),--gpu $(GPU)) $(if $(RESUME),--resume,$(start_flags))
+	$(PY) tools/train.py $(variant) --run $(call quoted,$(RUN)) $(if $(GPU),--gpu $(GPU)) $(if $(RESUME),--resume,$(start_flags))
 
 eval: | ready ## accuracy, AUC and plots of RUN on its test selfies
 	$(PY) tools/evaluate.py $(run) $(one_gpu)
@@ -228,7 +238,7 @@ $(report_grids): report-%: | ready
 	$(PY) tools/grids.py $* $(run) $(GRID_FLAGS)
 
 report-findings: | ready
-	$(PY) tools/findings.py $(run) $(if $(wildcard $(MANIFEST)),--manifest $(MANIFEST)) --jobs $(JOBS)
+	$(PY) tools/findings.py $(run) $(if $(call there,$(MANIFEST)),--manifest $(call quoted,$(MANIFEST))) --jobs $(JOBS)
 
 report-crops: | ready
 	$(if $(CROPS),$(PY) pycaffe_scripts/crops.py $(run) $(one_gpu) $(CROPS))
@@ -244,11 +254,11 @@ compare: | ready ## compare RUN with the original: the published figures as a te
 	$(PY) tools/compare_paper.py $(run) --download $(one_gpu)
 
 ablation: | ready ## the post's ablations of ABLATION: dropout, start weights, several seeds (LMDB, EPOCHS, GPU)
-	$(PY) tools/ablations.py --net $(ABLATION) $(if $(call given,LMDB),--lmdb $(LMDB)) $(if $(EPOCHS),--epochs $(EPOCHS)) \
+	$(PY) tools/ablations.py --net $(ABLATION) $(if $(call given,LMDB),--lmdb $(call quoted,$(LMDB))) $(if $(EPOCHS),--epochs $(EPOCHS)) \
 	      $(if $(GPU),--gpu $(GPU)) $(ABLATION_FLAGS)
 
 score: | ready ## score IMAGES (a file or a folder) with RUN, best first; HTML=folder: as a page as well
-	$(PY) tools/score.py $(run) $(one_gpu) --sort --lenient $(if $(HTML),--html $(HTML)) $(IMAGES)
+	$(PY) tools/score.py $(run) $(one_gpu) --sort --lenient $(if $(HTML),--html $(call quoted,$(HTML))) $(images)
 
 serve: | ready ## show a page that scores pictures with RUN, for this machine (HOST, PORT), and answer programs
 	$(PY) tools/serve.py $(run) $(one_gpu) $(call listen,HOST) $(call listen,PORT) $(SERVE_FLAGS)

@@ -55,9 +55,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     if unused:
         parser.error(f"{', '.join(unused)} cannot be used with --rule {rule}")
     out = Path(args.out)
-    report_path = Path(args.report) if args.report else out.with_suffix(".report.json")
     if out.suffix.lower() != ".csv":
         parser.error(f"--out {out}: labels are CSV, give a name that ends in .csv")
+    report_path = Path(args.report) if args.report else out.with_suffix(".report.json")
     if len({os.path.realpath(path) for path in (args.manifest, out, report_path)}) < 3:
         parser.error("--manifest, --out and --report must be three different files")
 
@@ -132,7 +132,7 @@ def _parser() -> argparse.ArgumentParser:
     option(
         "--split", type=_shares, metavar="A,B,C", help="shares of users in train, val and test (default: 0.9,0.05,0.05)"
     )
-    option("--seed", type=cli.natural, metavar="S", help="random seed of ties and split (default: 0)")
+    option("--seed", type=cli.seed, metavar="S", help="random seed of ties and split (default: 0)")
     return parser
 
 

@@ -55,7 +55,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--resume", action="store_true", help="go on from the newest intact snapshot")
     parser.add_argument("--replace", action="store_true", help="remove an older run of that name first")
     parser.add_argument("--epochs", type=float, metavar="N", help="length in epochs; sets max_iter")
-    parser.add_argument("--seed", type=int, metavar="S", help="random_seed of the solver")
+    parser.add_argument("--seed", type=cli.seed, metavar="S", help="random_seed of the solver")
     parser.add_argument(
         "--set", action="append", default=[], metavar="FIELD=VALUE", help="set a solver field; may be repeated"
     )

@@ -31,6 +31,22 @@ def test_an_unknown_flag_is_a_usage_error(path):
     assert result.returncode == 2 and "Traceback" not in result.stderr
 
 
+@pytest.mark.parametrize(
+    "command, what",
+    [
+        (("score", ""), "an argument is empty"),
+        (("score", "a.jpg", "--run", ""), "--run is empty"),
+        (("score", "--run=", "a.jpg"), "--run is empty"),
+        (("label", "--manifest", "m.csv", "--out", ""), "--out is empty"),
+        (("make_lmdb", "--labels", "l.csv", "--images", "", "--out", "o"), "--images is empty"),
+    ],
+)
+def test_an_empty_argument_is_a_usage_error(command, what):
+    """A shell's variable that is not set. pathlib would take it for the current folder, and all pictures below."""
+    result = testlib.command(f"tools/{command[0]}.py", *command[1:])
+    assert result.returncode == 2 and result.stderr.splitlines()[-1].endswith(f"error: {what}")
+
+
 def test_a_column_is_mapped_once():
     """Two columns for one name: which one would be meant?"""
     result = testlib.command(
@@ -45,9 +61,11 @@ def test_a_column_is_mapped_once():
         ("serve", ("--proxy", "*"), "'*' is not an IP address"),  # it would be everybody's word on who they are
         ("bot", ("--allow-network", "here"), "'here' is not an IP network"),
         ("gather", ("--allow-network", "10.0.0.1/8"), "'10.0.0.1/8' is not an IP network"),
+        ("tsne_map", ("--seed", str(2**32)), "'4294967296' is not a seed"),
+        ("train", ("--seed", "-1"), "'-1' is not a whole number of at least 0"),  # Caffe would take the clock's
     ],
 )
-def test_addresses_are_checked_at_once(command, option, what):
+def test_addresses_and_seeds_are_checked_at_once(command, option, what):
     """A usage error, before anything is started or asked."""
     result = testlib.command(f"tools/{command}.py", *option)
     assert result.returncode == 2 and what in result.stderr

@@ -403,6 +403,25 @@ def test_days_and_months_are_told_apart_by_the_other_values(others, meant, told)
     assert found[0] == meant and told in "; ".join(notes)
 
 
+@pytest.mark.parametrize(
+    "column",
+    [
+        pl.Series("posted_at", ["0000-01-01T00:00:00Z"]),
+        pl.Series("posted_at", ["0000-01-01", "0001-01-01T00:00:00+14:00"]),
+        pl.Series("posted_at", ["9999-12-31T23:59:59-14:00"]),
+        pl.Series("posted_at", [2**62, -(2**62)]).cast(pl.Datetime("us")),
+    ],
+)
+def test_years_before_1_and_after_9999_are_no_times(column):
+    """Databases write the year 0 for none; Python cannot hold it, nor what a time zone makes of the ends."""
+    found, notes = moments.read(column)
+    assert found.to_list() == [None] * len(column) and f"{len(column)} of {len(column)} values are no times" in notes[0]
+    ends = ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z"]
+    assert [f"{time.isoformat()}Z" for time in moments.timestamps(pl.Series("posted_at", ends))] == ends
+    with pytest.raises(SelfieError, match="'0000-01-01' is not a date"):
+        label_filters.parse_date("0000-01-01")
+
+
 def test_what_is_no_time_is_told_with_an_example(tmp_path):
     """label.py says how many, and one of them; whole numbers may be days; a column of nothing is missing."""
     rows = simulated(300).with_columns(

@@ -216,6 +216,19 @@ def test_short_rows_and_repeated_columns_are_told(tmp_path, caplog):
     assert "more than one column is called 'likes': the first is taken" in caplog.text
 
 
+@pytest.mark.parametrize("name", ["m.xlsx", "m.json"])
+def test_repeated_columns_are_told_of_every_format(tmp_path, name):
+    """Of workbooks, and of JSON as pandas splits it; the first counts there, too."""
+    names, rows = ["id", "likes", "likes"], [["a", 3, 4], ["b", 5, 6]]
+    book = openpyxl.Workbook()
+    _sheet(book.active, [names, *rows])
+    book.save(tmp_path / "m.xlsx")
+    (tmp_path / "m.json").write_text(json.dumps({"columns": names, "index": [0, 1], "data": rows}))
+    table = manifest.load(tmp_path / name)
+    assert table.frame["likes"].to_list() == [3, 5]
+    assert "more than one column is called 'likes': the first is taken" in table.notes
+
+
 # --- dialects and formats --------------------------------------------------------------------------------------------
 
 
@@ -331,6 +344,17 @@ def test_workbooks_archives_and_parquet_by_any_name(tmp_path, name):
     assert manifest.read(tmp_path / name).rows(named=True) == [{**row, "likes": int(row["likes"])} for row in ROWS]
 
 
+@pytest.mark.parametrize("inside", ["../../m.csv", "/etc/m.csv", "x" * 300 + ".csv"])
+def test_a_zip_archive_may_call_its_table_as_it_likes(tmp_path, monkeypatch, inside):
+    """Its name there leads nowhere, and is no name of a file here."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    with zipfile.ZipFile(tmp_path / "m.zip", "w") as archive:
+        archive.writestr(inside, as_csv())
+    assert manifest.read(tmp_path / "m.zip").height == len(ROWS)
+    assert sorted(os.listdir(tmp_path)) == ["m.zip", "temporary"] and not os.listdir(tmp_path / "temporary")
+
+
 def test_large_files_are_recognised_as_small_ones(tmp_path):
     """A character that is not UTF-8 in the last of many blocks, and a sample that ends inside of a line."""
     text = "id;path;caption\n" + "".join(f"{n};{n}.jpg;text\n" for n in range(200_000))
@@ -382,6 +406,7 @@ def test_what_becomes_too_large_is_refused(tmp_path, monkeypatch):
         ("m.json", b"[1, 2", "not JSON"),
         ("m.csv", "id,path\n1,é".encode("utf-16")[:-1], "not UTF-16"),
         ("m.ods", b"id,path", "is named .csv"),
+        ("m.zip", b"PK\x05\x06" + b"\0" * 18, "is an empty zip archive"),
     ],
 )
 def test_damage_is_one_line(tmp_path, name, content, complaint):
@@ -502,6 +527,16 @@ def test_a_header_of_thousands_of_empty_names_takes_no_time(tmp_path):
     assert len(str(error.value)) < 10_000
 
 
+@pytest.mark.parametrize("value", ["x", "5'10\" tall"])
+def test_thousands_of_columns_that_pass_through_take_no_time(tmp_path, value):
+    """Each is typed once, by whichever reader: neither looks through all others for it."""
+    names = [f"c{number}" for number in range(16_000)]
+    (tmp_path / "m.csv").write_text(",".join(["id", *names]) + "\n1" + f",{value}" * len(names) + "\n")
+    started = time.process_time()
+    frame = manifest.load(tmp_path / "m.csv").frame
+    assert frame.row(0) == ("1", *[value] * len(names)) and time.process_time() - started < 5
+
+
 # --- workbooks -------------------------------------------------------------------------------------------------------
 
 
@@ -586,7 +621,14 @@ def test_text_is_text_however_it_is_stored(tmp_path, column, meant):
 
 
 @pytest.mark.parametrize(
-    "column", [pl.Series("tags", [[["a"]]]), pl.Series("id", [b"\xff"]), pl.Series("posted_at", [time_of_day(5)])]
+    "column",
+    [
+        pl.Series("tags", [[["a"]]]),
+        pl.Series("tags", [[b"\xff"]]),
+        pl.Series("tags", [[{"name": b"\xff"}]]),
+        pl.Series("id", [b"\xff"]),
+        pl.Series("posted_at", [time_of_day(5)]),
+    ],
 )
 def test_types_that_are_none_name_the_file_and_the_column(tmp_path, column):
     column.to_frame().write_parquet(tmp_path / "m.parquet")

@@ -230,6 +230,25 @@ def test_one_bad_picture_is_no_error_of_make(ready):
     assert "--lenient" in line(make(ready, "score"), "score.py")
 
 
+@pytest.mark.parametrize("name", ["my photos", "it's me (1)", 'a"b', "a`b`", "a\\b;c&d", "plain"])
+def test_a_name_is_one_word_whatever_is_in_it(ready, tmp_path, name):
+    """Folders of phones and cameras have spaces and brackets in their names."""
+    python = ready / ".venv" / "bin" / "python"
+    python.write_text('#!/bin/sh\nprintf "python [%s]\\n" "$@"\n')
+    (tmp_path / name).mkdir()
+    word = f"python [{tmp_path / name}]"
+    for target in ("faces", "label", "lmdb", "score"):
+        assert word in commands(make(ready, target, f"IMAGES={tmp_path / name}"))
+    for target, variable in (("label", "LABELS"), ("train", "RUN"), ("train", "LMDB"), ("report", "MANIFEST")):
+        assert word in commands(make(ready, target, f"{variable}={tmp_path / name}"))
+
+
+def test_several_pictures_are_scored(ready):
+    """As a list, or by a pattern."""
+    assert line(make(ready, "score", "IMAGES=a.jpg b.jpg"), "score.py").endswith("--lenient a.jpg b.jpg")
+    assert "requirements.txt" in line(make(ready, "score", "IMAGES=require*.txt"), "score.py")
+
+
 def test_commands_know_that_make_called_them(ready):
     """They speak of RESUME=1 instead of --resume; the tests call them by themselves."""
     python = ready / ".venv" / "bin" / "python"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -154,6 +156,33 @@ def test_a_broken_meta_json_is_one_line(features, tmp_path, text):
     (folder / "meta.json").write_text(text)
     with pytest.raises(SelfieError, match=r"meta\.json"):
         load(folder)
+
+
+def _npy(matrix: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.save(file, matrix)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    "name, damage",
+    [
+        ("features.npy", lambda data: data[:-1]),
+        ("features.npy", lambda data: b"no features"),
+        ("features.npy", lambda data: data[:10] + b"{'descr': object," + data[27:]),
+        ("features.npy", lambda data: _npy(np.zeros((64, 3), np.float32))),
+        ("features.npy", lambda data: _npy(np.zeros((64, 512), np.float64))),
+        ("features.csv", lambda data: data[: len(data) // 2]),
+        ("features.csv", lambda data: data + data.split(b"\n")[1] + b"\n"),
+        ("features.csv", lambda data: re.sub(rb",\d.*", b",", data)),
+    ],
+)
+def test_features_that_are_not_those_of_their_meta_json_are_one_line(features, tmp_path, name, damage):
+    """Cut off, of another shape or type, with a row too few or too many: named, with what to do, before use."""
+    folder = shutil.copytree(features.folder, tmp_path / "features")
+    (folder / name).write_bytes(damage((folder / name).read_bytes()))
+    with pytest.raises(SelfieError, match=f"{name} does not hold the 64 x .* delete .*, and export again"):
+        _ = load(folder).matrix, load(folder).table
 
 
 def test_a_line_of_a_journal_that_no_table_holds_is_none():

@@ -273,3 +273,6 @@ def test_the_command_writes_its_files_and_errors_are_one_line(own_run, tmp_path)
     assert {"findings.csv", "findings.png", "test_properties.csv"} <= {path.name for path in run.folder.iterdir()}
     measured = pl.read_csv(run.folder / "test_properties.csv")
     assert stats.auc(measured["brightness"].to_numpy(), measured["label"].to_numpy()) > 0.9
+    (tmp_path / "m.csv").write_text("id,face_count,face_x,face_y,face_w,face_h\na,1,left,0,1,1\n")
+    with pytest.raises(SelfieError, match=r"m\.csv: face_x, .* hold values that are no numbers"):
+        findings.find(run, manifest_file=tmp_path / "m.csv")

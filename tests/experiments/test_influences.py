@@ -6,8 +6,10 @@ import numpy as np
 import polars as pl
 import pytest
 
+from selfie.common.errors import SelfieError
 from selfie.experiments import influences
 from selfie.experiments.influences import MEASURED, WORDS
+from selfie.experiments.properties import FACE, PIXELS
 
 
 def table(selfies: int, noise: float, faces: bool = True, seed: int = 0) -> pl.DataFrame:
@@ -87,3 +89,24 @@ def test_no_face_is_not_weighed_by_selfies_that_all_have_one():
 def test_every_property_has_words():
     """For more of it and for less."""
     assert {*WORDS, "faces"} == set(MEASURED)
+
+
+@pytest.mark.parametrize(
+    "old, new, complaint",
+    [
+        ("\n0.", "\nx", "cannot read .*test_properties.csv"),
+        ("contrast", "contr\xc3st", "test_properties.csv has no column 'contrast'"),
+        ("\n", '\n"', "test_properties.csv: line 2 opens a quote"),
+    ],
+)
+def test_a_table_of_properties_that_was_changed_by_hand_is_one_line(own_run, old, new, complaint):
+    values = table(60, noise=0.05).with_columns(face_area=pl.lit(0.1), head_distance=pl.lit(1.0))
+    rest = [name for name in (*PIXELS, *FACE) if name not in values.columns]
+    columns = ["score", *PIXELS, *FACE]
+    text = values.with_columns(pl.lit(0.5).alias(name) for name in rest).select(columns).write_csv()
+    file = own_run.folder / "test_properties.csv"
+    file.write_text(text)
+    assert influences.load(own_run)
+    file.write_text(text.replace(old, new, 1))
+    with pytest.raises(SelfieError, match=complaint):
+        influences.load(own_run)

@@ -50,6 +50,12 @@ def test_pca_equals_the_full_decomposition(tmp_path):
     )
 
 
+def test_features_that_are_not_finite_are_one_line():
+    """What a net that diverged says of a picture."""
+    with pytest.raises(SelfieError, match="some features are no finite numbers"):
+        pca.fit(np.full((64, 8), np.nan, np.float32))
+
+
 def test_what_is_alike_lies_close_and_the_seed_decides(tiny_map, features):
     """Neighbours in the map score alike; the same seed gives the same map, another seed another one."""
     places, scores = tiny_map.places, tiny_map.table["score"].to_numpy()
@@ -126,6 +132,8 @@ def test_bad_requests_are_one_line(tiny_run, tiny_map, features, tmp_path):
     testlib.assert_one_line_error(
         testlib.command(*command, "--features", features.folder, "--perplexity", 5, "--cells", 9), "there are 64"
     )
+    with pytest.raises(SelfieError, match="a perplexity of nan makes no sense"):
+        tsne.make(features, tmp_path / "map", perplexity=float("nan"))
     testlib.assert_one_line_error(testlib.command(*command, "--features", tmp_path), "no finished features")
     testlib.assert_one_line_error(testlib.command(*command, "--place", "README.md"), "no finished map")
     (tmp_path / "broken.jpg").write_bytes(b"no picture")
@@ -151,3 +159,27 @@ def test_a_broken_map_json_is_one_line(tiny_map, tmp_path, text):
     (folder / "map.json").write_text(text)
     with pytest.raises(SelfieError, match=r"map\.json"):
         tsne.load(folder)
+
+
+@pytest.mark.parametrize("damage", ["cut off", "no archive", "an array", "other arrays", "of fewer selfies", "nan"])
+def test_a_model_that_is_not_of_its_map_is_one_line(tiny_map, tiny_run, tmp_path, damage):
+    folder = shutil.copytree(tiny_map.folder, tmp_path / "map")
+    file = folder / "model.npz"
+    with np.load(file) as model:
+        arrays = {name: model[name] for name in model}
+    if damage == "cut off":
+        file.write_bytes(file.read_bytes()[:-99])
+    elif damage == "no archive":
+        file.write_bytes(b"no model")
+    elif damage == "an array":
+        with open(file, "wb") as opened:
+            np.save(opened, arrays["mean"])
+    elif damage == "other arrays":
+        np.savez(file, mean=arrays["mean"])
+    elif damage == "nan":
+        np.savez(file, **{**arrays, "mean": arrays["mean"] * np.nan})
+    else:
+        np.savez(file, **{**arrays, "reduced": arrays["reduced"][:-1]})
+    picture = next(tiny_run.database("train").parents[1].glob("images/*.png"))
+    with pytest.raises(SelfieError, match=r"model\.npz is damaged, or not of this map: make the map again"):
+        tsne.place(tsne.load(folder), tiny_run, [str(picture)])

@@ -183,10 +183,10 @@ def _features(setting: Setting, scratch: Path, chance: random.Random) -> None:
     if not (place / "map.json").exists():
         exported = features.export(run_folder.load(setting.run), features.Records(setting.lmdb / "val"), made)
         tsne.make(exported, place, 5, 0, 5)
-    name = chance.choice(("features/meta.json", "features/features.csv", "map/map.json", "map/map.csv"))
-    mutate(scratch / name, chance)
+    name = chance.choice(("meta.json", "features.csv", "features.npy", "map.json", "map.csv", "model.npz"))
+    mutate((place if name.startswith(("map", "model")) else made) / name, chance)
     loaded, finished = features.load(made), tsne.load(place)
-    loaded.rows, loaded.matrix, finished.places  # noqa: B018 - read when first asked for
+    loaded.rows, loaded.matrix, finished.places, finished.model()
     for _ in loaded.pictures():
         pass
 

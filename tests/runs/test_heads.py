@@ -115,6 +115,11 @@ def test_readings_are_computed_once_and_serve_narrower_readouts(tiny_run, tiny_l
     assert again.meta == read.meta
     [maps] = tiny_run.net().forward(pictures(tiny_lmdb, "val")[1], ("pool3",))
     np.testing.assert_allclose(read.of(narrow, "val")[:, 1], maps.max((2, 3)), atol=1e-4)
+    for name, use in (("val.f32", lambda: read.of(narrow, "val")), ("val.csv", lambda: read.keys("val"))):
+        whole = (read.folder / name).read_bytes()
+        (read.folder / name).write_bytes(whole[: len(whole) // 2])
+        with pytest.raises(SelfieError, match=f"{name} is damaged, .*: delete its folder"):
+            use()
 
 
 def test_pooled_and_fully_connected_layers_are_read_in_one_forward_pass(tiny_run, tiny_lmdb, tmp_path, monkeypatch):

@@ -60,9 +60,19 @@ SCARCE = {  # what the system has too little of, and what to do
 def parser(doc: str | None) -> argparse.ArgumentParser:
     """Make a parser whose description is a command's docstring: first paragraph as it is, the rest as the epilog."""
     summary, _, details = (doc or "").strip().partition("\n\n")
-    return argparse.ArgumentParser(
-        description=summary, epilog=details, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    return _Parser(description=summary, epilog=details, formatter_class=argparse.RawDescriptionHelpFormatter)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Refuses an empty argument: mostly a variable that is not set, and as a path it would be the current folder."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        words = sys.argv[1:] if args is None else list(args)
+        for before, word in zip(["", *words], words):
+            if word == "" or re.fullmatch(r"--[a-z][a-z-]*=", word):
+                option = (word or before).rstrip("=")
+                self.error(f"{option} is empty" if option.startswith("--") else "an argument is empty")
+        return super().parse_known_args(words, namespace)
 
 
 def add_run(to: argparse.ArgumentParser) -> None:
@@ -108,7 +118,7 @@ def add_split(to: argparse.ArgumentParser, what: str = "selfies to use") -> None
 def add_seed(to: argparse.ArgumentParser, default: int = 2015, of: str = "everything drawn") -> None:
     """Add --seed: the random seed of `of`."""
     to.add_argument(
-        "--seed", type=natural, default=default, metavar="S", help=f"random seed of {of} (default: %(default)s)"
+        "--seed", type=seed, default=default, metavar="S", help=f"random seed of {of} (default: %(default)s)"
     )
 
 
@@ -185,6 +195,14 @@ def positive(text: str) -> int:
 def natural(text: str) -> int:
     """Read a whole number from 0 on."""
     return _at_least(0, text)
+
+
+def seed(text: str) -> int:
+    """Read a random seed: a whole number of 32 bits, which is what Caffe, numpy and scikit-learn all take."""
+    number = _at_least(0, text)
+    if number >= 1 << 32:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a seed: that is a whole number below {1 << 32}")
+    return number
 
 
 def _at_least(least: int, text: str) -> int:

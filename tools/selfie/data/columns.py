@@ -6,6 +6,7 @@ import difflib
 import re
 import shlex
 import unicodedata
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from itertools import islice
 
@@ -79,6 +80,14 @@ def unique(header: Iterable[str]) -> list[str]:
             new = f"{name}_duplicated_{last[name]}"
         names[new] = None
     return list(names)
+
+
+def repeated(header: Iterable[str]) -> list[str]:
+    """Tell of each name that stands more than once in a header: the first column of that name is taken."""
+    counts = Counter(name for name in header if name.strip())
+    return [
+        f"more than one column is called '{name}': the first is taken" for name, times in counts.items() if times > 1
+    ]
 
 
 def guess(ours: str, names: Collection[str]) -> str | None:

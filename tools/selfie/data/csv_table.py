@@ -108,7 +108,7 @@ def _read_as(
     header = _header(path, dialect)
     if not header:
         raise SelfieError(f"cannot read {shown}: it is empty, not even a header")
-    names, notes = _unique(header)
+    names, notes = column_names.unique(header), column_names.repeated(header)
     notes = dialect.notes + notes
     chosen = set(names if choose is None else choose(names))
     wanted = [name for name in names if name in chosen]
@@ -157,13 +157,6 @@ def _header(path: Path, dialect: dialects.Dialect) -> list[str]:
         return _unpadded(next((row for row in records if row), []), dialect)
 
 
-def _unique(header: list[str]) -> tuple[list[str], list[str]]:
-    """Give a number to names that stand twice in a header; returns the names, and a note on those."""
-    names = column_names.unique(header)
-    twice = dict.fromkeys(name for name, new in zip(header, names) if new != name and name.strip())
-    return names, [f"more than one column is called '{name}': the first is taken" for name in twice]
-
-
 def _by_polars(
     path: Path, dialect: dialects.Dialect, names: list[str], wanted: list[str], whole: Whole
 ) -> pl.DataFrame | None:
@@ -182,7 +175,8 @@ def _by_csv(
 ) -> tuple[pl.DataFrame, csv_shape.Shape]:
     """Read by Python's csv module, and find the shape on the way."""
     shape = csv_shape.Shape(fields=len(names))
-    places = [names.index(name) for name in wanted]
+    place_of = {name: place for place, name in enumerate(names)}
+    places = [place_of[name] for name in wanted]
     schema = dict.fromkeys(wanted, pl.String)
     chunks, columns = [pl.DataFrame(schema=schema)], _columns(wanted)
     try:

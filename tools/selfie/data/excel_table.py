@@ -51,6 +51,7 @@ def read(path: Path, shown: Path) -> tuple[pl.DataFrame, list[str]]:
                     others = len(sheets) - 1
                     return _table(rows), [
                         f"sheet '{chosen.title}'" + (f", {others} more not read" * bool(others)),
+                        *columns.repeated(map(_name, rows[0])),
                         *notes,
                     ]
             finally:
@@ -127,12 +128,17 @@ def _known(row: tuple[Any, ...]) -> int:
 
 def _table(rows: Rows) -> pl.DataFrame:
     width = max(map(len, rows))
-    header = [_text(cell) or "" for cell in rows[0]] + [""] * (width - len(rows[0]))
+    header = [*map(_name, rows[0])] + [""] * (width - len(rows[0]))
     found: dict[str, list[str | None]] = {
         name: [_text(row[place]) if place < len(row) else None for row in rows[1:]]
         for place, name in enumerate(columns.unique(header))
     }
     return pl.DataFrame(found, schema=dict.fromkeys(found, pl.String))
+
+
+def _name(cell: Any) -> str:
+    """Write a cell of the header; empty ones are names, too."""
+    return _text(cell) or ""
 
 
 def _text(cell: Any) -> str | None:

@@ -68,7 +68,7 @@ def read_whole(
     objects = _array(value)
     if objects is None:
         raise SelfieError(f"cannot read {shown}: it is not an array of JSON objects{_odd_entry(value)}")
-    return (*nested.select(from_objects(objects, as_text).lazy(), pick), dialect.notes)
+    return (*nested.select(from_objects(objects, as_text).lazy(), pick), dialect.notes + _repeated(value))
 
 
 def count_lines(path: Path) -> int:
@@ -234,7 +234,8 @@ def _array(value: Any) -> list[dict] | None:
         return _array(arrays[0])
     if isinstance(names := value.get("columns"), list) and isinstance(rows := value.get("data"), list):
         fine = all(isinstance(row, list) and len(row) == len(names) for row in rows)
-        return [dict(zip(map(str, names), row)) for row in rows] if fine else None
+        names = column_names.unique(map(str, names))
+        return [dict(zip(names, row)) for row in rows] if fine else None
     if all(isinstance(each, dict) for each in value.values()):
         inner = [name for each in value.values() for name in each]
         if not _known(value) > 1 and _known(inner) > 1:  # {row: {column: value}}
@@ -245,6 +246,12 @@ def _array(value: Any) -> list[dict] | None:
     if _known(value) > 1 and all(isinstance(each, list) and len(each) == len(lists[0]) for each in lists):
         return [dict(zip(value, row)) for row in zip(*lists)]
     return None
+
+
+def _repeated(value: Any) -> list[str]:
+    """Tell of names that stand twice among pandas' columns beside data."""
+    beside = isinstance(value, dict) and isinstance(value.get("columns"), list) and isinstance(value.get("data"), list)
+    return column_names.repeated(map(str, value["columns"])) if beside else []
 
 
 def _known(names: Iterable[str]) -> int:

@@ -101,10 +101,11 @@ def load(
     table = tables.load(path, pick, "manifest", lambda name: column_names.plain(name) in ours, whole)
     frame, notes = _renamed(table.frame, found, mapping)
     names, notes = table.names, table.notes + notes
-    del table  # so that a column's memory is free when its values are typed
+    waiting = frame.get_columns()[::-1]
+    del table, frame  # so that a column's memory is free when its values are typed
     typed = []
-    for name in frame.columns:
-        column, of_column = _typed(frame.drop_in_place(name), path, reading.decimal)
+    while waiting:
+        column, of_column = _typed(waiting.pop(), path, reading.decimal)
         typed.append(column)
         notes += of_column
     return tables.Table(pl.DataFrame(typed), names, notes)

@@ -16,6 +16,7 @@ _EPOCHS = (
     (10**14, 10**16, 1),
     (10**17, 9 * 10**18, 0.001),
 )
+_CALENDAR = (-62_135_596_800_000_000, 253_402_300_799_999_999)  # years 1 to 9999, in microseconds
 _PLAIN = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$"  # what most tables have is read ten times as fast as the rest
 _COMPACT = r"^((?:19|20)\d\d)(\d\d)(\d\d)(?:T?(\d\d)(\d\d)(\d\d)(?:[.,]\d+)?)?(Z|[+-]\d\d:?\d\d)?$"
 _SLASHED = r"^(\d{1,2})[/-](\d{1,2})[/-](\d{4})\b"
@@ -65,6 +66,7 @@ def read(column: pl.Series) -> tuple[pl.Series, list[str]]:
         if column.dtype.is_integer() and found.null_count() > column.null_count():  # 20150301, 20150301102030
             days = column.is_between(19_000_101, 21_001_231) | column.is_between(19_000_101 * 10**6, 21_001_232 * 10**6)
             found = found.fill_null(read(column.set(~days, None).cast(pl.String))[0])
+        found = _of_the_calendar(found)
         return found, _unread(column, found)
     plain = pl.Series(column.str.contains(_PLAIN).fill_null(False))
     quick = pl.col(name).str.to_datetime("%Y-%m-%dT%H:%M:%SZ", time_unit="us", strict=False)
@@ -73,6 +75,7 @@ def read(column: pl.Series) -> tuple[pl.Series, list[str]]:
     else:
         slow = frame.select(pl.when(~plain).then(pl.col(name)).alias(name)).select(timestamp(column.dtype, name))
         found = frame.select(pl.when(plain).then(quick).alias(name)).to_series().fill_null(slow.to_series())
+    found = _of_the_calendar(found)
     missing = found.is_null() & column.is_not_null()
     if not missing.any():
         return found, []
@@ -81,8 +84,15 @@ def read(column: pl.Series) -> tuple[pl.Series, list[str]]:
     known = rest.with_columns(other=text.to_frame().select(_others(pl.col(name))).to_series()).drop_nulls()
     if not known.is_empty():
         other = column.replace_strict(known[name], known["other"], default=None, return_dtype=pl.Datetime("us"))
-        found = found.fill_null(other)
+        found = _of_the_calendar(found.fill_null(other))
     return found, notes + _unread(column, found)
+
+
+def _of_the_calendar(found: pl.Series) -> pl.Series:
+    """Leave out times of years that Python's datetime does not know, such as 0, which databases write for none."""
+    numbers = found.to_physical()  # microseconds since 1970
+    outside = ~numbers.is_between(*_CALENDAR).fill_null(True)
+    return found.set(outside, None) if outside.any() else found
 
 
 def _unread(column: pl.Series, found: pl.Series) -> list[str]:

@@ -123,7 +123,9 @@ def _load(
     if suffix in (".parquet", ".xlsx"):
         raise SelfieError(f"cannot read {shown}: it is not a {suffix} file, whatever its name says")
     if suffix not in CSV:
-        raise SelfieError(f"{shown}: a table is named {', '.join(SUFFIXES)} (or with .gz, .zst, .xz), not '{suffix}'")
+        raise SelfieError(
+            f"{shown}: a table is named {', '.join(SUFFIXES)} (or with {', '.join(unpack.SUFFIXES)}), not '{suffix}'"
+        )
     return Table(*csv_table.read(path, pick, shown, column_names.KNOWN, whole))
 
 

@@ -26,6 +26,7 @@ _SHEETS = {  # a file inside of other programs' workbooks -> what they are
     "content.xml": "an OpenDocument sheet (.ods)",
     "Index/Document.iwa": "a Numbers document",
 }
+_EMPTY_ZIP = b"PK\x05\x06"  # how an archive of no files begins
 SUFFIXES = (".gz", ".bz2", ".xz", ".zst", ".zip")
 
 
@@ -36,7 +37,7 @@ def kind(path: Path) -> str | None:
     for name, (magic, _) in _READERS.items():
         if start.startswith(magic):
             return name
-    return "zip" if start.startswith(b"PK\x03\x04") and not is_workbook(path) else None
+    return "zip" if start.startswith((b"PK\x03\x04", _EMPTY_ZIP)) and not is_workbook(path) else None
 
 
 def is_workbook(path: Path) -> bool:
@@ -52,8 +53,9 @@ def is_workbook(path: Path) -> bool:
 def unpacked(path: Path) -> Iterator[Path]:
     """Yield a plain file with the content of `path`: itself if it is not compressed, else a temporary one.
 
-    The temporary file has the name of the original without its last suffix, if that names the compression. SelfieError
-    for a damaged file, one that becomes more than RATIO times as large, and a zip archive of more than one file.
+    The temporary file has the name of the original without its last suffix, if that names the compression; what comes
+    out of a zip archive has the suffix that it has there. SelfieError for a damaged file, one that becomes more than
+    RATIO times as large, and a zip archive of no file or of more than one.
     """
     compression = kind(path)
     if compression is None:
@@ -65,7 +67,7 @@ def unpacked(path: Path) -> Iterator[Path]:
             if compression == "zip":
                 with zipfile.ZipFile(path) as archive:
                     member = _only_member(archive, path)
-                    target = Path(folder, Path(member.filename).name)
+                    target = Path(folder, f"table{Path(member.filename).suffix}")  # its name may be '..', or too long
                     with archive.open(member) as source:
                         _copy(source, target, path)
             else:
@@ -103,6 +105,8 @@ def _only_member(archive: zipfile.ZipFile, path: Path) -> zipfile.ZipInfo:
         if name in names:
             raise SelfieError(f"{path} is {what}: save it as .xlsx or CSV")
     members = [member for member in archive.infolist() if not member.is_dir() and not _NOISE.search(member.filename)]
+    if not members:
+        raise SelfieError(f"{path} is an empty zip archive: pack the table again")
     if len(members) != 1:
         raise SelfieError(f"{path} is a zip archive of {len(members)} files: unpack it and name the table")
     return members[0]

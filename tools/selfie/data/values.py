@@ -206,7 +206,10 @@ def tags(column: pl.Series) -> pl.Series:
             tag, inner = (tag.struct.field(field), pl.String()) if field else (tag, inner)
         if inner.is_nested():
             raise SelfieError(f"column '{name}' holds {dtype}, which are no tags")
-        items = column.cast(pl.List(dtype.inner)).list.eval(tag.cast(pl.String).str.replace_all(r"[\s#＃]+", ""))
+        try:
+            items = column.cast(pl.List(dtype.inner)).list.eval(tag.cast(pl.String).str.replace_all(r"[\s#＃]+", ""))
+        except pl.exceptions.PolarsError as error:  # bytes
+            raise SelfieError(f"column '{name}' holds {dtype} that are no UTF-8 text") from error
         return items.list.join(" ", ignore_nulls=True)
     foreign = column.str.contains(_FOREIGN if is_ascii(column) else _FOREIGN_ANYWHERE).fill_null(False)
     if not foreign.any():

@@ -141,13 +141,33 @@ class Features:
 
     @cached_property
     def matrix(self) -> np.ndarray:
-        """The features, N x D float32, memory-mapped."""
-        return np.load(paths.existing_file(self.folder / "features.npy"), mmap_mode="r")
+        """The features, N x D float32, memory-mapped. SelfieError for a file that is not that."""
+        file = paths.existing_file(self.folder / "features.npy")
+        try:
+            matrix = np.lib.format.open_memmap(file, mode="r")
+        except OSError:
+            raise
+        except Exception as error:  # whatever numpy stumbles over in a header
+            raise self._damaged(file) from error
+        if matrix.dtype != np.float32 or matrix.shape != (self.meta["rows"], self.meta["columns"]):
+            raise self._damaged(file)
+        return matrix
 
     @cached_property
     def table(self) -> pl.DataFrame:
-        """Name and score of each row."""
-        return tables.read(self.folder / "features.csv", {"name": pl.String, "score": pl.Float64})
+        """Name and score of each row. SelfieError where these are not all."""
+        file = self.folder / "features.csv"
+        table = tables.read(file, {"name": pl.String, "score": pl.Float64})
+        if table.height != self.meta["rows"] or any(table.null_count().row(0)):
+            raise self._damaged(file)
+        return table
+
+    def _damaged(self, file: Path) -> SelfieError:
+        rows, columns = self.meta["rows"], self.meta["columns"]
+        return SelfieError(
+            f"{file} does not hold the {rows} x {columns} features of its meta.json: delete {self.folder}, and export "
+            "again"
+        )
 
     @cached_property
     def rows(self) -> dict[str, int]:

@@ -32,6 +32,7 @@ import polars as pl
 from tqdm import tqdm
 
 from selfie.common import parallel, paths, plots, stats
+from selfie.common.errors import SelfieError
 from selfie.data import lmdb_posts, lmdb_reader, manifest
 from selfie.data.lmdb_reader import Database
 from selfie.experiments import grids, properties
@@ -103,6 +104,17 @@ def _detector(name: str) -> Detector:
     return detectors.load(name)
 
 
+def _boxes(table: pl.DataFrame, file: str | os.PathLike) -> pl.DataFrame:
+    """Take id, number of faces and box out of a manifest. SelfieError where numbers of a box are none."""
+    try:
+        return table.select("id", "face_count", pl.col(*annotate.BOX).cast(pl.Float64))
+    except pl.exceptions.PolarsError as error:
+        columns = ", ".join(annotate.BOX)
+        raise SelfieError(
+            f"{file}: {columns} hold values that are no numbers: run tools/filter_faces.py again, or name a --detector"
+        ) from error
+
+
 def attributes(table: pl.DataFrame) -> pl.DataFrame:
     """Select column id and every column of a manifest that holds nothing but numbers (and gaps), as Float64."""
     chosen = []
@@ -142,7 +154,7 @@ def find(
     if manifest_file is not None:
         table = manifest.read(manifest_file, None, reading, ("id",))
         if detector is None and set(annotate.COLUMNS[:-1]) <= set(table.columns):
-            boxes = table.select("id", "face_count", pl.col(*annotate.BOX).cast(pl.Float64))
+            boxes = _boxes(table, manifest_file)
     detector = "manifest" if boxes is not None else detectors.choose(detector or "auto")
     measured = measure(run.database(split), boxes, detector, jobs)
     extra: list[str] = []

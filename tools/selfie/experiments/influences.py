@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from selfie.data import manifest, tables
+from selfie.data import tables
 from selfie.experiments.effects import DERIVED, LEAST, OF_FACE, OUTLIER, RARE
 from selfie.experiments.properties import FACE, PIXELS
 from selfie.runs.run_folder import Run
@@ -111,9 +111,7 @@ def load(run: Run) -> Model | None:
     for split in SPLITS:
         file = run.folder / f"{split}_properties.csv"
         if file.exists():
-            table = tables.inferred(file)
-            manifest.require(table, ("score", *PIXELS, *FACE), file)
-            return fit(table.with_columns(pl.col("score", *MEASURED).cast(pl.Float64)))
+            return fit(tables.read(file, dict.fromkeys(("score", *PIXELS, *FACE), pl.Float64)))
     return None
 
 

@@ -45,12 +45,14 @@ def fit(features: np.ndarray, count: int = COMPONENTS, seed: int = 0, rounds: in
 
     Randomised subspace iteration with ten directions to spare (Halko, Martinsson and Tropp 2011, algorithm 4.4), on
     the covariance, which is never formed: the data are read rounds + 3 times, memory is a few D x 60. SelfieError if
-    all features are equal.
+    all features are equal, or some are not finite.
     """
     size, width = features.shape
     count = min(count, width, size - 1)
     mean = np.sum([piece.sum(axis=0) for piece in _pieces(features)], axis=0) / size
     total = sum(float(((piece - mean) ** 2).sum()) for piece in _pieces(features)) / size
+    if not np.isfinite(total):
+        raise SelfieError("some features are no finite numbers: export them again, with a net that did not diverge")
     if total == 0:
         raise SelfieError("all features are equal: there is nothing to map")
     basis = np.random.default_rng(seed).normal(size=(width, min(count + 10, width)))

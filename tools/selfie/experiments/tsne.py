@@ -34,7 +34,7 @@ import polars as pl
 from tqdm import tqdm
 
 from selfie.common import locks, parallel, paths, shapes
-from selfie.common.errors import SelfieError
+from selfie.common.errors import DAMAGED_ZIP, SelfieError
 from selfie.data import image, tables
 from selfie.experiments import grids, pca, viewer
 from selfie.experiments.features import Features, Files, export
@@ -69,7 +69,7 @@ def tsne(reduced: np.ndarray, perplexity: float = 30, seed: int = 0) -> np.ndarr
 
 def _check_perplexity(count: int, perplexity: float) -> None:
     """Raise SelfieError unless so many selfies are enough for the perplexity."""
-    if perplexity < 1:
+    if not perplexity >= 1:  # nor nan
         raise SelfieError(f"a perplexity of {perplexity:g} makes no sense: it is a number of neighbours, at least 1")
     if count < 3 * perplexity + 1:
         fitting = f"--perplexity {(count - 1) // 3}" if count > 3 else "more selfies"
@@ -186,6 +186,23 @@ class Map:
         """The selfies' places, N x 2."""
         return self.table.select("x", "y").to_numpy()
 
+    def model(self) -> tuple[pca.Pca, np.ndarray]:
+        """Read what places new selfies: the PCA, and the map's selfies after it. SelfieError if not of this map."""
+        file = paths.existing_file(self.folder / "model.npz")
+        try:
+            with np.load(file) as model:
+                mean, components, reduced = model["mean"], model["components"], model["reduced"]
+            shapes_fit = components.shape == (*mean.shape, reduced.shape[-1]) and len(reduced) == self.table.height
+            fine = shapes_fit and all(np.isfinite(array).all() for array in (mean, components, reduced))
+        except PermissionError:
+            raise
+        # TypeError and AttributeError: an array alone; OSError: a place before the file's beginning
+        except (OSError, TypeError, AttributeError, IndexError, *DAMAGED_ZIP):
+            fine = False
+        if not fine:
+            raise SelfieError(f"{file} is damaged, or not of this map: make the map again")
+        return pca.Pca(mean, components, np.empty(0), 0), reduced
+
 
 MAP_COLUMNS = {"name": pl.String, "x": pl.Float64, "y": pl.Float64, "score": pl.Float64}
 
@@ -217,9 +234,7 @@ def place(finished: Map, run: Run, names: list[str], gpu: int | None = None) -> 
         if len(rejects):
             raise SelfieError(f"cannot place {rejects['name'][0]}: {rejects['reason'][0]}")
         new, table = np.array(features.matrix), features.table
-    with np.load(paths.regular(finished.folder / "model.npz")) as model:
-        principal = pca.Pca(model["mean"], model["components"], np.empty(0), 0)
-        known = model["reduced"]
+    principal, known = finished.model()
     new = principal.project(new)
     perplexity, seed = finished.info["perplexity"], finished.info["seed"]
     embedding = _openTSNE().TSNEEmbedding(

@@ -10,6 +10,7 @@ frozen net that reads no more than what is there: other blobs, poolings or views
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ import polars as pl
 from tqdm import tqdm
 
 from selfie.common import locks, parallel, paths, shapes
+from selfie.common.errors import SelfieError
 from selfie.data import datum, tables
 from selfie.data.lmdb_reader import Database
 from selfie.net import architectures, caffe_net
@@ -30,7 +32,7 @@ from selfie.net.variants import Readout, Variant
 from selfie.runs import evaluate
 
 SPLITS = ("train", "val")  # both are learned from, and both are held out: see selfie.runs.heads
-META = {"inputs": dict, "readout": dict, "parts": [[str, str, int]], "rows": {str: int}}
+META = {"inputs": dict, "readout": {"views": [str]}, "parts": [[str, str, int]], "rows": dict.fromkeys(SPLITS, int)}
 
 
 @dataclass(frozen=True)
@@ -72,17 +74,27 @@ class Readings:
     meta: dict
 
     def keys(self, split: str) -> pl.DataFrame:
-        """Return key and label of each record of a split."""
-        return tables.read(self.folder / f"{split}.csv", {"key": pl.String, "label": pl.Int64})
+        """Return key and label of each record of a split. SelfieError where these are not all."""
+        file = self.folder / f"{split}.csv"
+        keys = tables.read(file, {"key": pl.String, "label": pl.Int64})
+        if keys.height != self.meta["rows"][split]:
+            raise self._damaged(file)
+        return keys
 
     def of(self, readout: Readout, split: str) -> np.ndarray:
-        """Return what a readout reads of a split: records x views x numbers, float32."""
-        stored = np.memmap(self.folder / f"{split}.f32", np.float32, "r").reshape(
-            self.meta["rows"][split], len(self.meta["readout"]["views"]), -1
-        )
+        """Return what a readout reads of a split: records x views x numbers, float32. SelfieError where some lack."""
+        file = self.folder / f"{split}.f32"
+        width = sum(width for _, _, width in self.meta["parts"])
+        shape = self.meta["rows"][split], len(self.meta["readout"]["views"]), width
+        if paths.existing_file(file).stat().st_size != 4 * math.prod(shape):
+            raise self._damaged(file)
+        stored = np.memmap(file, np.float32, "r", shape=shape)
         views = [self.meta["readout"]["views"].index(view) for view in readout.views]
         columns = self.columns(readout)
         return np.asarray(stored[:, views][..., columns])
+
+    def _damaged(self, file: Path) -> SelfieError:
+        return SelfieError(f"{file} is damaged, it is not as long as its meta.json says: delete its folder")
 
     def columns(self, readout: Readout) -> np.ndarray:
         """Return the columns that a readout reads, in its order."""
