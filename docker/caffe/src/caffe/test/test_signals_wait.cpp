@@ -73,7 +73,7 @@ TEST_F(SignalsWaitTest, TestThreadsOfThePool) {
   std::atomic<int> wrong(0);
   for (int i = 0; i < 100; ++i) {
     parallel_for(8, [&](int, int thread) {
-      if (Blocked(SIGTERM) != thread > 0) { ++wrong; }
+      if (Blocked(SIGTERM) != (thread > 0)) { ++wrong; }
     });
   }
   EXPECT_EQ(0, wrong);
