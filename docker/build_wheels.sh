@@ -6,7 +6,8 @@
 #   docker/build_wheels.sh                               in the system that it is called in, as root
 #
 # Everything is made once: a second call goes on where the first one stopped. Environment:
-#   PYTHONS        releases of Python, "3.9 3.11 3.12" by default; the wheel for 3.12 serves those after it, too
+#   PYTHONS        releases of Python, "3.9 3.11 3.12" by default, at first that of the system (3.9 in Debian 11); the wheel
+#                  for 3.12 serves those after it, too
 #   CUDA=13        for GPUs, with CUDA 13, cuDNN 9 and NCCL
 #   ARCH           their architectures ("75 80 90 100 120"); those of one generation run code of its first one (80: 86, 89),
 #                  newer GPUs compile the last one's at start
@@ -53,6 +54,7 @@ exec 9>"$work/.lock"
 flock 9 # one build at a time
 install_packages
 make_venv
+check_types
 build_libraries
 [ -z "$cuda" ] || fetch_cuda
 prepare_caffe

@@ -106,6 +106,14 @@ configure_wheel() {
         -DCMAKE_MODULE_LINKER_FLAGS="-Wl,--version-script=$here/wheel/exports.map -Wl,--exclude-libs,ALL -Wl,--gc-sections"
 }
 
+# They come from the module of the Python that makes the wheels, which it can load: told before anything is compiled.
+check_types() {
+    local own
+    own=$("$venv/bin/python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+    [ -e "$types/py.typed" ] || [ "${pythons%% *}" = "$own" ] ||
+        die "type stubs come from the wheel for Python $own: build it first, PYTHONS=\"$own $pythons\""
+}
+
 # pycaffe's type stubs, from the module in folder $1/caffe, into $types.
 make_types() {
     mkdir -p "$types"
