@@ -2,7 +2,6 @@
 #define CAFFE_TEST_FUSED_FORWARD_TEST_HPP_
 #ifdef USE_ONEDNN
 
-#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -54,11 +53,6 @@ class FusedForwardTest : public OneDnnLayersTest {
     net_->ForwardFromTo(0, 0);
   }
 
-  int Index(const string& layer) {
-    const vector<string>& names = net_->layer_names();
-    return std::find(names.begin(), names.end(), layer) - names.begin();
-  }
-
   // How many layers are computed together with the one of this name.
   int Together(const string& layer) {
     return FusedForward<float>(*net_).Run(Index(layer),
@@ -69,18 +63,6 @@ class FusedForwardTest : public OneDnnLayersTest {
     stock_->blob_by_name("data")->CopyFrom(Data());
     net_->ForwardFrom(1);
     stock_->ForwardFrom(1);
-  }
-
-  void ExpectBlob(const string& name, float tolerance = 2e-5) {
-    const Blob<float>& blob = *net_->blob_by_name(name);
-    Compare(name, blob.cpu_data(), stock_->blob_by_name(name)->cpu_data(),
-        blob.count(), tolerance);
-  }
-
-  void ExpectBlobs(float tolerance = 2e-5) {
-    for (const string& name : net_->blob_names()) {
-      ExpectBlob(name, tolerance);
-    }
   }
 
   Blob<float>* Parameter(const string& layer, int index) {

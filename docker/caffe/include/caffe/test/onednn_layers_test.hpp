@@ -80,6 +80,14 @@ class OneDnnLayersTest : public CPUDeviceTest<float> {
 
   const Blob<float>& Data() { return *net_->blob_by_name("data"); }
 
+  // Noise of another shape.
+  void Resize(int number, int channels, int height, int width) {
+    Blob<float>* data = net_->blob_by_name("data").get();
+    data->Reshape(number, channels, height, width);
+    caffe_rng_gaussian<float>(data->count(), 0, 1, data->mutable_cpu_data());
+    stock_->blob_by_name("data")->CopyFrom(*data, false, true);
+  }
+
   // Runs both nets forward and backward from the same data, and from a last
   // diff of noise where it is no loss.
   void Run() {
@@ -119,6 +127,19 @@ class OneDnnLayersTest : public CPUDeviceTest<float> {
     }
   }
 
+  // A blob's data is what it is without oneDNN.
+  void ExpectBlob(const string& name, float tolerance = 2e-5) {
+    const Blob<float>& blob = *net_->blob_by_name(name);
+    Compare(name, blob.cpu_data(), stock_->blob_by_name(name)->cpu_data(),
+        blob.count(), tolerance);
+  }
+
+  void ExpectBlobs(float tolerance = 2e-5) {
+    for (const string& name : net_->blob_names()) {
+      ExpectBlob(name, tolerance);
+    }
+  }
+
   // Differences are measured in the largest value.
   static void Compare(const string& what, const float* ours,
       const float* expected, int count, float tolerance) {
@@ -134,6 +155,11 @@ class OneDnnLayersTest : public CPUDeviceTest<float> {
   // this CPU, as far as ONEDNN_MAX_CPU_ISA allows. Without AVX oneDNN leaves
   // some to us, in Caffe's order.
   static bool KnowsBlocks() { return winograd::Winograd::kernels() != NULL; }
+
+  int Index(const string& layer) {
+    const vector<string>& names = net_->layer_names();
+    return std::find(names.begin(), names.end(), layer) - names.begin();
+  }
 
   // Whether a blob's values are in oneDNN's order.
   bool IsPacked(const string& blob) {

@@ -145,6 +145,11 @@ class Parameters {
 // So many floats, one behind the other.
 dnnl::memory::desc row(size_t count);
 
+// The values in some memory; NULL of none.
+inline float* floats(const dnnl::memory& values) {
+  return values ? static_cast<float*>(values.get_data_handle()) : NULL;
+}
+
 }  // namespace onednn
 }  // namespace caffe
 

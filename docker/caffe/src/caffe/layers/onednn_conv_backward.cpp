@@ -10,11 +10,8 @@ using dnnl::algorithm;
 using dnnl::convolution_backward_data;
 using dnnl::convolution_backward_weights;
 using dnnl::memory;
+using onednn::floats;
 using winograd::Winograd;
-
-static float* floats(const memory& values) {
-  return static_cast<float*>(values.get_data_handle());
-}
 
 // Training takes Winograd's algorithm here, too. Other backward passes are
 // for looking at gradients, where those that are zero should be: it leaves

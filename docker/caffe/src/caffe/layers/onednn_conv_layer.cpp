@@ -12,12 +12,9 @@ namespace caffe {
 using dnnl::memory;
 using onednn::ConvolutionFinish;
 using onednn::ConvolutionForward;
+using onednn::floats;
 using onednn::Halved;
 using onednn::HeldConvolution;
-
-static float* floats(const memory& values) {
-  return static_cast<float*>(values.get_data_handle());
-}
 
 struct OneDnnConvolutionLayer::Choice {
   shared_ptr<const ConvolutionForward> forward;

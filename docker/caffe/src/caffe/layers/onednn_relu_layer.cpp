@@ -13,10 +13,7 @@
 namespace caffe {
 
 using dnnl::memory;
-
-static float* floats(const memory& values) {
-  return static_cast<float*>(values.get_data_handle());
-}
+using onednn::floats;
 
 static const size_t kLeast = 4096;  // values for a thread
 

@@ -148,9 +148,8 @@ TEST_F(FusedForwardTest, OtherSizes) {
       Residual("num_output: 32 kernel_size: 1"));
   Forward();
   for (int number = 3; number > 0; --number) {
-    net_->blob_by_name("data")->Reshape(number, 5, 6 + number, 12);
+    Resize(number, 5, 6 + number, 12);
     net_->Reshape();
-    stock_->blob_by_name("data")->Reshape(number, 5, 6 + number, 12);
     Forward();
     ExpectBlobs();
   }

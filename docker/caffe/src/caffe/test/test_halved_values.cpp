@@ -193,9 +193,8 @@ TEST_F(HalvedValuesTest, OtherSizes) {
   MakeForward(kShape, Stage("kernel_size: 3 pad: 1", "kernel_size: 1"));
   Forward();
   for (int number = 3; number > 0; --number) {
-    net_->blob_by_name("data")->Reshape(number, 5, 6 + number, 12);
+    Resize(number, 5, 6 + number, 12);
     net_->Reshape();
-    stock_->blob_by_name("data")->Reshape(number, 5, 6 + number, 12);
     Forward();
     ExpectBlobs();
   }

@@ -185,13 +185,37 @@ TEST_F(OneDnnLayersTest, AnotherShapeIsAnotherPlan) {
       "num_output: 16 kernel_size: 3"));
   Run();
   for (int num = 3; num > 0; --num) {
-    net_->blob_by_name("data")->Reshape(num, 16, 7 + num, 12);
+    Resize(num, 16, 7 + num, 12);
     net_->Reshape();
-    stock_->blob_by_name("data")->Reshape(num, 16, 7 + num, 12);
-    Blob<float>* data = net_->blob_by_name("data").get();
-    caffe_rng_gaussian<float>(data->count(), 0, 1, data->mutable_cpu_data());
     Again();
     ExpectEqual(1e-5);
+  }
+}
+
+// Pictures of other sizes are computed in other ways, with weights packed for
+// those.
+TEST_F(OneDnnLayersTest, WeightsArePackedForEachSize) {
+  const char* params[] = {
+      "num_output: 16 kernel_size: 3 pad: 1",
+      "num_output: 96 kernel_size: 3 pad: 1",
+      "num_output: 64 kernel_size: 3 pad: 1 stride: 2",
+      "num_output: 128 kernel_size: 5 pad: 2",
+      "num_output: 32 kernel_size: 7 pad: 3 stride: 2",
+      "num_output: 96 kernel_size: 1"};
+  const int sizes[] = {3, 40, 8, 64, 16, 3, 24, 4};
+  for (int channels = 3; channels <= 48; channels += 45) {
+    const string before = "dim: 1 dim: " + format_int(channels);
+    for (const char* param : params) {
+      SCOPED_TRACE(param + string(" of ") + format_int(channels));
+      Make(Parse(before + " dim: 5 dim: 5",
+          Convolution("conv", "data", param), false));
+      for (int size : sizes) {
+        Resize(1, channels, size, size + 1);
+        net_->ForwardFrom(1);
+        stock_->ForwardFrom(1);
+        ExpectBlob("conv");
+      }
+    }
   }
 }
 

@@ -82,10 +82,6 @@ static void compute(const Block& block) {
   }
 }
 
-static float* floats(const memory& values) {
-  return values ? static_cast<float*>(values.get_data_handle()) : NULL;
-}
-
 void work_on_channels(const memory& from, const vector<int>& shape,
     const ChannelWork& work, const memory& to) {
   const int together = channels_together(from.get_desc(), shape);

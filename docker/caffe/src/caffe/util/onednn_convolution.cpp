@@ -16,10 +16,6 @@ using winograd::Winograd;
 static const int kManyFilters = 32 * 1024;
 static const int kManyPixels = 256;
 
-static float* floats(const memory& values) {
-  return values ? static_cast<float*>(values.get_data_handle()) : NULL;
-}
-
 memory::desc blocked(const vector<int>& shape) {
   return layout(shape, Winograd::kernels()->width == 16 ?
       memory::format_tag::nChw16c : memory::format_tag::nChw8c);

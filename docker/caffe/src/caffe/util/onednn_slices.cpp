@@ -17,10 +17,6 @@ using dnnl::memory;
 // starting it.
 static const size_t kLeast = 1 << 20;
 
-static float* floats(const memory& values) {
-  return static_cast<float*>(values.get_data_handle());
-}
-
 static size_t product(const vector<int>& sizes, int first) {
   size_t product = 1;
   for (int i = first; i < sizes.size(); ++i) { product *= sizes[i]; }
