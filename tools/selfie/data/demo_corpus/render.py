@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -102,7 +103,7 @@ def _backdrop(name: str, width: int, height: int, rng: np.random.Generator) -> n
         backdrop = cv2.resize(colours, (width, height), interpolation=cv2.INTER_CUBIC)
     else:
         backdrop = _part(bundled(name), width, height, rng.uniform(0.55, 1.0), rng).astype(np.float32)
-        backdrop *= rng.uniform(0.75, 1.25, 3).astype(np.float32)
+        backdrop = _times(backdrop, rng.uniform(0.75, 1.25, 3))
         backdrop = cv2.GaussianBlur(backdrop, (0, 0), rng.uniform(0.6, 3.5))
     if rng.random() < 0.5:
         backdrop = backdrop[:, ::-1]
@@ -138,7 +139,16 @@ def _paste(
     matrix = np.array([[a * flip, b, 0], [-b * flip, a, 0]])
     matrix[:, 2] = (x, y) - matrix[:, :2] @ (np.array(FACE_CENTRE) / (1 + half))
     person = cv2.warpAffine(sprite, matrix, canvas.shape[1::-1], flags=cv2.INTER_LINEAR)
-    return canvas * (1 - person[..., 3:]) + person[..., :3] * np.float32(gain)
+    uncovered = 1 - person[..., 3]
+    pasted = cv2.cvtColor(person, cv2.COLOR_BGRA2BGR)
+    return np.add(canvas * cv2.merge([uncovered] * 3), pasted * np.float32(gain))
+
+
+def _times(picture: np.ndarray, colour: Sequence[float] | np.ndarray) -> np.ndarray:
+    """Multiply a picture (H x W x 3 float32) by a colour: in whole rows, since NumPy takes long for three values."""
+    height, width = picture.shape[:2]
+    row = np.tile(np.array(colour, np.float32), width)
+    return (picture.reshape(height, -1) * row).reshape(picture.shape)
 
 
 def render(row: dict, seed: int) -> np.ndarray:
@@ -157,7 +167,7 @@ def render(row: dict, seed: int) -> np.ndarray:
         main = [row["x"], row["y"], row["face"], row["tilt"], row["mirror"], row["suit"], rng.uniform(0.92, 1.08)]
         for x, y, face, *how in [*row["others"], main]:  # friends stand behind
             picture = _paste(picture, x * width, y * height, face * side, *how)
-    picture *= np.array([1 - row["warmth"], 1, 1 + row["warmth"]], np.float32)
+    picture = _times(picture, (1 - row["warmth"], 1, 1 + row["warmth"]))
     picture = _filter(_light(picture, row["stops"], rng), row["filter"], rng)
     if row["border"]:
         edge = round(row["border"] * min(width, height))
