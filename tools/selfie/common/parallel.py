@@ -2,7 +2,7 @@
 
 They share the cores among pictures, so OpenCV shall not split one picture over several threads meanwhile. Its number of
 threads is a setting of the whole process: a worker process sets it for good, the caller's process for the time of the
-work only (`opencv_threads`).
+work only (`opencv_threads`). OpenCV is imported where it is used: a benchmark's machine may lack it.
 """
 
 from __future__ import annotations
@@ -20,9 +20,6 @@ from itertools import islice
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from typing import Any, Callable, TypeVar
-
-import cv2
-from tqdm import tqdm
 
 from selfie.common import interrupts
 from selfie.common.errors import SelfieError
@@ -46,6 +43,8 @@ def opencv_threads(count: int) -> Iterator[None]:
 
     The number holds for the whole process, so two threads must not use this at the same time.
     """
+    import cv2
+
     before = cv2.getNumThreads()
     cv2.setNumThreads(count)
     try:
@@ -139,6 +138,8 @@ def alone(function: Callable[..., R], *arguments: object) -> R:
 
 
 def _alone(caller: Connection, function: Callable[..., R], arguments: tuple[object, ...]) -> None:
+    from tqdm import tqdm
+
     _worker()
     tqdm.set_lock(threading.RLock())  # its own is a semaphore of the system, told as leaked where a process is killed
     answer: tuple[Any, BaseException | None]
@@ -159,6 +160,8 @@ def processes_start() -> Iterator[None]:
 
 def _worker() -> None:
     """Initialise a worker process: one OpenCV thread; Ctrl-C is left to the parent; end when the parent was killed."""
+    import cv2
+
     cv2.setNumThreads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-import cv2
 import numpy as np
 
 FAR = 4  # pixels to one, from which the narrower window makes no difference
@@ -22,6 +21,8 @@ def reduce(bgr: np.ndarray, width: int, height: int) -> np.ndarray:
     """Reduce an H x W x 3 uint8 picture to height x width x 3; a side that is not larger stays as it is."""
     if bgr.shape[0] <= height and bgr.shape[1] <= width:
         return bgr
+    import cv2
+
     pixels: np.ndarray = bgr.astype(np.float32)
     for axis, count in enumerate((height, width)):
         side = bgr.shape[axis]
