@@ -38,6 +38,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--quick", action="store_true", help="a miniature net and few iterations: half a minute on a CPU"
     )
     parser.add_argument("--torch", metavar="PYTHON", help="a Python that has PyTorch (default: this one, or python3)")
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        metavar="S",
+        help="end upstream's tests by then, and tell how far they came",
+    )
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for all it makes (default: build/bench-gpu)")
     args = parser.parse_args(argv)
 
@@ -53,7 +59,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         device.check(args.device)
     number = None if args.device == "cpu" else int(args.device)
     torch = gpu_setting.find_torch(args.torch) if "vgg16" in names else ""
-    setting = gpu_setting.Setting((args.out or paths.BUILD / "bench-gpu").absolute(), args.quick, number, torch)
+    out = (args.out or paths.BUILD / "bench-gpu").absolute()
+    setting = gpu_setting.Setting(out, args.quick, number, torch, args.seconds)
     print(*table(gpu.measure(setting, names), GROUPS), sep="\n")
 
 

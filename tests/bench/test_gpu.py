@@ -13,7 +13,7 @@ import pytest
 
 import bench_gpu
 import testlib
-from selfie.bench import caffe_time, duel, gpu, gpu_setting, gtest, losses, record, training_peer
+from selfie.bench import caffe_time, duel, first_meeting, gpu, gpu_setting, gtest, losses, record, training_peer
 from selfie.common import paths
 from selfie.common.errors import SelfieError
 from selfie.common.worker import OutOfMemory, Worker
@@ -63,6 +63,7 @@ def test_glogs_fatal_line_is_what_a_dead_contender_said(ours):
         "F1126 cudnn.cpp:9] out of GPU memory for 4096 MiB of cuDNN's workspace",
         "F1126 x.cpp:1] Check failed: CUBLAS_STATUS_ALLOC_FAILED",
         "torch.OutOfMemoryError: CUDA out of memory.",
+        "F1126 x.cpp:1] Check failed: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
     ],
 )
 def test_running_out_of_memory_is_an_error_of_its_own(monkeypatch, words):
@@ -158,9 +159,40 @@ echo "[  FAILED  ] A.second0 (1 ms)"; exit 1
         "all": 4,
         "passed": 2,
         "failed": ["A.second0", "A.second1"],
+        "cut off": [],
         "exit codes": [1, -9],
     }
     assert "[ RUN      ] A.second1" in (tmp_path / "logs" / "1.txt").read_text()  # whoever is cut off finds it there
+
+
+def test_tests_that_are_cut_off_tell_what_was_done(tmp_path):
+    """They neither passed nor failed; of the other shard all is known. With several shards each has one thread."""
+    script = tmp_path / "test.testbin"
+    script.write_text("""#!/bin/sh
+[ "$OMP_NUM_THREADS" = 1 ] || exit 9
+echo "[==========] Running 3 tests from 1 test case."
+echo "[ RUN      ] A.first$GTEST_SHARD_INDEX"; echo "[       OK ] A.first$GTEST_SHARD_INDEX (1 ms)"
+echo "[ RUN      ] A.second$GTEST_SHARD_INDEX"
+[ "$GTEST_SHARD_INDEX" = 1 ] && exec sleep 60
+echo "[  FAILED  ] A.second0 (1 ms)"; exit 1
+""")
+    script.chmod(0o755)
+    assert gtest.run_gtest(script, tmp_path, "*", 2, tmp_path / "logs", seconds=1) == {
+        "all": 6,
+        "passed": 2,
+        "failed": ["A.second0"],
+        "cut off": ["A.second1"],
+        "exit codes": [1, None],
+    }
+
+
+def test_each_blob_is_held_against_its_largest_value():
+    """So the first layer that is wrong is known by name; what is not a number is as wrong as can be."""
+    expected = {"conv": np.array([4.0, -8.0]), "prob": np.array([0.5])}
+    actual = {"conv": np.array([4.0, -6.0]), "prob": np.array([np.nan])}
+    assert first_meeting.differences(expected, actual) == {"conv": 0.25, "prob": np.inf}
+    with pytest.raises(RuntimeError, match="conv, prob"):
+        first_meeting.differences(expected, {"conv": actual["conv"]})
 
 
 def test_tests_that_do_not_start_are_an_error(tmp_path):
@@ -221,9 +253,9 @@ def test_a_first_meeting_is_rehearsed_on_the_cpu(tmp_path):
     assert [line.split("\t")[:2] for line in result.stdout.splitlines()] == [["first", "good"], ["errors", "good"]]
 
 
-def test_a_machine_may_lack_what_is_too_large_to_carry(tmp_path):
+def test_a_machine_may_lack_all_but_numpy_and_protobuf(tmp_path):
     """What needs polars or LMDB says so, and leaves all else to be measured."""
-    lacking = ("lmdb", "polars", "openpyxl", "zstandard", "pillow_heif")
+    lacking = ("lmdb", "polars", "openpyxl", "zstandard", "pillow_heif", "cv2", "PIL", "tqdm", "skimage", "scipy")
     (tmp_path / "sitecustomize.py").write_text(f"import sys\nsys.modules.update(dict.fromkeys({lacking}))\n")
     command = [sys.executable, paths.ROOT / "tools/bench_gpu.py", "--device", "cpu", "--quick", "--out", tmp_path]
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
@@ -264,6 +296,20 @@ def test_a_training_that_is_resumed_has_the_same_losses(tiles, tmp_path):
     pictures = training_peer.Pictures(tiles, variants.get("demo"), 4)
     (first, _), (second, _), (again, _) = (pictures.batch_of(iteration) for iteration in (0, 1, 3))
     assert (first != second).any() and (first == again).all()
+
+
+def test_pictures_may_come_decoded(tiles):
+    """Those that do are the same, and then there are no others."""
+    pictures = training_peer.Pictures(tiles, variants.get("demo"), 4)
+    expected = [pictures.batch_of(iteration) for iteration in (0, 0)]
+    pictures.decode()
+    for file in (tiles.parent / "tiles").iterdir():
+        file.unlink()
+    decoded = training_peer.Pictures(tiles, variants.get("demo"), 4)
+    assert len(decoded.rows) == 4
+    for iteration, (pixels, labels) in enumerate(expected):
+        again, told = decoded.batch_of(iteration)
+        assert (again == pixels).all() and told == labels
 
 
 def test_a_step_that_is_cut_off_loses_only_itself(tmp_path):
@@ -348,7 +394,8 @@ def test_the_peer_of_a_duel_is_pytorchs_faster_layout(tmp_path):
     python.write_text(f"#!/bin/sh\nexec {sys.executable} {tmp_path / 'peer.py'}\n")
     python.chmod(0o755)
     setting = gpu_setting.Setting(tmp_path, True, None, str(python))
-    row = duel.duel(setting, "fp32", "forward", 4, 1e12, "title")
+    with duel.Sides(setting, "fp32") as sides:
+        row = duel.duel(sides, "forward", 4, 1e12, "title")
     assert row.peer_name == "PyTorch, channels_last" and row.peer == pytest.approx(2)
     assert row.ratio == pytest.approx(row.ours / 2) and row.detail["iterations per round"] == 1
     macs = caffe_net.macs(caffe_net.load(paths.PROTOTXT / "demo" / "deploy.prototxt")).forward
