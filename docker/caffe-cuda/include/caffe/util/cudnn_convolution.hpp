@@ -18,8 +18,9 @@ namespace cudnn {
  *
  * For each operation and shape, the first algorithm of cuDNN's list (sorted by
  * expected time) that fits the workspace, is allowed, and does not refuse when
- * it runs; asked for when the operation first runs, and kept. A deconvolution is the same operation
- * with x and y exchanged.
+ * it runs; asked for when the operation first runs, and kept. With
+ * CAFFE_CUDNN_MEASURE=1 the times are measured, not expected. A deconvolution
+ * is the same operation with x and y exchanged.
  */
 template <typename Dtype>
 class Convolution {
@@ -56,9 +57,13 @@ class Convolution {
   typedef vector<BackwardDataPlan> BackwardDataPlans;
   typedef vector<BackwardFilterPlan> BackwardFilterPlans;
 
-  ForwardPlans* forward_plans();
-  BackwardDataPlans* backward_data_plans();
-  BackwardFilterPlans* backward_filter_plans();
+  // Where algorithms are measured it is with these values, and the result, but
+  // for that of weights, is overwritten.
+  ForwardPlans* forward_plans(const Dtype* x, const Dtype* w, Dtype* y);
+  BackwardDataPlans* backward_data_plans(const Dtype* y_diff, const Dtype* w,
+      Dtype* x_diff);
+  BackwardFilterPlans* backward_filter_plans(const Dtype* x,
+      const Dtype* y_diff);
   template <typename Algo, typename Perf>
   vector<Plan<Algo> > Choose(const Perf* candidates, int count) const;
   // Computes by the first plan that can; those before it are struck off.
@@ -69,6 +74,7 @@ class Convolution {
   cudnnTensorDescriptor_t x_desc_, y_desc_;
   cudnnFilterDescriptor_t w_desc_;
   cudnnConvolutionDescriptor_t conv_desc_;
+  size_t weights_;  // how many
   vector<int> x_shape_;
   // by the shape of x
   map<vector<int>, ForwardPlans> forward_plans_;

@@ -2,6 +2,7 @@
 #include <string>
 #include <vector>
 
+#include "caffe/syncedmem.hpp"
 #include "caffe/util/cudnn_convolution.hpp"
 
 namespace caffe {
@@ -44,6 +45,8 @@ Convolution<Dtype>::~Convolution() {
 template <typename Dtype>
 void Convolution<Dtype>::SetUp(int outputs, int inputs, int groups,
     const int* kernel, const int* pad, const int* stride) {
+  weights_ = static_cast<size_t>(outputs) * (inputs / groups) * kernel[0] *
+      kernel[1];
   CUDNN_CHECK(cudnnSetFilter4dDescriptor(w_desc_, dataType<Dtype>::type,
       CUDNN_TENSOR_NCHW, outputs, inputs / groups, kernel[0], kernel[1]));
   CUDNN_CHECK(cudnnSetConvolution2dDescriptor(conv_desc_, pad[0], pad[1],
@@ -121,25 +124,45 @@ void Convolution<Dtype>::Run(vector<Plan<Algo> >* plans,
   }
 }
 
+// Measured choices differ from run to run, and so do the bits of their results.
+static bool measures() {
+  return env_number("CAFFE_CUDNN_MEASURE", 0) != 0 && !deterministic();
+}
+
+// The workspace in which all algorithms may be measured; NULL: do not measure.
+static void* measuring_workspace(size_t* bytes) {
+  *bytes = workspace_limit();
+  return measures() ? Caffe::cudnn_workspace(*bytes) : NULL;
+}
+
 template <typename Dtype>
 typename Convolution<Dtype>::ForwardPlans*
-Convolution<Dtype>::forward_plans() {
+Convolution<Dtype>::forward_plans(const Dtype* x, const Dtype* w, Dtype* y) {
   ForwardPlans* const plans = &forward_plans_[x_shape_];
   if (!plans->empty()) { return plans; }
   cudnnConvolutionFwdAlgoPerf_t perf[CUDNN_CONVOLUTION_FWD_ALGO_COUNT];
   int count = 0;
   CUDNN_CHECK(cudnnSetConvolutionMathType(conv_desc_,
       math_type<Dtype>()));
-  CUDNN_CHECK(cudnnGetConvolutionForwardAlgorithm_v7(Caffe::cudnn_handle(),
-      x_desc_, w_desc_, conv_desc_, y_desc_,
-      CUDNN_CONVOLUTION_FWD_ALGO_COUNT, &count, perf));
+  size_t bytes;
+  void* const workspace = measuring_workspace(&bytes);
+  if (workspace) {
+    CUDNN_CHECK(cudnnFindConvolutionForwardAlgorithmEx(Caffe::cudnn_handle(),
+        x_desc_, x, w_desc_, w, conv_desc_, y_desc_, y,
+        CUDNN_CONVOLUTION_FWD_ALGO_COUNT, &count, perf, workspace, bytes));
+  } else {
+    CUDNN_CHECK(cudnnGetConvolutionForwardAlgorithm_v7(Caffe::cudnn_handle(),
+        x_desc_, w_desc_, conv_desc_, y_desc_,
+        CUDNN_CONVOLUTION_FWD_ALGO_COUNT, &count, perf));
+  }
   *plans = Choose<cudnnConvolutionFwdAlgo_t>(perf, count);
   return plans;
 }
 
 template <typename Dtype>
 typename Convolution<Dtype>::BackwardDataPlans*
-Convolution<Dtype>::backward_data_plans() {
+Convolution<Dtype>::backward_data_plans(const Dtype* y_diff, const Dtype* w,
+    Dtype* x_diff) {
   BackwardDataPlans* const plans = &backward_data_plans_[x_shape_];
   if (!plans->empty()) { return plans; }
   cudnnConvolutionBwdDataAlgoPerf_t
@@ -147,16 +170,26 @@ Convolution<Dtype>::backward_data_plans() {
   int count = 0;
   CUDNN_CHECK(cudnnSetConvolutionMathType(conv_desc_,
       math_type<Dtype>()));
-  CUDNN_CHECK(cudnnGetConvolutionBackwardDataAlgorithm_v7(
-      Caffe::cudnn_handle(), w_desc_, y_desc_, conv_desc_, x_desc_,
-      CUDNN_CONVOLUTION_BWD_DATA_ALGO_COUNT, &count, perf));
+  size_t bytes;
+  void* const workspace = measuring_workspace(&bytes);
+  if (workspace) {
+    CUDNN_CHECK(cudnnFindConvolutionBackwardDataAlgorithmEx(
+        Caffe::cudnn_handle(), w_desc_, w, y_desc_, y_diff, conv_desc_,
+        x_desc_, x_diff, CUDNN_CONVOLUTION_BWD_DATA_ALGO_COUNT, &count, perf,
+        workspace, bytes));
+  } else {
+    CUDNN_CHECK(cudnnGetConvolutionBackwardDataAlgorithm_v7(
+        Caffe::cudnn_handle(), w_desc_, y_desc_, conv_desc_, x_desc_,
+        CUDNN_CONVOLUTION_BWD_DATA_ALGO_COUNT, &count, perf));
+  }
   *plans = Choose<cudnnConvolutionBwdDataAlgo_t>(perf, count);
   return plans;
 }
 
 template <typename Dtype>
 typename Convolution<Dtype>::BackwardFilterPlans*
-Convolution<Dtype>::backward_filter_plans() {
+Convolution<Dtype>::backward_filter_plans(const Dtype* x,
+    const Dtype* y_diff) {
   BackwardFilterPlans* const plans = &backward_filter_plans_[x_shape_];
   if (!plans->empty()) { return plans; }
   cudnnConvolutionBwdFilterAlgoPerf_t
@@ -164,16 +197,28 @@ Convolution<Dtype>::backward_filter_plans() {
   int count = 0;
   CUDNN_CHECK(cudnnSetConvolutionMathType(conv_desc_,
       math_type<Dtype>()));
-  CUDNN_CHECK(cudnnGetConvolutionBackwardFilterAlgorithm_v7(
-      Caffe::cudnn_handle(), x_desc_, y_desc_, conv_desc_, w_desc_,
-      CUDNN_CONVOLUTION_BWD_FILTER_ALGO_COUNT, &count, perf));
+  size_t bytes;
+  void* const workspace = measuring_workspace(&bytes);
+  if (workspace) {
+    // What is measured overwrites its result, and ours is added to.
+    shared_ptr<SyncedMemory> w_diff(new SyncedMemory(weights_ * sizeof(Dtype)));
+    CUDNN_CHECK(cudnnFindConvolutionBackwardFilterAlgorithmEx(
+        Caffe::cudnn_handle(), x_desc_, x, y_desc_, y_diff, conv_desc_,
+        w_desc_, w_diff->mutable_gpu_data(),
+        CUDNN_CONVOLUTION_BWD_FILTER_ALGO_COUNT, &count, perf, workspace,
+        bytes));
+  } else {
+    CUDNN_CHECK(cudnnGetConvolutionBackwardFilterAlgorithm_v7(
+        Caffe::cudnn_handle(), x_desc_, y_desc_, conv_desc_, w_desc_,
+        CUDNN_CONVOLUTION_BWD_FILTER_ALGO_COUNT, &count, perf));
+  }
   *plans = Choose<cudnnConvolutionBwdFilterAlgo_t>(perf, count);
   return plans;
 }
 
 template <typename Dtype>
 void Convolution<Dtype>::Forward(const Dtype* x, const Dtype* w, Dtype* y) {
-  Run(forward_plans(), [&](const ForwardPlan& plan, void* workspace) {
+  Run(forward_plans(x, w, y), [&](const ForwardPlan& plan, void* workspace) {
     return cudnnConvolutionForward(Caffe::cudnn_handle(),
         dataType<Dtype>::one, x_desc_, x, w_desc_, w, conv_desc_, plan.algo,
         workspace, plan.bytes, dataType<Dtype>::zero, y_desc_, y);
@@ -183,7 +228,7 @@ void Convolution<Dtype>::Forward(const Dtype* x, const Dtype* w, Dtype* y) {
 template <typename Dtype>
 void Convolution<Dtype>::BackwardData(const Dtype* y_diff, const Dtype* w,
     Dtype* x_diff) {
-  Run(backward_data_plans(), [&](const BackwardDataPlan& plan,
+  Run(backward_data_plans(y_diff, w, x_diff), [&](const BackwardDataPlan& plan,
       void* workspace) {
     return cudnnConvolutionBackwardData(Caffe::cudnn_handle(),
         dataType<Dtype>::one, w_desc_, w, y_desc_, y_diff, conv_desc_,
@@ -195,8 +240,8 @@ void Convolution<Dtype>::BackwardData(const Dtype* y_diff, const Dtype* w,
 template <typename Dtype>
 void Convolution<Dtype>::BackwardFilter(const Dtype* x, const Dtype* y_diff,
     Dtype* w_diff) {
-  Run(backward_filter_plans(), [&](const BackwardFilterPlan& plan,
-      void* workspace) {
+  Run(backward_filter_plans(x, y_diff), [&](
+      const BackwardFilterPlan& plan, void* workspace) {
     return cudnnConvolutionBackwardFilter(Caffe::cudnn_handle(),
         dataType<Dtype>::one, x_desc_, x, y_desc_, y_diff, conv_desc_,
         plan.algo, workspace, plan.bytes, dataType<Dtype>::one, w_desc_,
