@@ -10,7 +10,8 @@
 # in CARRY, which are installed into OUT/own.
 #
 # Environment: DEVICE (0), QUICK (1: in miniature), PYTHON (.venv's, else python3), TORCH (a Python that has PyTorch), CARRY
-# (build/gpu-carry: of tools/gpu_carry.py). The exit status is 0 if every group ended well and has measured something.
+# (build/gpu-carry: of tools/gpu_carry.py), PACK (a .tar.gz to pack the results into after each group, for machines that give
+# few files back). The exit status is 0 if every group ended well and has measured something.
 set -uo pipefail
 
 root=$(dirname "$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)")
@@ -49,6 +50,12 @@ print(glob.glob(os.path.join(os.path.dirname(ensurepip.__file__), "_bundled", "p
     [ -z "$cuda" ] || ln -sfn "$cuda" "$site/nvidia"
 }
 
+# All that was measured and said, without what was installed and trained, into one file that is whole at any time.
+pack() {
+    tar -czf "$PACK.part" -C "$out" --exclude=./own --exclude=./figures --exclude='*.caffemodel' --exclude='*.solverstate' . &&
+        mv "$PACK.part" "$PACK"
+}
+
 mkdir -p "$out"
 : >"$out/steps.tsv"
 failed=0
@@ -72,5 +79,6 @@ for step in "${steps[@]}"; do
     esac
     [ "$said" = good ] || failed=1
     printf '%s\t%s\t%d s\n' "$group" "$said" $((SECONDS - begin)) | tee -a "$out/steps.tsv"
+    [ -z "${PACK:-}" ] || pack
 done
 exit $failed

@@ -6,6 +6,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -141,48 +142,52 @@ def test_losses_are_held_against_their_mean():
         losses.difference([1.0], [])
 
 
-def test_tests_that_fail_or_take_the_program_down_did_not_pass(tmp_path):
-    """Of two shards one fails a test, the other dies in its second; the program is a script that speaks as gtest.
+@pytest.fixture
+def upstream(tmp_path):
+    """Make a script that speaks as gtest does: tests A.a to A.f, of which `cases` of sh are not like the others."""
 
-    It wants to be run on GPU 3, in full precision."""
-    script = tmp_path / "test.testbin"
-    script.write_text("""#!/bin/sh
-[ "$2 $CAFFE_TF32" = "3 0" ] || exit 9
-echo "[==========] Running 2 tests from 1 test case."
-echo "[ RUN      ] A.first$GTEST_SHARD_INDEX"; echo "[       OK ] A.first$GTEST_SHARD_INDEX (1 ms)"
-echo "[ RUN      ] A.second$GTEST_SHARD_INDEX"
-[ "$GTEST_SHARD_INDEX" = 1 ] && kill -9 $$
-echo "[  FAILED  ] A.second0 (1 ms)"; exit 1
+    def make(cases: str) -> Path:
+        script = tmp_path / "test.testbin"
+        script.write_text(f"""#!/bin/sh
+case "$*" in *--gtest_list_tests*)
+    echo "Cuda number of devices: 0"; echo "A.  # TypeParam = float"; printf '  %s\\n' a b c d e f; exit;;
+esac
+[ "$1 $CAFFE_TF32 $OMP_NUM_THREADS" = "3 0 1" ] || exit 9
+for name in $(echo "${{2#*=}}" | tr : ' '); do
+    echo "[ RUN      ] $name"
+    case $name in {cases} *) echo "[       OK ] $name (1 ms)";; esac
+done
 """)
-    script.chmod(0o755)
-    assert gtest.run_gtest(script, tmp_path, "*", 2, tmp_path / "logs", gpu=3) == {
-        "all": 4,
-        "passed": 2,
-        "failed": ["A.second0", "A.second1"],
-        "cut off": [],
-        "exit codes": [1, -9],
-    }
-    assert "[ RUN      ] A.second1" in (tmp_path / "logs" / "1.txt").read_text()  # whoever is cut off finds it there
+        script.chmod(0o755)
+        return script
+
+    return make
 
 
-def test_tests_that_are_cut_off_tell_what_was_done(tmp_path):
-    """They neither passed nor failed; of the other shard all is known. With several shards each has one thread."""
-    script = tmp_path / "test.testbin"
-    script.write_text("""#!/bin/sh
-[ "$OMP_NUM_THREADS" = 1 ] || exit 9
-echo "[==========] Running 3 tests from 1 test case."
-echo "[ RUN      ] A.first$GTEST_SHARD_INDEX"; echo "[       OK ] A.first$GTEST_SHARD_INDEX (1 ms)"
-echo "[ RUN      ] A.second$GTEST_SHARD_INDEX"
-[ "$GTEST_SHARD_INDEX" = 1 ] && exec sleep 60
-echo "[  FAILED  ] A.second0 (1 ms)"; exit 1
-""")
-    script.chmod(0o755)
-    assert gtest.run_gtest(script, tmp_path, "*", 2, tmp_path / "logs", seconds=1) == {
+def test_tests_that_fail_or_take_the_program_down_did_not_pass(upstream, tmp_path):
+    """Of two shards, on GPU 3, in full precision, one thread each. Those behind one that dies are run all the same."""
+    script = upstream('A.b) echo "[  FAILED  ] A.b (1 ms)";; A.c) kill -9 $$;;')
+    logs = tmp_path / "logs"
+    for _ in range(2):  # what an earlier run said does not count
+        assert gtest.run_gtest(script, tmp_path, "*", 2, logs, gpu=3) == {
+            "all": 6,
+            "passed": 4,
+            "failed": ["A.b", "A.c"],
+            "cut off": [],
+            "ends": 1,
+        }
+    assert "[ RUN      ] A.e" in (logs / "0.txt").read_text()  # whoever is cut off finds it there
+
+
+def test_tests_that_are_cut_off_tell_what_was_done(upstream, tmp_path):
+    """They neither passed nor failed, nor did those behind them; of the other shard all is known."""
+    script = upstream('A.b) echo "[  FAILED  ] A.b (1 ms)";; A.c) exec sleep 60;;')
+    assert gtest.run_gtest(script, tmp_path, "*", 2, tmp_path / "logs", gpu=3, seconds=1) == {
         "all": 6,
-        "passed": 2,
-        "failed": ["A.second0"],
-        "cut off": ["A.second1"],
-        "exit codes": [1, None],
+        "passed": 3,
+        "failed": ["A.b"],
+        "cut off": ["A.c"],
+        "ends": 0,
     }
 
 
@@ -318,8 +323,11 @@ def test_a_step_that_is_cut_off_loses_only_itself(tmp_path):
     python.write_text('#!/bin/sh\ncase "$*" in *slow*) sleep 9;; *bad*) echo first; echo why >&2; exit 1;; esac\n')
     python.chmod(0o755)
     command = [paths.ROOT / "tools" / "gpu_check.sh", tmp_path / "out", "slow:1", "bad:9", "good:9"]
-    environment = {**os.environ, "PYTHON": str(python), "CARRY": str(tmp_path / "none")}
+    packed = tmp_path / "packed.tar.gz"
+    environment = {**os.environ, "PYTHON": str(python), "CARRY": str(tmp_path / "none"), "PACK": str(packed)}
     result = subprocess.run(command, env=environment, capture_output=True, text=True)
+    with tarfile.open(packed) as archive:
+        assert {"./steps.tsv", "./slow.log", "./good.log"} <= set(archive.getnames())
     told = [line.split("\t")[:2] for line in (tmp_path / "out" / "steps.tsv").read_text().splitlines()]
     assert told == [["slow", "not done in 1 s"], ["bad", "failed: why"], ["good", "good"]]
     assert result.returncode == 1

@@ -43,7 +43,7 @@ def training(setting: Setting) -> Iterable[Row]:
     except SelfieError as error:
         log.warning("no measurement of training: %s", error)
         return
-    count = 2 if setting.quick else 20
+    count = 2 if setting.quick else 10
     on_cpu = losses(setting, labels, count, None)
     for precision in setting.precisions:
         name = "another CPU kernel" if setting.gpu is None else f"GPU {precision}"
