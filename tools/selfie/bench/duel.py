@@ -22,6 +22,8 @@ from selfie.net import architectures
 
 LAYOUTS = ("contiguous", "channels_last")  # PyTorch's; which one is faster depends on the device
 SECONDS = 0.3  # of work between two clock readings
+MEASURED = "ours, measured"  # Caffe with CAFFE_CUDNN_MEASURE=1, a contender at one batch size
+MEASURED_AT = 64
 
 log = logging.getLogger(__name__)
 
@@ -47,22 +49,26 @@ class Sides:
     def __init__(self, setting: Setting, precision: str) -> None:
         self.setting, self.precision = setting, precision
         self._processes = ExitStack()
-        self._pair: tuple[Worker, Worker] | None = None
+        self._known: dict[str, Worker] = {}
 
-    def pair(self) -> tuple[Worker, Worker]:
-        """Return the processes (Caffe, PyTorch), which have chosen device and precision."""
-        if self._pair is None:
-            caffe = Worker(sys.executable, "bench.caffe_peer", CAFFE_TF32=PRECISIONS[self.precision])
-            self._processes.enter_context(caffe)
-            torch = self._processes.enter_context(Worker(self.setting.torch, "bench.torch_peer"))
-            caffe.ask("hello", gpu=self.setting.gpu)
-            torch.ask("hello", device=self.setting.device, tf32=self.precision == "TF32")
-            self._pair = caffe, torch
-        return self._pair
+    def process(self, name: str) -> Worker:
+        """Return the process "ours", MEASURED or "torch", which has chosen device and precision."""
+        if name not in self._known:
+            if name == "torch":
+                started = Worker(self.setting.torch, "bench.torch_peer")
+            else:
+                how = {"CAFFE_TF32": PRECISIONS[self.precision], "CAFFE_CUDNN_MEASURE": str(int(name == MEASURED))}
+                started = Worker(sys.executable, "bench.caffe_peer", **how)
+            self._known[name] = self._processes.enter_context(started)
+            if name == "torch":
+                started.ask("hello", device=self.setting.device, tf32=self.precision == "TF32")
+            else:
+                started.ask("hello", gpu=self.setting.gpu)
+        return self._known[name]
 
     def end(self) -> None:
         """End the processes, as after one had no memory; others are started when they are asked for."""
-        self._pair = None
+        self._known = {}
         self._processes.close()
 
     def __enter__(self) -> Sides:
@@ -85,7 +91,7 @@ def _share_of_rate(best: Row) -> Row:
 def matrix_rate(sides: Sides) -> float:
     """Measure the FLOP/s of a large product of float32 matrices on this device, by PyTorch: the median of five."""
     size, count = (512, 2) if sides.setting.quick else (8192, 10)
-    _, torch = sides.pair()
+    torch = sides.process("torch")
     seconds = statistics.median(torch.ask("matrix", size=size, count=count)["seconds"] for _ in range(5))
     return 2 * size**3 * count / seconds
 
@@ -96,10 +102,21 @@ def _duels(sides: Sides, mode: str, rate: float) -> Iterator[Row]:
         title = f"{sides.setting.variant.name} {mode}, batch {batch}, {sides.precision}"
         log.info("%s", title)
         try:
-            yield duel(sides, mode, batch, rate, title)
+            row = duel(sides, mode, batch, rate, title)
+            yield row
+            if MEASURED in row.detail["rounds"]:
+                yield _measured(row)
         except OutOfMemory as error:
             log.warning("no measurement of %s: %s", title, error)
             sides.end()
+
+
+def _measured(row: Row) -> Row:
+    """Return the row of Caffe with measured algorithms in a duel, beside Caffe as it is."""
+    rounds = row.detail["rounds"]
+    ratio = median_ratio(rounds[MEASURED], rounds["ours"])
+    title = f"{row.what}, algorithms measured"
+    return Row("vgg16", title, "images/s", statistics.median(rounds[MEASURED]), row.ours, "ours", ratio)
 
 
 def duel(sides: Sides, mode: str, batch: int, rate: float, title: str) -> Row:
@@ -130,16 +147,21 @@ def duel(sides: Sides, mode: str, batch: int, rate: float, title: str) -> Row:
 
 
 def _rates(sides: Sides, mode: str, batch: int) -> tuple[dict[str, list[float]], int, int]:
-    """Measure {"ours" or one of LAYOUTS: images/s, round by round}; with iterations per round and FLOP per picture."""
+    """Measure {"ours", MEASURED or one of LAYOUTS: images/s, round by round}.
+
+    With iterations per round and FLOP per picture.
+    """
     setting, variant = sides.setting, sides.setting.variant
-    caffe, torch = sides.pair()
-    ours = caffe.ask("prepare", variant=variant.name, batch=batch, training=mode == "training")
+    names = ["ours", MEASURED] if setting.gpu is not None and batch == MEASURED_AT else ["ours"]
+    told = {"variant": variant.name, "batch": batch, "training": mode == "training"}
+    ours, *_ = [sides.process(name).ask("prepare", **told) for name in names]
+    torch = sides.process("torch")
     chain = architectures.chain(variant)
     theirs = torch.ask("prepare", chain=chain, batch=batch, side=variant.crop, classes=variant.classes)
     if theirs["parameters"] != ours["parameters"]:
         raise RuntimeError(f"not the same net: {ours['parameters']} and {theirs['parameters']} parameters")
     contenders: dict[str, Callable[..., dict]] = {
-        "ours": partial(caffe.ask, mode),
+        **{name: partial(sides.process(name).ask, mode) for name in names},
         **{layout: partial(torch.ask, mode, layout=layout) for layout in LAYOUTS},
     }
     count = _warm_up(contenders.values(), setting)
@@ -149,6 +171,8 @@ def _rates(sides: Sides, mode: str, batch: int) -> tuple[dict[str, list[float]],
 
     rounds = 2 if setting.quick else 5
     rates = in_turns(rounds, {name: partial(rate_of, iterate) for name, iterate in contenders.items()})
+    for name in names[1:]:
+        sides.process(name).ask("release")
     return rates, count, 2 * ours[f"{mode}_macs"]
 
 
