@@ -3,10 +3,11 @@
 
 Groups: first (import and one batch, against the CPU's answers), gtest (upstream's tests), training (SqueezeNet on the
 published tiles: the losses of the CPU), vgg16 (scoring and training at batch 32, 64 and 128 beside PyTorch, in TF32 and
-in full precision, with the share of the card's matrix rate), crops (the dense search beside the CPU), memory (beside
-the estimate), errors (mistakes that have to end in one line), layers (`caffe time` of VGG16). Needs a GPU build of
-Caffe; PyTorch may be in another Python. The numbers go to OUT/bench_gpu.json, row by row. `--device cpu --quick`
-tries the benchmark itself where there is no GPU. tools/gpu_check.sh measures all of it with bounds on the time.
+in full precision, with the share of the card's matrix rate), memory (beside the estimate), errors (mistakes that have
+to end in one line), layers (`caffe time` of VGG16), sanitizer (CUDA's compute-sanitizer over one pass of the layers
+that our patches change), crops (the dense search beside the CPU). Needs a GPU build of Caffe; PyTorch may be in another
+Python. The numbers go to OUT/bench_gpu.json, row by row. `--device cpu --quick` tries the benchmark itself where there
+is no GPU. tools/gpu_check.sh measures all of it with bounds on the time.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from pathlib import Path
 
 from selfie.common import cli
 
-GROUPS = ("first", "gtest", "training", "vgg16", "crops", "memory", "errors", "layers")  # gpu.GROUPS, slow to import
+# gpu.GROUPS, which is slow to import
+GROUPS = ("first", "gtest", "training", "vgg16", "memory", "errors", "layers", "sanitizer", "crops")
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -14,12 +15,23 @@ import pytest
 
 import bench_gpu
 import testlib
-from selfie.bench import caffe_time, duel, first_meeting, gpu, gpu_setting, gtest, losses, record, training_peer
+from selfie.bench import (
+    caffe_time,
+    duel,
+    first_meeting,
+    gpu,
+    gpu_setting,
+    gtest,
+    losses,
+    record,
+    sanitizer,
+    training_peer,
+)
 from selfie.common import paths
 from selfie.common.errors import SelfieError
 from selfie.common.worker import OutOfMemory, Worker
 from selfie.data import image
-from selfie.net import architectures, caffe_net, variants
+from selfie.net import architectures, caffe_net, pycaffe, variants
 from selfie.net.prototxt import dump
 from selfie.original import protocol
 
@@ -358,6 +370,28 @@ def test_rows_are_kept_as_they_come(tmp_path):
     ]
     groups["good"] = groups["none"]
     assert record.record_groups(file, groups, ["good", "none"], setting, dict)["groups"] == kept
+
+
+def test_the_net_for_the_sanitizer_has_all_layers_that_patches_change(tmp_path):
+    """It computes, forward and backward; a GPU build's own layers of cuDNN are all among its types."""
+    file = tmp_path / "net.prototxt"
+    file.write_text(sanitizer.net())
+    said = sanitizer.timed(file, [str(pycaffe.binary())], [])
+    assert len(re.findall(r"layer\d+\tbackward: ", said)) == len(sanitizer.LAYERS)
+    ours = (paths.ROOT / "docker" / "patches-cuda").glob("*.patch")
+    named = {name for patch in ours for name in re.findall(r"b/src/caffe/layers/cudnn_(\w+)_layer", patch.read_text())}
+    own = {path.name.split("_")[1] for path in (paths.ROOT / "docker" / "caffe-cuda").rglob("cudnn_*_layer.cu")}
+    as_types = {
+        "conv": "Convolution",
+        "deconv": "Deconvolution",
+        "lcn": "LRN",
+        "lrn": "LRN",
+        "relu": "ReLU",
+        "tanh": "TanH",
+    }
+    types = {as_types.get(name, name.capitalize()) for name in named | own} - {"Softmax"}  # in the loss
+    assert types == {"Convolution", "Deconvolution", "LRN", "ReLU", "TanH", "Pooling", "Sigmoid"}
+    assert types <= {kind for kind, _ in sanitizer.LAYERS}
 
 
 def test_the_commands_groups_are_those_of_the_library():

@@ -26,7 +26,8 @@ log = logging.getLogger(__name__)
 
 # How far a blob's values on the GPU may be from those on the CPU, over the largest of them.
 ANSWERS = {"fp32": 1e-4, "TF32": 2e-2}
-PRODUCTS = ("lmdb", "polars")  # packages that a machine with PyTorch may lack; polars is too large to carry along
+# Modules that a machine with PyTorch may lack; polars and OpenCV are too large to carry along.
+PRODUCTS = ("lmdb", "polars", "cv2", "PIL", "tqdm")
 SPARE = 2 << 30  # bytes that are left of a GPU's memory for a training that takes more
 
 
