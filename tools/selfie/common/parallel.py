@@ -2,7 +2,7 @@
 
 They share the cores among pictures, so OpenCV shall not split one picture over several threads meanwhile. Its number of
 threads is a setting of the whole process: a worker process sets it for good, the caller's process for the time of the
-work only (`opencv_threads`). OpenCV is imported where it is used: a benchmark's machine may lack it.
+work only (`opencv_threads`).
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from typing import Any, Callable, TypeVar
 
 from selfie.common import interrupts
 from selfie.common.errors import SelfieError
+from selfie.common.late import cv2
 
 CORES = "SELFIE_CORES"  # set in processes that share a machine
 
@@ -43,8 +44,6 @@ def opencv_threads(count: int) -> Iterator[None]:
 
     The number holds for the whole process, so two threads must not use this at the same time.
     """
-    import cv2
-
     before = cv2.getNumThreads()
     cv2.setNumThreads(count)
     try:
@@ -160,8 +159,6 @@ def processes_start() -> Iterator[None]:
 
 def _worker() -> None:
     """Initialise a worker process: one OpenCV thread; Ctrl-C is left to the parent; end when the parent was killed."""
-    import cv2
-
     cv2.setNumThreads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()

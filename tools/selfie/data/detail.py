@@ -12,6 +12,8 @@ from functools import lru_cache
 
 import numpy as np
 
+from selfie.common.late import cv2
+
 FAR = 4  # pixels to one, from which the narrower window makes no difference
 SAMPLES = 32  # places of the window at which the interpolation is read
 CUBIC = -0.75  # of Keys' kernel, as OpenCV has it
@@ -21,8 +23,6 @@ def reduce(bgr: np.ndarray, width: int, height: int) -> np.ndarray:
     """Reduce an H x W x 3 uint8 picture to height x width x 3; a side that is not larger stays as it is."""
     if bgr.shape[0] <= height and bgr.shape[1] <= width:
         return bgr
-    import cv2
-
     pixels: np.ndarray = bgr.astype(np.float32)
     for axis, count in enumerate((height, width)):
         side = bgr.shape[axis]

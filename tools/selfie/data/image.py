@@ -12,8 +12,7 @@ JPEG, PNG, WebP, GIF, BMP, TIFF, HEIC and AVIF are read. Grey, palette, CMYK and
 animation is its first frame, orientation is applied, and white is put behind what is transparent, as viewers do.
 Colours are taken as sRGB whatever the file's profile; docs/data.md says why.
 
-OpenCV and Pillow are imported when a picture is first decoded, drawn or resized: who computes with a net on a machine
-that has neither can do so.
+OpenCV and Pillow are imported when a picture is first decoded or resized (common/late).
 """
 
 from __future__ import annotations
@@ -27,7 +26,10 @@ import numpy as np
 
 from selfie.common import names, paths, places
 from selfie.common.errors import SelfieError
+from selfie.common.late import cv2
 from selfie.data import detail as details
+from selfie.data.codecs import headers
+from selfie.data.codecs.decode import decode as decode_known
 from selfie.data.codecs.errors import BadImage
 from selfie.data.codecs.header import Header
 
@@ -97,8 +99,6 @@ def decode(data: bytes, size: int | None = None, max_pixels: int | None = None) 
     (nothing is decoded before that is known), broken or truncated (also what has no width or height, and a JPEG of
     which libjpeg had to make up a part).
     """
-    from selfie.data.codecs.decode import decode as decode_known
-
     header, data, scale = _checked(data, max_pixels)
     if size and header.kind == "JPEG":
         scale = max(scale, min(8, halving(min(header.width, header.height), size)))
@@ -123,8 +123,6 @@ def write(path: str | os.PathLike, bgr: np.ndarray) -> None:
     path = Path(path)
     if path.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise SelfieError(f"cannot write {path}: a picture's name ends in .png or .jpg")
-    import cv2
-
     fine, data = cv2.imencode(path.suffix, bgr)
     if not fine:
         raise ValueError(f"OpenCV cannot encode a picture of shape {bgr.shape}")
@@ -147,8 +145,6 @@ def square(bgr: np.ndarray, size: int = IMAGE_SIZE, detail: int = 0) -> np.ndarr
     height, width = bgr.shape[:2]
     if (height, width) == (size, size):
         return bgr
-    import cv2
-
     return cv2.resize(reduced(bgr, halving(min(height, width), size)), (size, size), interpolation=cv2.INTER_LINEAR)
 
 
@@ -177,8 +173,6 @@ def reduced(bgr: np.ndarray, scale: int) -> np.ndarray:
     """Reduce a picture to means of `scale` x `scale` pixels; its last row and column are repeated to fill up."""
     if scale == 1:
         return bgr
-    import cv2
-
     height, width = bgr.shape[:2]
     bgr = cv2.copyMakeBorder(bgr, 0, -height % scale, 0, -width % scale, cv2.BORDER_REPLICATE)
     return cv2.resize(bgr, (bgr.shape[1] // scale, bgr.shape[0] // scale), interpolation=cv2.INTER_AREA)
@@ -243,8 +237,6 @@ def _checked(data: bytes, max_pixels: int | None) -> tuple[Header, bytes, int]:
         raise BadImage("empty file")
     if len(data) > MAX_BYTES:
         raise BadImage("file over 200 MB")
-    from selfie.data.codecs import headers
-
     header, data = headers.read(data)
     if header.kind == "JPEG":
         return header, data, _fitting(header, max_pixels or MAX_PIXELS)
