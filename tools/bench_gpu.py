@@ -3,10 +3,11 @@
 
 Groups: first (import and one batch, against the CPU's answers), gtest (upstream's tests), training (SqueezeNet on the
 published tiles: the losses of the CPU), vgg16 (scoring and training at batch 32, 64 and 128 beside PyTorch, in TF32 and
-in full precision, with the share of the card's matrix rate), crops (the dense search beside the CPU), memory (beside
-the estimate), errors (mistakes that have to end in one line), layers (`caffe time` of VGG16). Needs a GPU build of
-Caffe; PyTorch may be in another Python. The numbers go to OUT/bench_gpu.json, row by row. `--device cpu --quick`
-tries the benchmark itself where there is no GPU. tools/gpu_check.sh measures all of it with bounds on the time.
+in full precision, with the share of the card's matrix rate), memory (beside the estimate), errors (mistakes that have
+to end in one line), layers (`caffe time` of VGG16), sanitizer (CUDA's compute-sanitizer over one pass of the layers
+that our patches change), crops (the dense search beside the CPU). Needs a GPU build of Caffe; PyTorch may be in another
+Python. The numbers go to OUT/bench_gpu.json, row by row. `--device cpu --quick` tries the benchmark itself where there
+is no GPU. tools/gpu_check.sh measures all of it with bounds on the time.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from pathlib import Path
 
 from selfie.common import cli
 
-GROUPS = ("first", "gtest", "training", "vgg16", "crops", "memory", "errors", "layers")  # gpu.GROUPS, slow to import
+# gpu.GROUPS, which is slow to import
+GROUPS = ("first", "gtest", "training", "vgg16", "memory", "errors", "layers", "sanitizer", "crops")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -38,6 +40,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--quick", action="store_true", help="a miniature net and few iterations: half a minute on a CPU"
     )
     parser.add_argument("--torch", metavar="PYTHON", help="a Python that has PyTorch (default: this one, or python3)")
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        metavar="S",
+        help="end upstream's tests by then, and tell how far they came",
+    )
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for all it makes (default: build/bench-gpu)")
     args = parser.parse_args(argv)
 
@@ -53,7 +61,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         device.check(args.device)
     number = None if args.device == "cpu" else int(args.device)
     torch = gpu_setting.find_torch(args.torch) if "vgg16" in names else ""
-    setting = gpu_setting.Setting((args.out or paths.BUILD / "bench-gpu").absolute(), args.quick, number, torch)
+    out = (args.out or paths.BUILD / "bench-gpu").absolute()
+    setting = gpu_setting.Setting(out, args.quick, number, torch, args.seconds)
     print(*table(gpu.measure(setting, names), GROUPS), sep="\n")
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import gpu_carry
@@ -36,8 +38,23 @@ def make_wheel(folder: Path) -> Path:
     return folder / NAME
 
 
-def test_what_is_collected_is_whole(tmp_path, mirror):
-    """The newest wheel, the tiles with their labels, the weights as they are published; anew each time."""
+@pytest.fixture
+def index(tmp_path, monkeypatch) -> Path:
+    """A folder from which pip takes its wheels, and from nowhere else: there is an empty protobuf in it."""
+    folder = tmp_path / "index"
+    folder.mkdir()
+    name = f"protobuf-{importlib.metadata.version('protobuf')}"
+    with zipfile.ZipFile(folder / f"{name}-py3-none-any.whl", "w") as archive:
+        archive.writestr(f"{name}.dist-info/METADATA", f"Metadata-Version: 2.1\nName: protobuf\nVersion: {name[9:]}\n")
+        archive.writestr(f"{name}.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        archive.writestr(f"{name}.dist-info/RECORD", "")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+    return folder
+
+
+def test_what_is_collected_is_whole(tmp_path, mirror, index):
+    """The newest wheel and protobuf's, the tiles and some decoded, the published weights; anew each time."""
     for name in ("best", "worst", "continuum"):
         mirror(f"grid_render_{name}.jpg")
     mirror("compressed_SqueezeNet.net")
@@ -50,7 +67,11 @@ def test_what_is_collected_is_whole(tmp_path, mirror):
     (out / "stale").touch()
     result = testlib.command("tools/gpu_carry.py", "--dist", made.parent, "--out", out)
     assert result.returncode == 0, result.stderr
-    assert {path.name for path in out.iterdir()} == {NAME, "figures", "compressed_SqueezeNet.net", "carried.json"}
+    (protobuf,) = (path.name for path in index.iterdir())
+    collected = {NAME, protobuf, "figures", "compressed_SqueezeNet.net", "carried.json"}
+    assert {path.name for path in out.iterdir()} == collected
+    with np.load(out / "figures" / "squares.npz") as squares:
+        assert len(squares.files) == carry.DECODED and squares[squares.files[0]].shape == (256, 256, 3)
     assert len([*(out / "figures" / "tiles").iterdir()]) >= 400 and (out / "figures" / "labels.csv").exists()
     told = paths.read_json(out / "carried.json")
     assert told["sha256"][NAME] == paths.sha256(made) and told["commit"] == carry.commit()
@@ -66,7 +87,7 @@ def test_nothing_is_collected_without_a_wheel_or_of_too_much(tmp_path, monkeypat
     result = testlib.command("tools/gpu_carry.py", "--dist", tmp_path / "empty", "--out", out)
     assert result.returncode == 1 and result.stderr.count("\n") == 1 and "TESTS=1 CUDA=13" in result.stderr
     monkeypatch.setattr(carry, "MOST", 1000)
-    for name in ("_add_tiles", "_add_weights"):
+    for name in ("_add_packages", "_add_tiles", "_add_weights"):
         monkeypatch.setattr(carry, name, lambda stage: (stage / "more").write_bytes(bytes(2000)))
     with pytest.raises(SelfieError, match="MiB are more than"):
         gpu_carry.main(["--dist", str(make_wheel(tmp_path / "dist").parent), "--out", str(out)])

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +15,23 @@ import pytest
 
 import bench_gpu
 import testlib
-from selfie.bench import caffe_time, duel, gpu, gpu_setting, gtest, losses, record, training_peer
+from selfie.bench import (
+    caffe_time,
+    duel,
+    first_meeting,
+    gpu,
+    gpu_setting,
+    gtest,
+    losses,
+    record,
+    sanitizer,
+    training_peer,
+)
 from selfie.common import paths
 from selfie.common.errors import SelfieError
 from selfie.common.worker import OutOfMemory, Worker
 from selfie.data import image
-from selfie.net import architectures, caffe_net, variants
+from selfie.net import architectures, caffe_net, pycaffe, variants
 from selfie.net.prototxt import dump
 from selfie.original import protocol
 
@@ -63,6 +76,7 @@ def test_glogs_fatal_line_is_what_a_dead_contender_said(ours):
         "F1126 cudnn.cpp:9] out of GPU memory for 4096 MiB of cuDNN's workspace",
         "F1126 x.cpp:1] Check failed: CUBLAS_STATUS_ALLOC_FAILED",
         "torch.OutOfMemoryError: CUDA out of memory.",
+        "F1126 x.cpp:1] Check failed: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
     ],
 )
 def test_running_out_of_memory_is_an_error_of_its_own(monkeypatch, words):
@@ -140,27 +154,62 @@ def test_losses_are_held_against_their_mean():
         losses.difference([1.0], [])
 
 
-def test_tests_that_fail_or_take_the_program_down_did_not_pass(tmp_path):
-    """Of two shards one fails a test, the other dies in its second; the program is a script that speaks as gtest.
+@pytest.fixture
+def upstream(tmp_path):
+    """Make a script that speaks as gtest does: tests A.a to A.f, of which `cases` of sh are not like the others."""
 
-    It wants to be run on GPU 3, in full precision."""
-    script = tmp_path / "test.testbin"
-    script.write_text("""#!/bin/sh
-[ "$2 $CAFFE_TF32" = "3 0" ] || exit 9
-echo "[==========] Running 2 tests from 1 test case."
-echo "[ RUN      ] A.first$GTEST_SHARD_INDEX"; echo "[       OK ] A.first$GTEST_SHARD_INDEX (1 ms)"
-echo "[ RUN      ] A.second$GTEST_SHARD_INDEX"
-[ "$GTEST_SHARD_INDEX" = 1 ] && kill -9 $$
-echo "[  FAILED  ] A.second0 (1 ms)"; exit 1
+    def make(cases: str) -> Path:
+        script = tmp_path / "test.testbin"
+        script.write_text(f"""#!/bin/sh
+case "$*" in *--gtest_list_tests*)
+    echo "Cuda number of devices: 0"; echo "A.  # TypeParam = float"; printf '  %s\\n' a b c d e f; exit;;
+esac
+[ "$1 $CAFFE_TF32 $OMP_NUM_THREADS" = "3 0 1" ] || exit 9
+for name in $(echo "${{2#*=}}" | tr : ' '); do
+    echo "[ RUN      ] $name"
+    case $name in {cases} *) echo "[       OK ] $name (1 ms)";; esac
+done
 """)
-    script.chmod(0o755)
-    assert gtest.run_gtest(script, tmp_path, "*", 2, tmp_path / "logs", gpu=3) == {
-        "all": 4,
-        "passed": 2,
-        "failed": ["A.second0", "A.second1"],
-        "exit codes": [1, -9],
+        script.chmod(0o755)
+        return script
+
+    return make
+
+
+def test_tests_that_fail_or_take_the_program_down_did_not_pass(upstream, tmp_path):
+    """Of two shards, on GPU 3, in full precision, one thread each. Those behind one that dies are run all the same."""
+    script = upstream('A.b) echo "[  FAILED  ] A.b (1 ms)";; A.c) kill -9 $$;;')
+    logs = tmp_path / "logs"
+    for _ in range(2):  # what an earlier run said does not count
+        assert gtest.run_gtest(script, tmp_path, "*", 2, logs, gpu=3) == {
+            "all": 6,
+            "passed": 4,
+            "failed": ["A.b", "A.c"],
+            "cut off": [],
+            "ends": 1,
+        }
+    assert "[ RUN      ] A.e" in (logs / "0.txt").read_text()  # whoever is cut off finds it there
+
+
+def test_tests_that_are_cut_off_tell_what_was_done(upstream, tmp_path):
+    """They neither passed nor failed, nor did those behind them; of the other shard all is known."""
+    script = upstream('A.b) echo "[  FAILED  ] A.b (1 ms)";; A.c) exec sleep 60;;')
+    assert gtest.run_gtest(script, tmp_path, "*", 2, tmp_path / "logs", gpu=3, seconds=1) == {
+        "all": 6,
+        "passed": 3,
+        "failed": ["A.b"],
+        "cut off": ["A.c"],
+        "ends": 0,
     }
-    assert "[ RUN      ] A.second1" in (tmp_path / "logs" / "1.txt").read_text()  # whoever is cut off finds it there
+
+
+def test_each_blob_is_held_against_its_largest_value():
+    """So the first layer that is wrong is known by name; what is not a number is as wrong as can be."""
+    expected = {"conv": np.array([4.0, -8.0]), "prob": np.array([0.5])}
+    actual = {"conv": np.array([4.0, -6.0]), "prob": np.array([np.nan])}
+    assert first_meeting.differences(expected, actual) == {"conv": 0.25, "prob": np.inf}
+    with pytest.raises(RuntimeError, match="conv, prob"):
+        first_meeting.differences(expected, {"conv": actual["conv"]})
 
 
 def test_tests_that_do_not_start_are_an_error(tmp_path):
@@ -221,9 +270,9 @@ def test_a_first_meeting_is_rehearsed_on_the_cpu(tmp_path):
     assert [line.split("\t")[:2] for line in result.stdout.splitlines()] == [["first", "good"], ["errors", "good"]]
 
 
-def test_a_machine_may_lack_what_is_too_large_to_carry(tmp_path):
+def test_a_machine_may_lack_all_but_numpy_and_protobuf(tmp_path):
     """What needs polars or LMDB says so, and leaves all else to be measured."""
-    lacking = ("lmdb", "polars", "openpyxl", "zstandard", "pillow_heif")
+    lacking = ("lmdb", "polars", "openpyxl", "zstandard", "pillow_heif", "cv2", "PIL", "tqdm", "skimage", "scipy")
     (tmp_path / "sitecustomize.py").write_text(f"import sys\nsys.modules.update(dict.fromkeys({lacking}))\n")
     command = [sys.executable, paths.ROOT / "tools/bench_gpu.py", "--device", "cpu", "--quick", "--out", tmp_path]
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
@@ -266,14 +315,31 @@ def test_a_training_that_is_resumed_has_the_same_losses(tiles, tmp_path):
     assert (first != second).any() and (first == again).all()
 
 
+def test_pictures_may_come_decoded(tiles):
+    """Those that do are the same, and then there are no others."""
+    pictures = training_peer.Pictures(tiles, variants.get("demo"), 4)
+    expected = [pictures.batch_of(iteration) for iteration in (0, 0)]
+    pictures.decode()
+    for file in (tiles.parent / "tiles").iterdir():
+        file.unlink()
+    decoded = training_peer.Pictures(tiles, variants.get("demo"), 4)
+    assert len(decoded.rows) == 4
+    for iteration, (pixels, labels) in enumerate(expected):
+        again, told = decoded.batch_of(iteration)
+        assert (again == pixels).all() and told == labels
+
+
 def test_a_step_that_is_cut_off_loses_only_itself(tmp_path):
     """So does one that fails, whose last words are told; the exit status says that not all is good."""
     python = tmp_path / "python"
     python.write_text('#!/bin/sh\ncase "$*" in *slow*) sleep 9;; *bad*) echo first; echo why >&2; exit 1;; esac\n')
     python.chmod(0o755)
     command = [paths.ROOT / "tools" / "gpu_check.sh", tmp_path / "out", "slow:1", "bad:9", "good:9"]
-    environment = {**os.environ, "PYTHON": str(python), "CARRY": str(tmp_path / "none")}
+    packed = tmp_path / "packed.tar.gz"
+    environment = {**os.environ, "PYTHON": str(python), "CARRY": str(tmp_path / "none"), "PACK": str(packed)}
     result = subprocess.run(command, env=environment, capture_output=True, text=True)
+    with tarfile.open(packed) as archive:
+        assert {"./steps.tsv", "./slow.log", "./good.log"} <= set(archive.getnames())
     told = [line.split("\t")[:2] for line in (tmp_path / "out" / "steps.tsv").read_text().splitlines()]
     assert told == [["slow", "not done in 1 s"], ["bad", "failed: why"], ["good", "good"]]
     assert result.returncode == 1
@@ -304,6 +370,28 @@ def test_rows_are_kept_as_they_come(tmp_path):
     ]
     groups["good"] = groups["none"]
     assert record.record_groups(file, groups, ["good", "none"], setting, dict)["groups"] == kept
+
+
+def test_the_net_for_the_sanitizer_has_all_layers_that_patches_change(tmp_path):
+    """It computes, forward and backward; a GPU build's own layers of cuDNN are all among its types."""
+    file = tmp_path / "net.prototxt"
+    file.write_text(sanitizer.net())
+    said = sanitizer.timed(file, [str(pycaffe.binary())], [])
+    assert len(re.findall(r"layer\d+\tbackward: ", said)) == len(sanitizer.LAYERS)
+    ours = (paths.ROOT / "docker" / "patches-cuda").glob("*.patch")
+    named = {name for patch in ours for name in re.findall(r"b/src/caffe/layers/cudnn_(\w+)_layer", patch.read_text())}
+    own = {path.name.split("_")[1] for path in (paths.ROOT / "docker" / "caffe-cuda").rglob("cudnn_*_layer.cu")}
+    as_types = {
+        "conv": "Convolution",
+        "deconv": "Deconvolution",
+        "lcn": "LRN",
+        "lrn": "LRN",
+        "relu": "ReLU",
+        "tanh": "TanH",
+    }
+    types = {as_types.get(name, name.capitalize()) for name in named | own} - {"Softmax"}  # in the loss
+    assert types == {"Convolution", "Deconvolution", "LRN", "ReLU", "TanH", "Pooling", "Sigmoid"}
+    assert types <= {kind for kind, _ in sanitizer.LAYERS}
 
 
 def test_the_commands_groups_are_those_of_the_library():
@@ -348,7 +436,8 @@ def test_the_peer_of_a_duel_is_pytorchs_faster_layout(tmp_path):
     python.write_text(f"#!/bin/sh\nexec {sys.executable} {tmp_path / 'peer.py'}\n")
     python.chmod(0o755)
     setting = gpu_setting.Setting(tmp_path, True, None, str(python))
-    row = duel.duel(setting, "fp32", "forward", 4, 1e12, "title")
+    with duel.Sides(setting, "fp32") as sides:
+        row = duel.duel(sides, "forward", 4, 1e12, "title")
     assert row.peer_name == "PyTorch, channels_last" and row.peer == pytest.approx(2)
     assert row.ratio == pytest.approx(row.ours / 2) and row.detail["iterations per round"] == 1
     macs = caffe_net.macs(caffe_net.load(paths.PROTOTXT / "demo" / "deploy.prototxt")).forward

@@ -110,6 +110,41 @@ def test_cudnns_compiler_is_loaded_where_it_is(site):
     assert imported(site, place, code=code).stdout == "0\n"
 
 
+def test_the_compilers_other_half_is_loaded_too(site):
+    """The compiler, which does not look beside itself, asks for it by a name that has the whole version."""
+    place = site.parent / "elsewhere" / "nvidia" / "cu13" / "lib"
+    library(place / "libnvrtc.so.13", code="int compile() { return 0; }")
+    library(place / "libnvrtc-builtins.so.13.4", code="int half() { return 4; }")
+    library(place / "libnvrtc-builtins.alt.so.13.4", code="int half() { return 5; }")
+    code = "import caffe, ctypes; print(ctypes.CDLL('libnvrtc-builtins.so.13.4').half())"
+    assert imported(site, site.parent / "elsewhere", code=code).stdout == "4\n"
+
+
+@pytest.mark.parametrize("name", ["libnccl.so.2", "libcutest.so.13"])
+def test_all_of_nvidias_names_are_known(name, tmp_path):
+    """NCCL's has nothing between its name and its suffix."""
+    made = library(tmp_path / "elsewhere" / "nvidia" / "nccl" / "lib" / name)
+    result = imported(package(tmp_path / "site" / "caffe", made).parent, tmp_path / "elsewhere")
+    assert result.stdout == "7\n", result.stderr
+
+
+@pytest.mark.parametrize("place", ["lib64", "targets/x86_64-linux/lib"])
+def test_a_toolkit_will_do(tmp_path, monkeypatch, place):
+    """In $CUDA_HOME, with a library behind the one that is linked, which the linker does not find either."""
+    folder = tmp_path / "cuda" / place
+    behind = library(folder / "libcublasLt.so.13", code="int more() { return 2; }")
+    linked = ("-Wl,--no-as-needed", behind)
+    first = library(folder / "libcublas.so.13", *linked, code="extern int more(); int number() { return 5 + more(); }")
+    site = package(tmp_path / "site" / "caffe", f"-Wl,-rpath-link,{folder}", first).parent
+    assert "libcublas.so.13: cannot open" in imported(site).stderr
+    monkeypatch.setenv("CUDA_HOME", str(tmp_path / "cuda"))
+    result = imported(site)
+    assert result.stdout == "7\n", result.stderr
+    script = [sys.executable, site / "caffe" / "_cuda_libraries.py"]
+    told = subprocess.run(script, capture_output=True, text=True).stdout.strip()
+    assert str(folder) in told.split(os.pathsep)
+
+
 def test_where_one_is_missing_a_line_says_what_to_install(site):
     """Those of NVIDIA's wheels that are not there, in pip's words; what is no wheel says what the loader says."""
     assert f"ImportError: {LIBRARY}: cannot open" in imported(site).stderr.splitlines()[-1]

@@ -6,7 +6,7 @@ import resource
 import tempfile
 import time
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from selfie.net import architectures, caffe_net, device, memory, pycaffe, varian
 from selfie.net.prototxt import dump
 from selfie.net.pycaffe import Net
 
-COMMANDS = ("hello", "prepare", "release", "forward", "answers", "memory", "training")
+COMMANDS = ("hello", "prepare", "release", "forward", "answers", "memory", "take", "training")
 SOLVER = 'net: "{net}"\nbase_lr: 1e-6\nlr_policy: "fixed"\nmomentum: 0.9\nweight_decay: 0.0005\nrandom_seed: 2015\n'
 
 
@@ -80,10 +80,12 @@ class Ours:
             self.net.forward()["prob"].copy()
         return {"seconds": time.perf_counter() - begin}
 
-    def answers(self) -> dict:
-        """Answer with the last blob's values."""
+    def answers(self, file: str) -> dict:
+        """Write the values of all blobs into an .npz file; answers with their names, in the order of the layers."""
         assert self.net is not None, "prepare comes first"
-        return {"values": self.net.blobs["prob"].data.tolist()}
+        values: dict[str, Any] = {name: blob.data for name, blob in self.net.blobs.items() if "_split_" not in name}
+        np.savez(file, **values)
+        return {"blobs": list(values)}
 
     def memory(self) -> dict:
         """Answer with the bytes that are taken on the device, and that the net is estimated to need there.
@@ -100,6 +102,11 @@ class Ours:
             return {"taken": taken, "estimate": 0}
         need = memory.scoring(self.net) if self.solver is None else memory.training(self.net, 0)
         return {"taken": taken, "estimate": need.total(self.net.blobs["data"].shape[0])}
+
+    def take(self, spare: int) -> dict:
+        """Take the GPU's memory but for `spare` bytes. Answers with how many bytes that are."""
+        assert self.gpu is not None, "a GPU's"
+        return {"taken": device.take(self.gpu, spare)}
 
     def training(self, count: int) -> dict:
         """Time `count` iterations: forward, backward, update; the loss comes to the host."""

@@ -1,6 +1,7 @@
 """Group `vgg16` of the GPU benchmark: scoring and training beside PyTorch on the same card, in both precisions.
 
-Caffe and PyTorch run in processes of their own, so that neither holds memory that the other wants, and take turns.
+Caffe and PyTorch run in processes of their own and take turns. These stay for all batches of a precision: to start them
+takes as long as to measure one.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ import logging
 import statistics
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from functools import partial
+from types import TracebackType
 from typing import Callable
 
 from selfie.bench.gpu_setting import PRECISIONS, Setting
@@ -18,7 +21,9 @@ from selfie.common.worker import OutOfMemory, Worker
 from selfie.net import architectures
 
 LAYOUTS = ("contiguous", "channels_last")  # PyTorch's; which one is faster depends on the device
-SECONDS = 0.5  # of work between two clock readings
+SECONDS = 0.3  # of work between two clock readings
+MEASURED = "ours, measured"  # Caffe with CAFFE_CUDNN_MEASURE=1, a contender at one batch size
+MEASURED_AT = 64
 
 log = logging.getLogger(__name__)
 
@@ -26,15 +31,53 @@ log = logging.getLogger(__name__)
 def vgg16(setting: Setting) -> Iterable[Row]:
     """Measure scoring and training in all precisions, and the share of the card's matrix rate that each reaches."""
     for precision in setting.precisions:
-        rate = matrix_rate(setting, precision)
-        yield Row("vgg16", f"matrix product of {precision} in PyTorch", "TFLOP/s", rate / 1e12)
-        for mode in ("forward", "training"):
-            rows = []
-            for row in _duels(setting, precision, mode, rate):
-                rows.append(row)
-                yield row
-            if rows:
-                yield _share_of_rate(max(rows, key=lambda row: row.ours))
+        with Sides(setting, precision) as sides:
+            rate = matrix_rate(sides)
+            yield Row("vgg16", f"matrix product of {precision} in PyTorch", "TFLOP/s", rate / 1e12)
+            for mode in ("forward", "training"):
+                rows = []
+                for row in _duels(sides, mode, rate):
+                    rows.append(row)
+                    yield row
+                if rows:
+                    yield _share_of_rate(max(rows, key=lambda row: row.ours))
+
+
+class Sides:
+    """The processes of Caffe and PyTorch in one precision: started when first asked for, ended with the block."""
+
+    def __init__(self, setting: Setting, precision: str) -> None:
+        self.setting, self.precision = setting, precision
+        self._processes = ExitStack()
+        self._known: dict[str, Worker] = {}
+
+    def process(self, name: str) -> Worker:
+        """Return the process "ours", MEASURED or "torch", which has chosen device and precision."""
+        if name not in self._known:
+            if name == "torch":
+                started = Worker(self.setting.torch, "bench.torch_peer")
+            else:
+                how = {"CAFFE_TF32": PRECISIONS[self.precision], "CAFFE_CUDNN_MEASURE": str(int(name == MEASURED))}
+                started = Worker(sys.executable, "bench.caffe_peer", **how)
+            self._known[name] = self._processes.enter_context(started)
+            if name == "torch":
+                started.ask("hello", device=self.setting.device, tf32=self.precision == "TF32")
+            else:
+                started.ask("hello", gpu=self.setting.gpu)
+        return self._known[name]
+
+    def end(self) -> None:
+        """End the processes, as after one had no memory; others are started when they are asked for."""
+        self._known = {}
+        self._processes.close()
+
+    def __enter__(self) -> Sides:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.end()
 
 
 def _share_of_rate(best: Row) -> Row:
@@ -45,33 +88,44 @@ def _share_of_rate(best: Row) -> Row:
     return Row("vgg16", title, "%", ours, ours / best.ours * best.peer, best.peer_name)
 
 
-def matrix_rate(setting: Setting, precision: str) -> float:
+def matrix_rate(sides: Sides) -> float:
     """Measure the FLOP/s of a large product of float32 matrices on this device, by PyTorch: the median of five."""
-    size, count = (512, 2) if setting.quick else (8192, 10)
-    with Worker(setting.torch, "bench.torch_peer") as peer:
-        peer.ask("hello", device=setting.device, tf32=precision == "TF32")
-        seconds = statistics.median(peer.ask("matrix", size=size, count=count)["seconds"] for _ in range(5))
+    size, count = (512, 2) if sides.setting.quick else (8192, 10)
+    torch = sides.process("torch")
+    seconds = statistics.median(torch.ask("matrix", size=size, count=count)["seconds"] for _ in range(5))
     return 2 * size**3 * count / seconds
 
 
-def _duels(setting: Setting, precision: str, mode: str, rate: float) -> Iterator[Row]:
+def _duels(sides: Sides, mode: str, rate: float) -> Iterator[Row]:
     """Measure all batch sizes that fit."""
-    for batch in (2, 4) if setting.quick else (32, 64, 128):
-        title = f"{setting.variant.name} {mode}, batch {batch}, {precision}"
+    for batch in (2, 4) if sides.setting.quick else (32, 64, 128):
+        title = f"{sides.setting.variant.name} {mode}, batch {batch}, {sides.precision}"
         log.info("%s", title)
         try:
-            yield duel(setting, precision, mode, batch, rate, title)
+            row = duel(sides, mode, batch, rate, title)
+            yield row
+            if MEASURED in row.detail["rounds"]:
+                yield _measured(row)
         except OutOfMemory as error:
             log.warning("no measurement of %s: %s", title, error)
+            sides.end()
 
 
-def duel(setting: Setting, precision: str, mode: str, batch: int, rate: float, title: str) -> Row:
+def _measured(row: Row) -> Row:
+    """Return the row of Caffe with measured algorithms in a duel, beside Caffe as it is."""
+    rounds = row.detail["rounds"]
+    ratio = median_ratio(rounds[MEASURED], rounds["ours"])
+    title = f"{row.what}, algorithms measured"
+    return Row("vgg16", title, "images/s", statistics.median(rounds[MEASURED]), row.ours, "ours", ratio)
+
+
+def duel(sides: Sides, mode: str, batch: int, rate: float, title: str) -> Row:
     """Let Caffe and PyTorch, in both its layouts, iterate the same net in turns; the better layout is the peer.
 
     mode   "forward" or "training"
     rate   of matrix products on this device, FLOP/s
     """
-    rates, count, flop = _rates(setting, precision, mode, batch)
+    rates, count, flop = _rates(sides, mode, batch)
     medians = {name: statistics.median(of_rounds) for name, of_rounds in rates.items()}
     layout = max(LAYOUTS, key=lambda name: medians[name])
     return Row(
@@ -82,7 +136,7 @@ def duel(setting: Setting, precision: str, mode: str, batch: int, rate: float, t
         medians[layout],
         f"PyTorch, {layout}",
         median_ratio(rates["ours"], rates[layout]),
-        None if setting.quick else 1.0,
+        None if sides.setting.quick else 1.0,
         {
             "rounds": rates,
             "iterations per round": count,
@@ -92,31 +146,33 @@ def duel(setting: Setting, precision: str, mode: str, batch: int, rate: float, t
     )
 
 
-def _rates(setting: Setting, precision: str, mode: str, batch: int) -> tuple[dict[str, list[float]], int, int]:
-    """Measure {"ours" or one of LAYOUTS: images/s, round by round}; with iterations per round and FLOP per picture."""
-    variant = setting.variant
-    with (
-        Worker(sys.executable, "bench.caffe_peer", CAFFE_TF32=PRECISIONS[precision]) as caffe,
-        Worker(setting.torch, "bench.torch_peer") as torch,
-    ):
-        caffe.ask("hello", gpu=setting.gpu)
-        torch.ask("hello", device=setting.device, tf32=precision == "TF32")
-        ours = caffe.ask("prepare", variant=variant.name, batch=batch, training=mode == "training")
-        chain = architectures.chain(variant)
-        theirs = torch.ask("prepare", chain=chain, batch=batch, side=variant.crop, classes=variant.classes)
-        if theirs["parameters"] != ours["parameters"]:
-            raise RuntimeError(f"not the same net: {ours['parameters']} and {theirs['parameters']} parameters")
-        contenders: dict[str, Callable[..., dict]] = {
-            "ours": partial(caffe.ask, mode),
-            **{layout: partial(torch.ask, mode, layout=layout) for layout in LAYOUTS},
-        }
-        count = _warm_up(contenders.values(), setting)
+def _rates(sides: Sides, mode: str, batch: int) -> tuple[dict[str, list[float]], int, int]:
+    """Measure {"ours", MEASURED or one of LAYOUTS: images/s, round by round}.
 
-        def rate_of(iterate: Callable[..., dict], _: int) -> float:
-            return count * batch / iterate(count=count)["seconds"]
+    With iterations per round and FLOP per picture.
+    """
+    setting, variant = sides.setting, sides.setting.variant
+    names = ["ours", MEASURED] if setting.gpu is not None and batch == MEASURED_AT else ["ours"]
+    told = {"variant": variant.name, "batch": batch, "training": mode == "training"}
+    ours, *_ = [sides.process(name).ask("prepare", **told) for name in names]
+    torch = sides.process("torch")
+    chain = architectures.chain(variant)
+    theirs = torch.ask("prepare", chain=chain, batch=batch, side=variant.crop, classes=variant.classes)
+    if theirs["parameters"] != ours["parameters"]:
+        raise RuntimeError(f"not the same net: {ours['parameters']} and {theirs['parameters']} parameters")
+    contenders: dict[str, Callable[..., dict]] = {
+        **{name: partial(sides.process(name).ask, mode) for name in names},
+        **{layout: partial(torch.ask, mode, layout=layout) for layout in LAYOUTS},
+    }
+    count = _warm_up(contenders.values(), setting)
 
-        rounds = 2 if setting.quick else 5
-        rates = in_turns(rounds, {name: partial(rate_of, iterate) for name, iterate in contenders.items()})
+    def rate_of(iterate: Callable[..., dict], _: int) -> float:
+        return count * batch / iterate(count=count)["seconds"]
+
+    rounds = 2 if setting.quick else 5
+    rates = in_turns(rounds, {name: partial(rate_of, iterate) for name, iterate in contenders.items()})
+    for name in names[1:]:
+        sides.process(name).ask("release")
     return rates, count, 2 * ours[f"{mode}_macs"]
 
 

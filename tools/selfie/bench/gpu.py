@@ -17,11 +17,13 @@ from selfie.bench.gpu_setting import Setting
 from selfie.bench.gtest import gtest
 from selfie.bench.losses import training
 from selfie.bench.record import describe_machine, record_groups
+from selfie.bench.sanitizer import sanitizer
 from selfie.common.worker import Worker
 from selfie.net import pycaffe
 
 # In the order of their worth to somebody who has a GPU for a few minutes.
-GROUPS = {function.__name__: function for function in (first, gtest, training, vgg16, crops, memory, errors, layers)}
+IN_ORDER = (first, gtest, training, vgg16, memory, errors, layers, sanitizer, crops)
+GROUPS = {function.__name__: function for function in IN_ORDER}
 
 
 def measure(setting: Setting, names: Iterable[str]) -> dict:

@@ -23,12 +23,14 @@ class Setting:
     quick    whether it is the short one, with a miniature net
     gpu      number of the GPU; None: the CPU, which tries the benchmark itself where there is no GPU
     torch    the Python that has PyTorch, where a group needs it
+    seconds  after which what is not done has to be told as it is; None: any time
     """
 
     folder: Path
     quick: bool
     gpu: int | None
     torch: str = ""
+    seconds: float | None = None
 
     @property
     def device(self) -> str:

@@ -16,7 +16,7 @@ from typing import Callable, Protocol, TypeVar
 from selfie.common import parallel, paths
 from selfie.net import pycaffe
 
-LESS_IS_BETTER = ("s", "MB", "relative")  # units
+LESS_IS_BETTER = ("s", "MB", "relative", "errors")  # units
 
 log = logging.getLogger(__name__)
 

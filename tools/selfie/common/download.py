@@ -15,8 +15,6 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
-from tqdm import tqdm
-
 from selfie.common import locks, paths
 from selfie.common.errors import SelfieError
 
@@ -91,6 +89,8 @@ def _check(path: Path, source: Source) -> None:
 
 def _fetch(url: str, part: Path) -> None:
     """Download what `part` still lacks of `url`, and append it; SelfieError with advice where that fails."""
+    from tqdm import tqdm
+
     have = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     try:

@@ -21,11 +21,9 @@ from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from typing import Any, Callable, TypeVar
 
-import cv2
-from tqdm import tqdm
-
 from selfie.common import interrupts
 from selfie.common.errors import SelfieError
+from selfie.common.late import cv2
 
 CORES = "SELFIE_CORES"  # set in processes that share a machine
 
@@ -139,6 +137,8 @@ def alone(function: Callable[..., R], *arguments: object) -> R:
 
 
 def _alone(caller: Connection, function: Callable[..., R], arguments: tuple[object, ...]) -> None:
+    from tqdm import tqdm
+
     _worker()
     tqdm.set_lock(threading.RLock())  # its own is a semaphore of the system, told as leaked where a process is killed
     answer: tuple[Any, BaseException | None]

@@ -19,7 +19,9 @@ from typing import Callable
 from selfie.common.errors import SelfieError
 
 TOOLS = Path(__file__).resolve().parents[2]
-OUT_OF_MEMORY = re.compile(r"out of (GPU )?memory|ALLOC_FAILED", re.IGNORECASE)  # CUDA, Caffe, cuBLAS, cuDNN, PyTorch
+OUT_OF_MEMORY = re.compile(
+    r"out of (GPU )?memory|ALLOC(ATION)?_FAILED", re.IGNORECASE
+)  # CUDA, Caffe, cuBLAS, cuDNN, PyTorch
 
 
 class OutOfMemory(SelfieError):

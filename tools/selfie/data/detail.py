@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-import cv2
 import numpy as np
+
+from selfie.common.late import cv2
 
 FAR = 4  # pixels to one, from which the narrower window makes no difference
 SAMPLES = 32  # places of the window at which the interpolation is read

@@ -11,6 +11,8 @@ score whether it comes from a file or from a (raw) database.
 JPEG, PNG, WebP, GIF, BMP, TIFF, HEIC and AVIF are read. Grey, palette, CMYK and 16-bit pictures become 8-bit BGR, an
 animation is its first frame, orientation is applied, and white is put behind what is transparent, as viewers do.
 Colours are taken as sRGB whatever the file's profile; docs/data.md says why.
+
+OpenCV and Pillow are imported when a picture is first decoded or resized (common/late).
 """
 
 from __future__ import annotations
@@ -20,11 +22,11 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from selfie.common import names, paths, places
 from selfie.common.errors import SelfieError
+from selfie.common.late import cv2
 from selfie.data import detail as details
 from selfie.data.codecs import headers
 from selfie.data.codecs.decode import decode as decode_known

@@ -6,10 +6,9 @@ import io
 import logging
 import warnings
 
-import cv2
 import numpy as np
-from PIL import Image, ImageOps
 
+from selfie.common.late import Image, ImageOps, cv2
 from selfie.data.codecs import bmp, heif, png, tiff
 from selfie.data.codecs.errors import BROKEN, BadImage
 from selfie.data.codecs.header import Header
@@ -19,11 +18,11 @@ from selfie.data.codecs.messages import Damaged, decoders
 warnings.filterwarnings("ignore", module=r"PIL\b")
 logging.getLogger("PIL").setLevel(logging.CRITICAL)
 
-REDUCED = {
-    1: cv2.IMREAD_COLOR,
-    2: cv2.IMREAD_REDUCED_COLOR_2,
-    4: cv2.IMREAD_REDUCED_COLOR_4,
-    8: cv2.IMREAD_REDUCED_COLOR_8,
+REDUCED = {  # OpenCV's names
+    1: "IMREAD_COLOR",
+    2: "IMREAD_REDUCED_COLOR_2",
+    4: "IMREAD_REDUCED_COLOR_4",
+    8: "IMREAD_REDUCED_COLOR_8",
 }
 _STRIP = 64  # rows that are blended at a time: intermediate values take four times the picture's memory
 _PILLOW_8_BITS = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "CMYK", "YCbCr")
@@ -65,7 +64,7 @@ def _decode(header: Header, data: bytes, scale: int) -> np.ndarray:
     elif header.kind == "TIFF":
         bgr = _tiff(data)
     else:
-        bgr = turned(_by_opencv(data, REDUCED[scale] | cv2.IMREAD_IGNORE_ORIENTATION), header.orientation)
+        bgr = turned(_by_opencv(data, getattr(cv2, REDUCED[scale]) | cv2.IMREAD_IGNORE_ORIENTATION), header.orientation)
     bgr = np.ascontiguousarray(over_white(bgr))
     if header.frame:
         left, top, right, bottom = header.frame

@@ -6,8 +6,8 @@ import io
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps, features
 
+from selfie.common.late import Image, ImageOps, features
 from selfie.data.codecs import isobmff
 from selfie.data.codecs.errors import BROKEN, BadImage
 from selfie.data.codecs.header import Header

@@ -10,10 +10,9 @@ import io
 import struct
 from typing import NamedTuple
 
-import cv2
 import numpy as np
-from PIL import Image
 
+from selfie.common.late import Image, cv2
 from selfie.data.codecs import kinds
 from selfie.data.codecs.errors import BROKEN, BadImage
 from selfie.data.codecs.header import Header

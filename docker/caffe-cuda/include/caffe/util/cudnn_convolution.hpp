@@ -3,6 +3,7 @@
 #ifdef USE_CUDNN
 
 #include <map>
+#include <string>
 #include <vector>
 
 #include "caffe/common.hpp"
@@ -16,9 +17,10 @@ namespace cudnn {
  * @brief A 2D convolution y = w * x and its gradients, on cuDNN 8 or 9.
  *
  * For each operation and shape, the first algorithm of cuDNN's list (sorted by
- * expected time) that works, fits the workspace and is allowed; asked for when
- * the operation first runs, and kept. A deconvolution is the same operation
- * with x and y exchanged.
+ * expected time) that fits the workspace, is allowed, and does not refuse when
+ * it runs; asked for when the operation first runs, and kept. With
+ * CAFFE_CUDNN_MEASURE=1 the times are measured, not expected. A deconvolution
+ * is the same operation with x and y exchanged.
  */
 template <typename Dtype>
 class Convolution {
@@ -50,24 +52,34 @@ class Convolution {
   typedef Plan<cudnnConvolutionFwdAlgo_t> ForwardPlan;
   typedef Plan<cudnnConvolutionBwdDataAlgo_t> BackwardDataPlan;
   typedef Plan<cudnnConvolutionBwdFilterAlgo_t> BackwardFilterPlan;
+  // What may be tried, the best first; never empty where they were chosen.
+  typedef vector<ForwardPlan> ForwardPlans;
+  typedef vector<BackwardDataPlan> BackwardDataPlans;
+  typedef vector<BackwardFilterPlan> BackwardFilterPlans;
 
-  const ForwardPlan& forward_plan();
-  const BackwardDataPlan& backward_data_plan();
-  const BackwardFilterPlan& backward_filter_plan();
+  // Where algorithms are measured it is with these values, and the result, but
+  // for that of weights, is overwritten.
+  ForwardPlans* forward_plans(const Dtype* x, const Dtype* w, Dtype* y);
+  BackwardDataPlans* backward_data_plans(const Dtype* y_diff, const Dtype* w,
+      Dtype* x_diff);
+  BackwardFilterPlans* backward_filter_plans(const Dtype* x,
+      const Dtype* y_diff);
   template <typename Algo, typename Perf>
-  Plan<Algo> Choose(const Perf* candidates, int count) const;
-  // Sets the plan's kind of arithmetic; returns its workspace.
-  template <typename Algo>
-  void* Prepare(const Plan<Algo>& plan);
+  vector<Plan<Algo> > Choose(const Perf* candidates, int count) const;
+  // Computes by the first plan that can; those before it are struck off.
+  template <typename Algo, typename Compute>
+  void Run(vector<Plan<Algo> >* plans, const Compute& compute);
+  string Name() const;
 
   cudnnTensorDescriptor_t x_desc_, y_desc_;
   cudnnFilterDescriptor_t w_desc_;
   cudnnConvolutionDescriptor_t conv_desc_;
+  size_t weights_;  // how many
   vector<int> x_shape_;
   // by the shape of x
-  map<vector<int>, ForwardPlan> forward_plans_;
-  map<vector<int>, BackwardDataPlan> backward_data_plans_;
-  map<vector<int>, BackwardFilterPlan> backward_filter_plans_;
+  map<vector<int>, ForwardPlans> forward_plans_;
+  map<vector<int>, BackwardDataPlans> backward_data_plans_;
+  map<vector<int>, BackwardFilterPlans> backward_filter_plans_;
 
   DISABLE_COPY_AND_ASSIGN(Convolution);
 };
