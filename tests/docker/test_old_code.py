@@ -29,6 +29,13 @@ layer { name: "fc" type: "InnerProduct" bottom: "halves" top: "fc"
   inner_product_param { num_output: 5 weight_filler { type: "xavier" } } }
 layer { name: "prob" type: "Softmax" bottom: "fc" top: "prob" }
 """
+TRAINED = """
+layer { name: "data" type: "DummyData" top: "data" top: "label" dummy_data_param {
+  shape { dim: 4 dim: 3 } shape { dim: 4 } } }
+layer { name: "fc" type: "InnerProduct" bottom: "data" top: "fc" inner_product_param { num_output: 2 } }
+layer { name: "accuracy" type: "Accuracy" bottom: "fc" bottom: "label" top: "accuracy" include { phase: TEST } }
+layer { name: "loss" type: "SoftmaxWithLoss" bottom: "fc" bottom: "label" top: "loss" }
+"""
 LAYER = 'layer {{ name: "odd" type: "{}" bottom: "fc" top: "odd" {} }}'
 OLD = """
 input: "data" input_dim: 1 input_dim: 3 input_dim: 8 input_dim: 8
@@ -210,6 +217,34 @@ def test_a_forked_child_computes(deploy, weights, threads):
     assert result.returncode == 0, result.stderr
 
 
+INTERRUPTED = """
+import os, signal, sys, threading, time
+import caffe
+solver = caffe.get_solver('solver.prototxt')
+def interrupt():
+    while solver.iter < 3:
+        time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGINT)
+threading.Thread(target=interrupt).start()
+try:
+    solver.solve() if sys.argv[1] == 'solve' else solver.step(10**8)
+except KeyboardInterrupt:
+    before = solver.iter
+    solver.step(2)
+    print(before >= 3, solver.iter - before)
+"""
+
+
+@pytest.mark.parametrize("call", ["step", "solve"])
+def test_ctrl_c_ends_a_training_between_iterations(tmp_path, call):
+    """It waited for the last one. The solver goes on when it is asked to."""
+    (tmp_path / "net.prototxt").write_text(TRAINED)
+    solver = 'net: "net.prototxt" base_lr: 0.1 lr_policy: "fixed" max_iter: 100000000 snapshot_prefix: "s"'
+    (tmp_path / "solver.prototxt").write_text(solver)
+    result = python("-c", INTERRUPTED, call, cwd=tmp_path)
+    assert (result.returncode, result.stdout) == (0, "True 2\n"), result.stderr
+
+
 # ---[ Programs and scripts
 
 
@@ -286,14 +321,7 @@ def test_upstreams_scripts_are_in_pycaffe(tmp_path, deploy, weights):
 
 def test_logs_are_read_and_drawn(tmp_path):
     """By the scripts that call each other: parse_log.sh calls extract_seconds.py."""
-    layers = """
-layer { name: "data" type: "DummyData" top: "data" top: "label" dummy_data_param {
-  shape { dim: 4 dim: 3 } shape { dim: 4 } } }
-layer { name: "fc" type: "InnerProduct" bottom: "data" top: "fc" inner_product_param { num_output: 2 } }
-layer { name: "accuracy" type: "Accuracy" bottom: "fc" bottom: "label" top: "accuracy" include { phase: TEST } }
-layer { name: "loss" type: "SoftmaxWithLoss" bottom: "fc" bottom: "label" top: "loss" }
-"""
-    (tmp_path / "net.prototxt").write_text(layers)
+    (tmp_path / "net.prototxt").write_text(TRAINED)
     solver = 'net: "net.prototxt" base_lr: 0.1 lr_policy: "fixed" display: 1 max_iter: 4 test_iter: 1 test_interval: 2'
     (tmp_path / "solver.prototxt").write_text(solver + ' snapshot_prefix: "s" solver_mode: CPU')
     log = run("train", "-solver", "solver.prototxt", folder=tmp_path).stderr

@@ -1,4 +1,6 @@
 // Solvers, of each kind, and their parameters.
+#include <chrono>  // NOLINT(build/c++11)
+
 #include "caffe/_caffe.hpp"
 #include "caffe/_caffe_gil.hpp"
 
@@ -11,14 +13,31 @@ namespace caffe {
 
 typedef Solver<Dtype> S;
 
+// Asked between iterations: lets Python's handlers of signals run, ten times a
+// second at most. What they raise, as Ctrl-C's does, ends the training there.
+static SolverAction::Enum HearSignals() {
+  typedef std::chrono::steady_clock Clock;
+  static thread_local Clock::time_point last;
+  const Clock::time_point now = Clock::now();
+  if (now - last > std::chrono::milliseconds(100)) {
+    last = now;
+    CallPython([] {
+      if (PyErr_CheckSignals() != 0) { throw nb::python_error(); }
+    });
+  }
+  return SolverAction::NONE;
+}
+
 static void Step(S* solver, int iterations) {
   CheckMode();
+  solver->SetActionFunction(&HearSignals);
   ReleaseGIL release;
   solver->Step(iterations);
 }
 
 static void Solve(S* solver, const std::optional<Path>& resume_file) {
   CheckMode();
+  solver->SetActionFunction(&HearSignals);
   ReleaseGIL release;
   solver->Solve(resume_file ? resume_file->name.c_str() : NULL);
 }
