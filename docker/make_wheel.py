@@ -26,6 +26,9 @@ ROOT = Path(__file__).resolve().parents[1]
 UPSTREAM = "1.0.0"  # Caffe's own version
 REQUIRES = ("numpy>=1.24", "protobuf>=4.21", "scikit-image>=0.19")  # caffe.io takes scikit-image, and its SciPy
 EXTRAS = {"draw": "pydot"}
+# Upstream's programs beside `caffe`: docker/caffe/python/caffe/_caffe_program.cpp has them.
+PROGRAMS = ("compute_image_mean", "convert_imageset", "extract_features", "upgrade_net_proto_binary")
+PROGRAMS += ("upgrade_net_proto_text", "upgrade_solver_proto_text")
 # CUDA 13's libraries -> NVIDIA's wheels that have them, and what they load when they need it.
 CUDA_REQUIRES = {
     "libcudart.so.13": ("nvidia-cuda-runtime>=13,<14",),
@@ -38,8 +41,9 @@ CUDA_PLACES = ("nvidia/cu13/lib", "nvidia/cudnn/lib", "nvidia/nccl/lib")  # in s
 CUDA_LIBRARY = re.compile(r"lib(cu(dart|blas|blasLt|rand|dnn)|nccl|nvrtc)\.so")
 ABOUT = """\
 BVLC Caffe in its last state, with the patches of the selfie project: for Pythons of today, on {devices}. The
-command `caffe` (train, test, time) comes along. The libraries inside have licences of their own: all are in the folder
-licenses of this wheel's dist-info.
+command `caffe` (train, test, time) comes along, and so do upstream's other programs, `convert_imageset` and so on, and
+its scripts, as `python -m caffe draw_net`, `parse_log`, `classify` and so on. The libraries inside have licences of
+their own: all are in the folder licenses of this wheel's dist-info.
 """
 
 
@@ -166,7 +170,8 @@ def stage(package: Path, tag: str, licenses: Path, cuda: Iterable[str], folder: 
     write_metadata(info, cuda)
     lines = ("Wheel-Version: 1.0", "Generator: make_wheel", "Root-Is-Purelib: false", f"Tag: {tag}-linux_x86_64")
     (info / "WHEEL").write_text("\n".join(lines) + "\n")
-    (info / "entry_points.txt").write_text("[console_scripts]\ncaffe = caffe.__main__:main\n")
+    programs = "".join(f"{name} = caffe.__main__:named\n" for name in PROGRAMS)
+    (info / "entry_points.txt").write_text(f"[console_scripts]\ncaffe = caffe.__main__:main\n{programs}")
     return folder
 
 

@@ -7,7 +7,7 @@ import pytest
 import testlib
 
 OF_THE_BUILD = {"test_build_script", "test_caffe_build", "test_caffe_errors", "test_caffe_faults", "test_dockerfile"}
-OF_THE_BUILD |= {"test_patches", "test_pycaffe_api"}
+OF_THE_BUILD |= {"test_old_code", "test_patches", "test_pycaffe_api", "test_pycaffe_types"}
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -171,6 +171,27 @@ def test_the_program_refuses_in_one_line(place, tmp_path):
     assert python(place, "-m", "caffe", "fly").returncode == 1
 
 
+@pytest.mark.parametrize("program", make_wheel.PROGRAMS)
+def test_upstreams_programs_are_commands(site, program, tmp_path):
+    """Beside `caffe`, by their own names: each asks for its arguments."""
+    command, environment = site / "bin" / program, {**os.environ, "PYTHONPATH": str(site)}
+    result = subprocess.run([command], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 1 and program in result.stdout + result.stderr
+    assert re.search("usage|INPUT_DB|LISTFILE", result.stdout + result.stderr, re.I) and not list(tmp_path.iterdir())
+
+
+def test_upstreams_scripts_come_along(place, tmp_path):
+    """Those that are called by other scripts may be executed."""
+    solver(tmp_path)
+    assert "SoftmaxWithLoss" in said(python(place, "-m", "caffe", "summarize", tmp_path / "net.prototxt"))
+    result = python(place, "-m", "caffe", "train", "-solver", tmp_path / "solver.prototxt")
+    (tmp_path / "a.log").write_text(result.stderr)
+    code = "import caffe, os; print(os.path.dirname(caffe.__file__))"
+    scripts = Path(said(python(place, "-c", code)), "scripts")
+    subprocess.run([scripts / "parse_log.sh", "a.log"], cwd=tmp_path, check=True, capture_output=True)
+    assert (tmp_path / "a.log.train").read_text().splitlines()[1].split()[0] == "0"
+
+
 PYTHON_LAYER = """
 import caffe
 class Half(caffe.Layer):

@@ -1,4 +1,7 @@
 // The module caffe._caffe, and its functions.
+#include <climits>
+#include <stdexcept>
+
 #include "caffe/_caffe.hpp"
 
 #pragma GCC visibility push(default)
@@ -11,6 +14,9 @@ namespace caffe {
 static void InitLog(std::optional<int> level, std::optional<bool> to_stderr) {
   if (level) { FLAGS_minloglevel = *level; }
   if (to_stderr) { FLAGS_logtostderr = *to_stderr; }
+  static bool begun = false;
+  if (begun) { return; }  // glog ends a process that begins twice
+  begun = true;
   ::google::InitGoogleLogging("");
   ::google::InstallFailureSignalHandler();
 }
@@ -29,18 +35,32 @@ static nb::bytes UpgradeNet(const nb::bytes& serialized) {
 static void DefineLog(nb::module_* module) {
   module->def("init_log", &InitLog, nb::arg("level") = nb::none(),
               nb::arg("stderr") = nb::none(),
-              "Starts the log: of what level on, and whether to stderr only.");
+              "Start the log: from which level on (0: everything, 1: warnings, "
+              "2: errors), and whether to stderr only instead of files. Called "
+              "again, it only sets these two.");
   module->def("log", [](const string& text) { LOG(INFO) << text; },
-              nb::arg("text"));
+              nb::arg("text"), "Write a line into the log, of level 0.");
+}
+
+static void SetRandomSeed(int64_t seed) {
+  if (seed < 0 || seed > UINT_MAX) {
+    throw std::overflow_error("a seed is 0 to 4294967295, not " +
+                              std::to_string(seed));
+  }
+  Caffe::set_random_seed(seed);
 }
 
 static void DefineChoices(nb::module_* module) {
-  module->def("set_mode_cpu", [] { Caffe::set_mode(Caffe::CPU); });
-  module->def("set_mode_gpu", [] { Caffe::set_mode(Caffe::GPU); });
-  module->def("set_random_seed", [](unsigned int seed) {
-    Caffe::set_random_seed(seed);
-  }, nb::arg("seed"));
-  module->def("set_device", &Caffe::SetDevice, nb::arg("device_id"));
+  module->def("set_mode_cpu", [] { Caffe::set_mode(Caffe::CPU); },
+              "Compute on the CPU in this thread, as is done from the start.");
+  module->def("set_mode_gpu", [] { Caffe::set_mode(Caffe::GPU); },
+              "Compute on a GPU in this thread. In a Caffe for CPUs nets and "
+              "solvers raise caffe.Error then, until set_mode_cpu().");
+  module->def("set_random_seed", &SetRandomSeed, nb::arg("seed"),
+              "Let all that is random in this thread begin with this seed, 0 "
+              "to 4294967295.");
+  module->def("set_device", &Caffe::SetDevice, nb::arg("device_id"),
+              "Choose a GPU by its number; caffe.Error in a Caffe for CPUs.");
 #ifndef CPU_ONLY
   module->def("gpu_problem", &Caffe::GPUProblem, nb::arg("device_id"),
               "Why that GPU cannot be used; empty if it can.");
@@ -78,7 +98,8 @@ NB_MODULE(_caffe, module) {
   caffe::DefineTimer(&module);
   caffe::DefineTool(&module);
   module.def("layer_type_list",
-             &caffe::LayerRegistry<caffe::Dtype>::LayerTypeList);
+             &caffe::LayerRegistry<caffe::Dtype>::LayerTypeList,
+             "The types of layers that a prototxt may name.");
   module.def("_upgrade_net", &caffe::UpgradeNet, nb::arg("serialized"));
   module.def("blas_kernel", &caffe::blas_kernel,
              "The CPU whose kernels OpenBLAS runs, in its own words.");

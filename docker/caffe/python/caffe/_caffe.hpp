@@ -30,6 +30,13 @@ struct Path {
   string name;
 };
 
+// Refuses to compute in GPU mode without GPUs, before a net has failed halfway.
+inline void CheckMode() {
+#ifdef CPU_ONLY
+  if (Caffe::mode() == Caffe::GPU) { NO_GPU; }
+#endif
+}
+
 // The dimensions that the arguments of reshape, add_blob are.
 vector<int> ShapeOf(const nb::args& shape);
 

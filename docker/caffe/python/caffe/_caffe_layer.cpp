@@ -51,12 +51,19 @@ class PythonLayer : public Layer<Dtype> {
 // The layer that a net gets keeps the Python object.
 static shared_ptr<Layer<Dtype> > MakePythonLayer(const LayerParameter& param) {
   const PythonParameter& names = param.python_param();
+  CHECK(!names.module().empty() && !names.layer().empty())
+      << "layer '" << param.name() << "' does not say what it is in Python: "
+      "python_param { module: \"a_module\" layer: \"AClass\" }";
   return CallPython([&] {
     const nb::object layer = nb::module_::import_(names.module().c_str())
         .attr(names.layer().c_str())(nb::cast(param, nb::rv_policy::copy));
     if (!nb::isinstance<Layer<Dtype> >(layer)) {
       throw std::runtime_error(names.module() + "." + names.layer() +
                                " is not derived from caffe.Layer");
+    }
+    if (!nb::inst_ready(layer)) {
+      throw std::runtime_error(names.module() + "." + names.layer() +
+          ".__init__ has to call super().__init__ with the argument it got");
     }
     return nb::cast<shared_ptr<Layer<Dtype> > >(layer);
   });

@@ -65,11 +65,13 @@ static void InitAndLoad(N* net, const Path& network_file, const Path& weights,
 }
 
 static Dtype Forward(N* net, int start, int end) {
+  CheckMode();
   ReleaseGIL release;
   return net->ForwardFromTo(start, end);
 }
 
 static void Backward(N* net, int start, int end) {
+  CheckMode();
   ReleaseGIL release;
   net->BackwardFromTo(start, end);
 }
@@ -166,7 +168,7 @@ static void DefineParts(nb::class_<N>* net) {
   .def_prop_ro("layers", [](const N& net)
                -> const vector<shared_ptr<Layer<Dtype> > >& {
     return net.layers();
-  })
+  }, "The layers in their order: each has a type and blobs (its weights).")
   .def_prop_ro("_blob_names", [](const N& net) { return net.blob_names(); })
   .def_prop_ro("_layer_names", [](const N& net) { return net.layer_names(); })
   .def_prop_ro("_inputs", [](const N& net) {
@@ -180,7 +182,10 @@ static void DefineParts(nb::class_<N>* net) {
 // An underscore marks what pycaffe.py puts other methods in the place of.
 void DefineNet(nb::module_* module) {
   nb::class_<N> net = Class<N>(module, "Net",
-      "A net: pycaffe.py gives it blobs, params, forward and their like.");
+      "A net, made of a prototxt: Net('deploy.prototxt', caffe.TEST,\n"
+      "weights='some.caffemodel'); level and stages choose among its layers.\n"
+      "blobs, params, layers and inputs and outputs (names) are what it has;\n"
+      "forward() and backward() compute. What it refuses is a caffe.Error.");
   net.def("__init__", &Init, nb::arg("network_file"), nb::arg("phase"),
           nb::arg("level") = 0, nb::arg("stages") = nb::none(),
           nb::arg("weights") = nb::none())
@@ -188,31 +193,42 @@ void DefineNet(nb::module_* module) {
          nb::arg("weights"), nb::arg("phase"))
     .def("_forward", &Forward, nb::arg("start"), nb::arg("end"))
     .def("_backward", &Backward, nb::arg("start"), nb::arg("end"))
-    .def("reshape", &N::Reshape)
-    .def("clear_param_diffs", &N::ClearParamDiffs)
+    .def("reshape", &N::Reshape,
+         "Give all blobs the shapes that follow from those of the inputs.")
+    .def("clear_param_diffs", &N::ClearParamDiffs,
+         "Set the gradients of all weights to 0: backward() adds to them.")
     .def("copy_from", [](N* net, const Path& filename) {
       net->CopyTrainedLayersFrom(filename.name);
-    }, nb::arg("filename"))
+    }, nb::arg("filename"),
+       "Take the weights of layers of the same names from a .caffemodel, or "
+       "an HDF5 file (.h5).")
     .def("share_with", [](N* net, const N& other) {
       net->ShareTrainedLayersWith(&other);
-    }, nb::arg("other"))
+    }, nb::arg("other"),
+       "Have the weights of another net's layers of the same names: the same "
+       "memory.")
     .def("_set_input_arrays", &SetInputArrays, nb::arg("data"),
          nb::arg("labels"))
-    .def("save", &Save, nb::arg("filename"))
+    .def("save", &Save, nb::arg("filename"),
+         "Write the weights, and the net's definition, as a .caffemodel.")
     .def("save_hdf5", [](const N& net, const Path& filename) {
       net.ToHDF5(filename.name);
-    }, nb::arg("filename"))
+    }, nb::arg("filename"), "Write the weights as an HDF5 file (.h5).")
     .def("load_hdf5", [](N* net, const Path& filename) {
       net->CopyTrainedLayersFromHDF5(filename.name);
-    }, nb::arg("filename"))
+    }, nb::arg("filename"), "Take the weights that save_hdf5 wrote.")
     .def("before_forward", &AddCallback<&N::add_before_forward>,
-         nb::arg("function"))
+         nb::arg("function"),
+         "Call function(i) before layer i is computed, from now on.")
     .def("after_forward", &AddCallback<&N::add_after_forward>,
-         nb::arg("function"))
+         nb::arg("function"),
+         "Call function(i) after layer i is computed, from now on.")
     .def("before_backward", &AddCallback<&N::add_before_backward>,
-         nb::arg("function"))
+         nb::arg("function"),
+         "Call function(i) before layer i's gradients are computed.")
     .def("after_backward", &AddCallback<&N::add_after_backward>,
-         nb::arg("function"));
+         nb::arg("function"),
+         "Call function(i) after layer i's gradients are computed.");
   DefineParts(&net);
 }
 

@@ -1,4 +1,6 @@
 // Solvers, of each kind, and their parameters.
+#include <chrono>  // NOLINT(build/c++11)
+
 #include "caffe/_caffe.hpp"
 #include "caffe/_caffe_gil.hpp"
 
@@ -11,12 +13,31 @@ namespace caffe {
 
 typedef Solver<Dtype> S;
 
+// Asked between iterations: lets Python's handlers of signals run, ten times a
+// second at most. What they raise, as Ctrl-C's does, ends the training there.
+static SolverAction::Enum HearSignals() {
+  typedef std::chrono::steady_clock Clock;
+  static thread_local Clock::time_point last;
+  const Clock::time_point now = Clock::now();
+  if (now - last > std::chrono::milliseconds(100)) {
+    last = now;
+    CallPython([] {
+      if (PyErr_CheckSignals() != 0) { throw nb::python_error(); }
+    });
+  }
+  return SolverAction::NONE;
+}
+
 static void Step(S* solver, int iterations) {
+  CheckMode();
+  solver->SetActionFunction(&HearSignals);
   ReleaseGIL release;
   solver->Step(iterations);
 }
 
 static void Solve(S* solver, const std::optional<Path>& resume_file) {
+  CheckMode();
+  solver->SetActionFunction(&HearSignals);
   ReleaseGIL release;
   solver->Solve(resume_file ? resume_file->name.c_str() : NULL);
 }
@@ -69,21 +90,30 @@ static nb::class_<Kind, Base> DefineKind(nb::module_* module,
 
 void DefineSolver(nb::module_* module) {
   DefineParameter(module);
-  Class<S>(module, "Solver", "What trains a net: get_solver makes one.")
-    .def_prop_ro("net", [](S* solver) { return solver->net(); })
+  Class<S>(module, "Solver",
+      "What trains a net. get_solver('solver.prototxt') makes one of the kind\n"
+      "that the file names, SGDSolver and its like one of theirs.")
+    .def_prop_ro("net", [](S* solver) { return solver->net(); },
+                 "The net that is trained.")
     .def_prop_ro("test_nets", [](S* solver)
                  -> const vector<shared_ptr<Net<Dtype> > >& {
       return solver->test_nets();
-    })
-    .def_prop_ro("iter", &S::iter)
+    }, "The nets that it is tested with: they have its weights after a test.")
+    .def_prop_ro("iter", &S::iter, "How many iterations are done.")
     .def("add_callback", &AddCallback, nb::arg("on_start"),
          nb::arg("on_gradients_ready"))
-    .def("solve", &Solve, nb::arg("resume_file") = nb::none())
-    .def("step", &Step, nb::arg("iterations"))
+    .def("solve", &Solve, nb::arg("resume_file") = nb::none(),
+         "Train until max_iter, with tests and snapshots; from a .solverstate "
+         "on, if one is given.")
+    .def("step", &Step, nb::arg("iterations"),
+         "Train for that many iterations.")
     .def("restore", [](S* solver, const Path& filename) {
       solver->Restore(filename.name.c_str());
-    }, nb::arg("filename"))
-    .def("snapshot", &S::Snapshot)
+    }, nb::arg("filename"),
+       "Go on from a .solverstate, whose .caffemodel is where it was written.")
+    .def("snapshot", &S::Snapshot,
+         "Write a .solverstate and a .caffemodel (or both as .h5), named after "
+         "snapshot_prefix.")
     .def("share_weights", [](S* solver, Net<Dtype>* net) {
       net->ShareTrainedLayersWith(solver->net().get());
     }, nb::arg("net"))

@@ -2,6 +2,7 @@
 #include "caffe/util/onednn.hpp"
 
 #include <omp.h>
+#include <pthread.h>
 #include <unistd.h>
 #ifdef __SSE2__
 #include <xmmintrin.h>
@@ -66,6 +67,24 @@ static void spin_briefly() {
   });
 }
 
+// How many of the OpenMP threads of this thread flush denormals.
+static thread_local int told = 1;
+
+// The OpenMP threads of a thread that forks the process end before: the child
+// has none of them, and would wait for them for ever. Both processes begin new
+// ones when they compute.
+static void end_threads() {
+  const int threads = omp_get_max_threads();
+  omp_pause_resource_all(omp_pause_hard);
+  omp_set_num_threads(threads);
+  told = 1;
+}
+
+static void end_threads_before_fork() {
+  static std::once_flag once;
+  std::call_once(once, [] { pthread_atfork(&end_threads, NULL, NULL); });
+}
+
 // A thread's own: the stream, scratch memory for the primitive that it runs,
 // and memory that was recycled. (oneDNN's own scratch memory belongs to the
 // thread that made the primitive.) It begins with as many OpenMP threads as the
@@ -73,7 +92,10 @@ static void spin_briefly() {
 struct Context {
   Context() : stream(cpu()) {
     const int threads = cpu_threads();
-    if (threads > 1) { spin_briefly(); }
+    if (threads > 1) {
+      end_threads_before_fork();
+      spin_briefly();
+    }
     omp_set_num_threads(threads);
   }
   dnnl::stream stream;
@@ -106,7 +128,6 @@ static const unsigned kFlush = 0x8040;  // denormal results, denormal operands
 FlushDenormals::FlushDenormals() : before_(float_settings()) {
   context();  // counts this thread's threads
   // OpenMP's threads do nothing else, and keep it.
-  static thread_local int told = 1;
   if (omp_get_max_threads() > told) {
     told = omp_get_max_threads();
 #pragma omp parallel

@@ -1,0 +1,6 @@
+from typing import Any
+
+from .net_spec import Top
+
+def coord_map_from_to(top_from: Top, top_to: Top) -> tuple[int | None, Any, Any]: ...
+def crop(top_from: Top, top_to: Top) -> Any: ...

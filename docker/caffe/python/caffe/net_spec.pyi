@@ -1,0 +1,43 @@
+from collections.abc import Callable
+from typing import Any
+
+class Top:
+    fn: Function
+    n: int
+    def __init__(self, fn: Function, n: int) -> None: ...
+    def to_proto(self) -> Any: ...
+
+class Function:
+    type_name: str
+    inputs: tuple[Top, ...]
+    params: dict[str, Any]
+    ntop: int
+    in_place: bool
+    tops: tuple[Top, ...]
+    def __init__(self, type_name: str, inputs: tuple[Top, ...], params: dict[str, Any]) -> None: ...
+
+class NetSpec:
+    """A net in the making: what is assigned to it is named by that."""
+
+    def __setattr__(self, name: str, value: Any) -> None: ...
+    def __getattr__(self, name: str) -> Any: ...
+    def __setitem__(self, key: str, value: Any) -> None: ...
+    def __getitem__(self, item: str) -> Any: ...
+    def to_proto(self) -> Any: ...
+
+class Layers:
+    """Functions that make layers, named by their types: layers.Convolution(bottom, num_output=8, kernel_size=3)."""
+
+    def __getattr__(self, name: str) -> Callable[..., Any]: ...
+
+class Parameters:
+    """The names of enums in caffe.proto: params.Pooling.MAX."""
+
+    def __getattr__(self, name: str) -> Any: ...
+
+layers: Layers
+params: Parameters
+
+def to_proto(*tops: Top) -> Any: ...
+def assign_proto(proto: Any, name: str, val: Any) -> None: ...
+def param_name_dict() -> dict[str, str]: ...

@@ -1,0 +1,9 @@
+from ._caffe import NCCL as NCCL
+from ._caffe import AdaDeltaSolver as AdaDeltaSolver
+from ._caffe import AdaGradSolver as AdaGradSolver
+from ._caffe import AdamSolver as AdamSolver
+from ._caffe import NesterovSolver as NesterovSolver
+from ._caffe import Net as Net
+from ._caffe import RMSPropSolver as RMSPropSolver
+from ._caffe import SGDSolver as SGDSolver
+from ._caffe import Timer as Timer
