@@ -24,7 +24,7 @@ import zstandard
 
 import testlib
 from selfie.common.errors import SelfieError
-from selfie.data import csv_shape, csv_table, manifest, tables, unpack
+from selfie.data import csv_shape, csv_table, json_keys, manifest, tables, unpack
 
 ROWS = [
     {"id": f"p{n}", "path": f"{n}.jpg", "user": f"u{n}", "likes": str(n * 7), "caption": f"é {n}"} for n in range(9)
@@ -711,3 +711,41 @@ def test_json_that_no_column_can_hold_is_text_or_replaced(tmp_path, value, suffi
     frame = tables.load(path).frame
     assert frame["id"].to_list() == ["a", "b"] and frame["x"][1] is None and frame["x"][0] is not None
     frame.write_parquet(tmp_path / "again.parquet")
+
+
+# --- one key twice ---------------------------------------------------------------------------------------------------
+
+TWICE = {"a.jsonl": '{"id": "a", "likes": 5, "likes": 9}\n{"id": "b", "likes": 7}\n',
+         "spaces.jsonl": '{"id" : "a", "likes" : 5, "likes"\t: 9}\n{"id" : "b", "likes" : 7}\n',
+         "escaped.jsonl": '{"id":"a","likes":5,"lik\\u0065s":9}\n{"id":"b","likes":7}\n',
+         "array.json": '[{"id": "a", "likes": 5, "likes": 9}, {"id": "b", "likes": 7}]',
+         "jq.json": '{"id": "a",\n"likes": 5,\n"likes": 9}\n{"id": "b",\n"likes": 7}\n'}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TWICE)
+def test_a_key_that_an_object_has_twice_is_told_and_the_first_is_taken(tmp_path, name):
+    (tmp_path / name).write_text(TWICE[name])
+    table = tables.load(tmp_path / name)
+    assert table.frame["likes"].to_list() == [5, 7]
+    assert table.notes == ["1 object has a key twice, such as 'likes' (5, then 9): the first is taken"]
+
+
+def test_keys_that_only_look_as_if_they_stood_twice_are_not_told(tmp_path):
+    """The same key in an object and in one inside of it, in two objects of a list, and inside of a text."""
+    rows = [{"id": "a", "owner": {"id": "x"}, "tags": [{"name": "m"}, {"name": "n"}], "text": 'say "id": 1, "id": 2'}]
+    (tmp_path / "m.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    table = tables.load(tmp_path / "m.jsonl")
+    assert table.notes == [] and table.frame["owner"].to_list() == [{"id": "x"}]
+
+
+def test_no_object_with_a_key_twice_is_overlooked(tmp_path):
+    rng = random.Random(1)
+    path = tmp_path / "m.jsonl"
+    values = ["1", '"v"', '"\\": y"', '{"a":1}', '{"id":1,"id":2}', '[{"a":1},{"a":2}]', '"\\\\"']
+    for _ in range(600):
+        names = rng.choices(["a", "b", "id", 'l"x', "é", "a:b", "a\\"], k=rng.randint(0, 4))
+        spaced = rng.choice([":", ": ", " : ", "\t:"])
+        pairs = [json.dumps(name, ensure_ascii=rng.random() < 0.5) + spaced + rng.choice(values) for name in names]
+        path.write_text("{" + ",".join(pairs) + "}\n")
+        right = len(set(names)) < len(names) or any('"id":1,"id":2' in pair for pair in pairs)
+        assert json_keys.twice(path) is right, path.read_text()
