@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+MOST = 5_000  # different keys: polars compares each with each
 LONGEST = 30  # characters of a value that a message has
 
 
@@ -46,33 +47,39 @@ class Keys:
         return [f"{objects} a key twice, such as {self._example}: the first is taken"]
 
 
-def twice(path: Path) -> bool:
-    """Tell whether an object in a file of JSON Lines has a key twice.
+def is_odd(path: Path) -> bool:
+    """Tell whether a file of JSON Lines has an object with a key twice, or more keys in all than tables have columns.
 
-    Only lines that may hold such an object are parsed, which halves the time. What is no JSON has
-    none.
+    Only lines that may hold a key twice are parsed, which halves the time. What is no JSON has none.
     """
+    every: set[bytes] = set()
     with open(path, "rb") as file:
         for line in file:
-            if _suspect(line):
-                keys = Keys()
-                try:
-                    json.loads(line, object_pairs_hook=keys.object)
-                except (ValueError, RecursionError):
-                    continue
-                if keys.notes:
-                    return True
+            parts = line.split(b'":')
+            parts.pop()
+            names = {part[part.rfind(b'"') :] for part in parts}
+            if (len(names) < len(parts) or _is_unusual(line, names)) and _twice(line):
+                return True
+            every |= names
+            if len(every) > MOST:
+                return True
     return False
 
 
-def _suspect(line: bytes) -> bool:
-    """Whether what stands before two colons of a line is alike, or cannot be compared: spaces, escapes."""
-    parts = line.split(b'":')
-    parts.pop()
-    names = {part[part.rfind(b'"') :] for part in parts}
-    if len(names) < len(parts) or (b"\\" in line and b"\\" in b"".join(names)):
+def _is_unusual(line: bytes, names: set[bytes]) -> bool:
+    """Whether names stand before spaces, or hold escapes, so that they cannot be compared as they are."""
+    if b"\\" in line and b"\\" in b"".join(names):
         return True
     return b'" :' in line or b"  :" in line or b"\t:" in line
+
+
+def _twice(line: bytes) -> bool:
+    keys = Keys()
+    try:
+        json.loads(line, object_pairs_hook=keys.object)
+    except (ValueError, RecursionError):
+        return False
+    return bool(keys.notes)
 
 
 def _short(value: Any) -> str:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable
 
 import polars as pl
 
 from selfie.common.errors import SelfieError
+from selfie.data import cells, csv_shape, dialects, nested
 from selfie.data import columns as column_names
-from selfie.data import dialects, nested
-from selfie.data.json_keys import Keys, twice
+from selfie.data.json_keys import Keys, is_odd
 
 BLOCK = 1 << 22
 
@@ -34,14 +36,16 @@ def read_lines(
     is taken, and that is told. SelfieError with the line's number for what is not JSON.
     """
     dialect, keys = dialects.Dialect(dialects.encoding_of(path)), Keys()
+    if dialect.encoding == "utf-8":
+        dialect = replace(dialect, marks=csv_shape.count(path, b"\n" + codecs.BOM_UTF8))
     with dialects.straightened(path, dialect) as plain:
         lines = count_lines(plain)
         if not lines:
             raise SelfieError(f"cannot read {shown}: it is empty")
-        by_polars = _begins_with_a_line(plain) and not twice(plain)
-        picked = _by_polars(plain, as_text, pick) if by_polars else None
+        by_polars = _begins_with_a_line(plain) and not is_odd(plain)
+        picked = _by_polars(plain, lines, shown, as_text, pick) if by_polars else None
         if picked is None or (picked[0].width and picked[0].height != lines):
-            whole = from_objects(_objects(plain, shown, keys), as_text)
+            whole = from_objects(_objects(plain, shown, keys), as_text, plain, shown)
             if whole.height != lines and _begins_with_a_line(plain):
                 raise SelfieError(f"cannot read {shown}: {lines} lines were counted, but {whole.height} read")
             picked = nested.select(whole.lazy(), pick)
@@ -69,7 +73,7 @@ def read_whole(
     objects = _array(value)
     if objects is None:
         raise SelfieError(f"cannot read {shown}: it is not an array of JSON objects{_odd_entry(value)}")
-    table = from_objects(objects, as_text)
+    table = from_objects(objects, as_text, path, shown)
     return (*nested.select(table.lazy(), pick), dialect.notes + _repeated(value) + keys.notes)
 
 
@@ -83,21 +87,23 @@ def count_lines(path: Path) -> int:
     return count + bool(rest.removeprefix(b"\xef\xbb\xbf").strip())
 
 
-def from_objects(objects: Iterable[dict], as_text: AsText) -> pl.DataFrame:
+def from_objects(objects: Iterable[dict], as_text: AsText, path: Path, shown: Path) -> pl.DataFrame:
     """Make a table of JSON objects: a column for every key, of the type that all its values have, else of text.
 
     Text of a number is as JSON writes it, text of anything nested is JSON; lists of text stay lists.
+    SelfieError if it becomes too large for the file that they stand in (cells).
     """
     columns: dict[str, list[Any]] = {}
-    rows = 0
+    rows, size = 0, path.stat().st_size
     for rows, one in enumerate(objects, 1):
+        cells.check(rows, len(columns), size, shown)
         for key, value in one.items():
-            if key not in columns:
-                columns[key] = [None] * (rows - 1)
-            columns[key].append(value)
-        for values in columns.values():
-            if len(values) < rows:
-                values.append(None)
+            values = columns.setdefault(key, [])
+            if missing := rows - 1 - len(values):
+                values += [None] * missing
+            values.append(value)
+    for values in columns.values():
+        values += [None] * (rows - len(values))
     return pl.DataFrame([_series(name, values, as_text(name)) for name, values in columns.items()])
 
 
@@ -140,10 +146,13 @@ def _text(value: Any) -> str | None:
     return _encodable(json.dumps(value, ensure_ascii=False))
 
 
-def _by_polars(path: Path, as_text: AsText, pick: nested.Pick | None) -> tuple[pl.DataFrame, list[str]] | None:
+def _by_polars(
+    path: Path, lines: int, shown: Path, as_text: AsText, pick: nested.Pick | None
+) -> tuple[pl.DataFrame, list[str]] | None:
     """Read by polars; types are inferred from all lines, as a column may hold 1 here and "n/a" there."""
     try:
         schema = pl.scan_ndjson(path, infer_schema_length=None).collect_schema()
+        cells.check(lines, len(schema), path.stat().st_size, shown)
         overrides = {name: pl.String for name in schema if as_text(name) and not schema[name].is_nested()}
         return nested.select(pl.scan_ndjson(path, infer_schema_length=None, schema_overrides=overrides), pick)
     except (pl.exceptions.PolarsError, OSError):
