@@ -868,3 +868,23 @@ def test_few_bytes_with_many_values_are_refused_in_one_line(tmp_path, monkeypatc
     with pytest.raises(SelfieError, match=r"needed|delete the empty rows") as error:
         manifest.load(path)
     assert "\n" not in str(error.value)
+
+
+# --- other alphabets -------------------------------------------------------------------------------------------------
+
+
+def test_an_encoding_that_is_neither_utf8_nor_latin1_is_refused(tmp_path):
+    """Several of its characters would be one and the same otherwise: two users one."""
+    (tmp_path / "m.csv").write_bytes("id,path,user\n1,写真1.jpg,太郎\n2,b.jpg,花子\n".encode("cp932"))
+    with pytest.raises(SelfieError, match=r"neither UTF-8 nor Latin-1.*save it as UTF-8"):
+        manifest.load(tmp_path / "m.csv")
+
+
+@pytest.mark.parametrize("encoding, word", [("cp1252", "Jürgen"), ("cp1251", "Èâàí")])
+def test_a_word_of_what_is_taken_for_latin1_is_told(tmp_path, encoding, word):
+    name = {"cp1252": "Jürgen", "cp1251": "Иван"}[encoding]
+    (tmp_path / "m.csv").write_bytes(f"id,path,user\n1,a.jpg,{name}\n".encode(encoding))
+    assert manifest.load(tmp_path / "m.csv").notes == [
+        "Latin-1",
+        f"'{word}' is read so: if that is wrong, save it as UTF-8",
+    ]

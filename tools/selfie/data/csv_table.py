@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import csv
 import logging
+import re
 import sys
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, Callable, NamedTuple
 
@@ -25,6 +27,7 @@ from selfie.data import columns as column_names
 from selfie.data.nested import Pick
 
 log = logging.getLogger(__name__)
+LONGEST = 30  # characters of a word that a message has
 CHUNK = 50_000  # rows of ten columns at a time from the csv module
 
 
@@ -59,7 +62,7 @@ def read(
     dialect = dialects.recognise(path, known)
     with dialects.straightened(path, dialect) as plain:
         shape = csv_shape.measure(plain, dialect.separator)
-        better, notes = _better(dialect, shape)
+        better, notes = _better(plain, dialect, shape)
         if better == dialect:
             return _read(plain, dialect, shape, choose, shown, whole)
     with dialects.straightened(path, better) as plain:
@@ -67,7 +70,7 @@ def read(
     return text._replace(notes=text.notes + notes)
 
 
-def _better(dialect: dialects.Dialect, shape: csv_shape.Shape) -> tuple[dialects.Dialect, list[str]]:
+def _better(path: Path, dialect: dialects.Dialect, shape: csv_shape.Shape) -> tuple[dialects.Dialect, list[str]]:
     """Return the dialect that a whole file turned out to have, and what is to be told of it."""
     dialect, notes = replace(dialect, marks=shape.marks), []
     if shape.bad_utf8 is not None and dialect.encoding == "utf-8":
@@ -76,7 +79,16 @@ def _better(dialect: dialects.Dialect, shape: csv_shape.Shape) -> tuple[dialects
             dialect = replace(dialect, damaged=True)
         else:
             dialect = replace(dialect, encoding="cp1252")
+            notes = [f"'{_foreign(path, shape.bad_utf8)}' is read so: if that is wrong, save it as UTF-8"]
     return dialect, notes
+
+
+def _foreign(path: Path, number: int) -> str:
+    """Return the first word with a letter beyond ASCII in a line, by its number, of Latin-1."""
+    with open(path, "rb") as file:
+        line = next(islice(file, number - 1, None), b"").decode("cp1252", errors="replace")
+    match = re.search(r"[^\s,;|\"]*[^\x00-\x7f][^\s,;|\"]*", line)
+    return match[0][:LONGEST] if match else ""
 
 
 def _read(

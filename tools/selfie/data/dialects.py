@@ -133,6 +133,11 @@ def straightened(path: Path, dialect: Dialect) -> Iterator[Path]:
             ):
                 _copy(source, file, dialect)
         except UnicodeError as error:
+            if dialect.encoding == "cp1252":
+                raise SelfieError(
+                    f"cannot read {path}: it is neither UTF-8 nor Latin-1, but of another alphabet's encoding, such as "
+                    "Shift-JIS: save it as UTF-8 (in Excel, 'CSV UTF-8')"
+                ) from error
             raise SelfieError(f"cannot read {path}: it is not {ENCODINGS[dialect.encoding]} text ({error})") from error
         yield target
 
@@ -154,13 +159,14 @@ def _decoder(dialect: Dialect) -> str:
 
 
 def _errors(dialect: Dialect) -> str:
-    """Windows leaves five bytes of its code page free; what is not UTF-8 in UTF-8 is damage of a few characters.
+    """Windows leaves five bytes of its code page free: a file with one of them is of another alphabet's code page.
 
-    Unless that is known to be so, such bytes stay as they are: they may be Latin-1.
+    What is not UTF-8 in UTF-8 is damage of a few characters. Unless that is known to be so, such bytes stay as they
+    are: they may be Latin-1.
     """
-    if dialect.encoding == "utf-8" and not dialect.damaged:
-        return "surrogateescape"
-    return "replace" if dialect.encoding in ("utf-8", "cp1252") else "strict"
+    if dialect.encoding == "utf-8":
+        return "replace" if dialect.damaged else "surrogateescape"
+    return "strict"
 
 
 def _written(dialect: Dialect) -> str:
