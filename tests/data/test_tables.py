@@ -797,6 +797,11 @@ def test_a_row_that_has_a_name_of_a_column_in_it_is_a_row(tmp_path):
     assert table.frame["id"].to_list() == ["likes", "id", "user"] and not table.notes
 
 
+def test_a_row_that_begins_as_the_header_may_be_long_and_hold_anything(tmp_path):
+    (tmp_path / "m.csv").write_text(HEADER + PART + "id,path," + "x\0" * 200_000 + ",7\n")
+    assert manifest.load(tmp_path / "m.csv").frame["likes"].to_list() == [5, 6, 7]
+
+
 def test_headers_in_a_large_file_are_found_across_blocks(tmp_path, monkeypatch):
     monkeypatch.setattr(joined, "BLOCK", 61)
     (tmp_path / "m.csv").write_text((HEADER + PART * 7) * 9)

@@ -15,6 +15,7 @@ from selfie.data import columns
 
 MARK = "\ufeff"  # the byte order mark, which begins files
 BLOCK = 1 << 20
+LONGEST = 1 << 16  # bytes of a header
 MOST_NAMES = 50  # of a header, by which lines are found
 _AROUND = rb"[ \"']*"
 _NUMBER = re.compile(r"\s*[+-]?\d")
@@ -114,7 +115,10 @@ def _lines_in(
 ) -> Iterator[Line]:
     """Yield the lines of a block, up to a line feed at `end`, that may be headers; `before` lines were before it."""
     for match in form.finditer(block, 0, end):
-        text = block[match.end() : block.index(b"\n", match.end())].decode(errors="replace")
+        stop = block.index(b"\n", match.end())
+        if stop - match.end() > LONGEST:
+            continue
+        text = block[match.end() : stop].decode(errors="replace").replace("\0", " ")  # Python 3.9's csv knows no NUL
         fields = [field.strip(" \r") for field in next(csv.reader([text], delimiter=separator), [])]
         number = before + block.count(b"\n", 0, match.end()) + 1
         yield from (Line(number, line.fields) for line in rows_of([fields], header))

@@ -46,9 +46,9 @@ def decode(header: Header, data: bytes, scale: int = 1) -> np.ndarray:
     try:
         return decoders.of(lambda: _decode(header, data, scale), strict=header.kind == "JPEG" and lines.suspect(data))
     except Damaged as error:
-        raise BadImage(lines.cause(BROKEN, data)) from error
+        raise BadImage(lines.cause(BROKEN, header.kind, data)) from error
     except BadImage as error:
-        raise BadImage(lines.cause(str(error), data)) from error
+        raise BadImage(lines.cause(str(error), header.kind, data)) from error
 
 
 def _decode(header: Header, data: bytes, scale: int) -> np.ndarray:

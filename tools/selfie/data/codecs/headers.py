@@ -35,5 +35,5 @@ def read(data: bytes) -> tuple[Header, bytes]:
         if header.width <= 0 or header.height <= 0:
             raise BadImage(BROKEN)
     except BadImage as error:
-        raise BadImage(lines.cause(str(error), data)) from error
+        raise BadImage(lines.cause(str(error), kind, data)) from error
     return header, pixels

@@ -44,7 +44,7 @@ def suspect(data: bytes) -> bool:
     return b"\r\n" not in data and _expected(data) >= _POSSIBLE and len(set(data[max(0, end - 8) : end])) > 2
 
 
-def cause(reason: str, data: bytes) -> str:
+def cause(reason: str, kind: str, data: bytes) -> str:
     """Return why a picture is broken, if that can be told; else the `reason` why it is refused."""
     if reason != BROKEN:
         return reason
@@ -52,7 +52,8 @@ def cause(reason: str, data: bytes) -> str:
         return AS_TEXT
     if _only_pairs(data) or _without_one(data):
         return CONVERTED
-    return LIKELY if b"\r\n" not in data and _expected(data) >= _PROBABLE else reason
+    likely = kind in COMPRESSED and b"\r\n" not in data and _expected(data) >= _PROBABLE
+    return LIKELY if likely else reason
 
 
 def _only_pairs(data: bytes) -> bool:
