@@ -78,10 +78,14 @@ def make_parser() -> argparse.ArgumentParser:
         "--method", choices=("dense", "grid", "random"), default="dense", help="kind of search (default: %(default)s)"
     )
     parser.add_argument(
-        "--count", type=cli.positive, default=1000, metavar="N", help="crops that random tries (default: %(default)s)"
+        "--count",
+        type=cli.up_to(1_000_000),
+        default=1000,
+        metavar="N",
+        help="crops that random tries (default: %(default)s)",
     )
     parser.add_argument(
-        "--steps", type=cli.positive, default=10, metavar="N", help="grid: steps per parameter (default: %(default)s)"
+        "--steps", type=cli.up_to(200), default=10, metavar="N", help="grid: steps per parameter (default: %(default)s)"
     )
     parser.add_argument(
         "--aspect",

@@ -28,8 +28,8 @@ from selfie.common import cli
 def main(argv: Sequence[str] | None = None) -> None:
     parser = make_parser()
     args = parser.parse_args(argv)
-    if not 0 < args.min_scale < 1 or args.step <= 0:
-        parser.error("--step must be positive, and --min-scale between 0 and 1")
+    if not (0 < args.min_scale < 1 and 0 < args.step <= 2):
+        parser.error("--step must be above 0 and at most 2, and --min-scale between 0 and 1")
 
     from selfie.common import paths
     from selfie.data import image
@@ -78,10 +78,10 @@ def make_parser() -> argparse.ArgumentParser:
     cli.add_run(parser)
     cli.add_gpu(parser)
     parser.add_argument(
-        "--starts", type=cli.positive, default=8, metavar="N", help="paths of each ascent (default: %(default)s)"
+        "--starts", type=cli.up_to(10_000), default=8, metavar="N", help="paths of each ascent (default: %(default)s)"
     )
     parser.add_argument(
-        "--steps", type=cli.positive, default=60, metavar="N", help="steps of each path (default: %(default)s)"
+        "--steps", type=cli.up_to(100_000), default=60, metavar="N", help="steps of each path (default: %(default)s)"
     )
     parser.add_argument(
         "--step",
@@ -99,14 +99,14 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--count",
-        type=cli.positive,
+        type=cli.up_to(1_000_000),
         default=1000,
         metavar="N",
         help="crops of the random search (default: %(default)s)",
     )
     parser.add_argument(
         "--grid",
-        type=cli.positive,
+        type=cli.up_to(200),
         default=10,
         metavar="N",
         help="steps of the grid per parameter (default: %(default)s)",

@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--net", default="demo", help="demo, squeezenet or vgg16 (default: %(default)s)")
     parser.add_argument("--lmdb", type=Path, metavar="DIR", help="databases (default: data/lmdb; demo: its own)")
     parser.add_argument(
-        "--seeds", type=cli.positive, default=3, metavar="N", help="trainings of each arm (default: %(default)s)"
+        "--seeds", type=cli.up_to(1000), default=3, metavar="N", help="trainings of each arm (default: %(default)s)"
     )
     parser.add_argument("--epochs", type=float, metavar="N", help="length in epochs (default: as the solver says)")
     parser.add_argument("--gpu", help="GPU to use, or several: 0,1 (default: CPU)")

@@ -20,7 +20,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = cli.parser(__doc__)
     parser.add_argument("--out", required=True, metavar="DIR", help="folder to write")
     parser.add_argument(
-        "--users", type=cli.positive, default=1000, metavar="N", help="users, about 4 posts each (default: %(default)s)"
+        "--users",
+        type=cli.up_to(10_000_000),
+        default=1000,
+        metavar="N",
+        help="users, about 4 posts each (default: %(default)s)",
     )
     cli.add_seed(parser, 0)
     parser.add_argument("--pretraining", action="store_true", help="make the pretraining task instead")

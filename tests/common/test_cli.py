@@ -134,7 +134,7 @@ def test_an_atomic_write_that_fails_leaves_the_old_file(tmp_path):
 @pytest.mark.parametrize(
     ("code", "words"),
     [
-        ("raise MemoryError", "out of memory: give fewer --jobs"),
+        ("raise MemoryError", "out of memory: free some, or raise its limit (ulimit -v), or ask for less"),
         ("raise OSError(errno.ENOMEM, 'x')", "out of memory"),
         ("raise OSError(errno.EMFILE, 'x', 'file')", "too many open files"),
         ("raise OSError(errno.ENFILE, 'x')", "too many open files"),
@@ -147,6 +147,25 @@ def test_an_atomic_write_that_fails_leaves_the_old_file(tmp_path):
 def test_what_the_system_has_too_little_of_is_one_line(code, words):
     script = f"import errno, resource\nfrom selfie.common import cli\ndef main():\n    {code}\ncli.run(main)"
     testlib.assert_one_line_error(testlib.command("-c", script), words)
+
+
+@pytest.mark.parametrize("offered", [False, True])
+def test_a_message_names_jobs_only_where_the_command_has_them(offered):
+    script = "from selfie.common import cli\ndef main():\n    parser = cli.parser('x')\n"
+    script += f"    {offered} and cli.add_jobs(parser)\n    raise MemoryError\ncli.run(main)"
+    result = testlib.command("-c", script)
+    testlib.assert_one_line_error(result, "out of memory")
+    assert ("--jobs" in result.stderr) is offered
+
+
+def test_numbers_that_nothing_can_hold_are_refused_with_their_option(capsys):
+    for read, most in ((cli.positive, 2147483647), (cli.natural, 2147483647), (cli.up_to(200), 200)):
+        parser = cli.parser("x")
+        parser.add_argument("--count", type=read)
+        assert parser.parse_args(["--count", str(most)]).count == most
+        with pytest.raises(SystemExit):
+            parser.parse_args(["--count", str(most + 1)])
+        assert f"argument --count: '{most + 1}' is too large: give at most {most:,}" in capsys.readouterr().err
 
 
 def test_other_errors_keep_their_traceback():

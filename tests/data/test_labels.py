@@ -564,6 +564,7 @@ def test_only_files_that_may_be_equal_are_read(tmp_path, monkeypatch):
         ({"group_size": 0}, "--group-size is 0"),
         ({"tag_bonus": float("nan")}, "--tag-bonus"),
         ({"tag_bonus": -1}, "--tag-bonus"),
+        ({"tag_bonus": 1e308}, "--tag-bonus"),
         ({"min_age_days": -1}, "--min-age-days"),
         ({"min_followers": 10, "max_followers": 9}, "leave nobody"),
         ({"max_tags": -1}, "--max-tags"),

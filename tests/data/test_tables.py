@@ -24,7 +24,7 @@ import zstandard
 
 import testlib
 from selfie.common.errors import SelfieError
-from selfie.data import csv_shape, csv_table, manifest, tables, unpack
+from selfie.data import csv_shape, csv_table, excel_table, joined, json_keys, manifest, tables, unpack
 
 ROWS = [
     {"id": f"p{n}", "path": f"{n}.jpg", "user": f"u{n}", "likes": str(n * 7), "caption": f"é {n}"} for n in range(9)
@@ -711,3 +711,185 @@ def test_json_that_no_column_can_hold_is_text_or_replaced(tmp_path, value, suffi
     frame = tables.load(path).frame
     assert frame["id"].to_list() == ["a", "b"] and frame["x"][1] is None and frame["x"][0] is not None
     frame.write_parquet(tmp_path / "again.parquet")
+
+
+# --- one key twice ---------------------------------------------------------------------------------------------------
+
+TWICE = {"a.jsonl": '{"id": "a", "likes": 5, "likes": 9}\n{"id": "b", "likes": 7}\n',
+         "spaces.jsonl": '{"id" : "a", "likes" : 5, "likes"\t: 9}\n{"id" : "b", "likes" : 7}\n',
+         "escaped.jsonl": '{"id":"a","likes":5,"lik\\u0065s":9}\n{"id":"b","likes":7}\n',
+         "array.json": '[{"id": "a", "likes": 5, "likes": 9}, {"id": "b", "likes": 7}]',
+         "jq.json": '{"id": "a",\n"likes": 5,\n"likes": 9}\n{"id": "b",\n"likes": 7}\n'}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TWICE)
+def test_a_key_that_an_object_has_twice_is_told_and_the_first_is_taken(tmp_path, name):
+    (tmp_path / name).write_text(TWICE[name])
+    table = tables.load(tmp_path / name)
+    assert table.frame["likes"].to_list() == [5, 7]
+    assert table.notes == ["1 object has a key twice, such as 'likes' (5, then 9): the first is taken"]
+
+
+def test_keys_that_only_look_as_if_they_stood_twice_are_not_told(tmp_path):
+    """The same key in an object and in one inside of it, in two objects of a list, and inside of a text."""
+    rows = [{"id": "a", "owner": {"id": "x"}, "tags": [{"name": "m"}, {"name": "n"}], "text": 'say "id": 1, "id": 2'}]
+    (tmp_path / "m.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    table = tables.load(tmp_path / "m.jsonl")
+    assert table.notes == [] and table.frame["owner"].to_list() == [{"id": "x"}]
+
+
+def test_no_object_with_a_key_twice_is_overlooked(tmp_path):
+    rng = random.Random(1)
+    path = tmp_path / "m.jsonl"
+    values = ["1", '"v"', '"\\": y"', '{"a":1}', '{"id":1,"id":2}', '[{"a":1},{"a":2}]', '"\\\\"']
+    for _ in range(600):
+        names = rng.choices(["a", "b", "id", 'l"x', "é", "a:b", "a\\"], k=rng.randint(0, 4))
+        spaced = rng.choice([":", ": ", " : ", "\t:"])
+        pairs = [json.dumps(name, ensure_ascii=rng.random() < 0.5) + spaced + rng.choice(values) for name in names]
+        path.write_text("{" + ",".join(pairs) + "}\n")
+        right = len(set(names)) < len(names) or any('"id":1,"id":2' in pair for pair in pairs)
+        assert json_keys.is_odd(path) is right, path.read_text()
+
+
+# --- files that were joined ------------------------------------------------------------------------------------------
+
+MARK = "\ufeff"
+HEADER, PART = "id,path,user,likes\n", "a,a.jpg,u,5\nb,b.jpg,v,6\n"
+JOINED = {
+    "plain": ((HEADER + PART) * 2).encode(),
+    "marks": ((MARK + HEADER + PART) * 2).encode(),
+    "quoted": ((MARK + HEADER.replace("id", '"id"') + PART) * 2).encode(),
+    "returns": ((MARK + HEADER + PART) * 2).replace("\n", "\r\n").encode(),
+    "utf16": ((MARK + HEADER + PART) * 2).encode("utf-16-le"),
+    "title": ("My export\n\n" + (HEADER + PART) * 2).encode(),
+    "another case": (HEADER + PART + HEADER.upper() + PART).encode(),
+    "irregular": ((HEADER + PART) * 2).replace("b.jpg", 'b".jpg').encode(),
+    "the last line": (HEADER + PART + HEADER.strip()).encode(),
+}
+
+
+@pytest.mark.parametrize("columns", [None, ["id"], ["likes", "id"]])
+@pytest.mark.parametrize("name", JOINED)
+def test_marks_and_headers_in_the_middle_are_left_out_and_told(tmp_path, name, columns):
+    (tmp_path / "m.csv").write_bytes(JOINED[name])
+    table = manifest.load(tmp_path / "m.csv", columns)
+    assert table.frame["id"].to_list() == (["a", "b"] if name == "the last line" else ["a", "b", "a", "b"])
+    if "likes" in table.frame.columns:
+        assert table.frame["likes"].to_list() == [5, 6] * (len(table.frame) // 2)
+    assert "1 row repeats the header (it is row 3): left out" in table.notes
+    assert ("1 byte order mark inside of the file left out" in table.notes) is (
+        b"\xff" in JOINED[name] or b"\xef" in JOINED[name]
+    )
+
+
+@pytest.mark.parametrize("other", ["path,id,user,likes", "id,user,likes", "id,path,likes,followers"])
+@pytest.mark.parametrize("columns", [None, ["id"], ["likes"]])
+def test_another_header_in_the_middle_is_refused_with_its_line(tmp_path, other, columns):
+    (tmp_path / "m.csv").write_text(HEADER + PART + other + "\n" + PART)
+    with pytest.raises(SelfieError, match=f"line 4 is another header .{other.replace(',', ', ')}"):
+        manifest.load(tmp_path / "m.csv", columns)
+
+
+def test_a_row_that_has_a_name_of_a_column_in_it_is_a_row(tmp_path):
+    rows = "likes,path,user,1\nid,a.jpg,path,2\nuser,b.jpg,likes,3\n"
+    (tmp_path / "m.csv").write_text(HEADER + rows)
+    table = manifest.load(tmp_path / "m.csv")
+    assert table.frame["id"].to_list() == ["likes", "id", "user"] and not table.notes
+
+
+def test_a_row_that_begins_as_the_header_may_be_long_and_hold_anything(tmp_path):
+    (tmp_path / "m.csv").write_text(HEADER + PART + "id,path," + "x\0" * 200_000 + ",7\n")
+    assert manifest.load(tmp_path / "m.csv").frame["likes"].to_list() == [5, 6, 7]
+
+
+def test_headers_in_a_large_file_are_found_across_blocks(tmp_path, monkeypatch):
+    monkeypatch.setattr(joined, "BLOCK", 61)
+    (tmp_path / "m.csv").write_text((HEADER + PART * 7) * 9)
+    table = manifest.load(tmp_path / "m.csv")
+    assert len(table.frame) == 9 * 14 and table.frame["likes"].null_count() == 0
+    assert table.notes == ["8 rows repeat the header (the first is row 15): left out"]
+
+
+def test_marks_in_json_lines_and_headers_in_sheets(tmp_path):
+    (tmp_path / "m.jsonl").write_text((MARK + '{"id": "a", "likes": 5}\n') * 2)
+    table = manifest.load(tmp_path / "m.jsonl")
+    assert table.frame.rows() == [("a", 5), ("a", 5)] and len(table.notes) == 1
+    book = openpyxl.Workbook()
+    for row in (["id", "path", "likes"], ["a", "a.jpg", 5], ["id", "path", "likes"], ["b", "b.jpg", 6]):
+        book.active.append(row)
+    book.save(tmp_path / "m.xlsx")
+    table = manifest.load(tmp_path / "m.xlsx")
+    assert table.frame["likes"].to_list() == [5, 6] and "repeats the header" in table.notes[-1]
+    book.active.append(["id", "likes", "path"])
+    book.save(tmp_path / "m.xlsx")
+    with pytest.raises(SelfieError, match="row 4 is another header"):
+        manifest.load(tmp_path / "m.xlsx")
+
+
+# --- few bytes, many values ------------------------------------------------------------------------------------------
+
+
+def sheet_of(tmp_path: Path, rows: str) -> Path:
+    """A workbook with these rows, as XML, behind its header."""
+    book, path = openpyxl.Workbook(), tmp_path / "m.xlsx"
+    book.active.append(["id", "path", "likes"])
+    book.save(tmp_path / "plain.xlsx")
+    with zipfile.ZipFile(tmp_path / "plain.xlsx") as old, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name).replace(b"</sheetData>", rows.encode() + b"</sheetData>"))
+    return path
+
+
+def parquet_of(tmp_path: Path) -> Path:
+    rows = pl.select(id=pl.repeat("a", 30_000_000), path=pl.repeat("b", 30_000_000))
+    rows.write_parquet(tmp_path / "m.parquet", row_group_size=30_000_000)
+    return tmp_path / "m.parquet"
+
+
+def text_of(tmp_path: Path, name: str, text: str) -> Path:
+    (tmp_path / name).write_text(text)
+    return tmp_path / name
+
+
+def keys_of(rows: int) -> list[str]:
+    return [json.dumps({f"k{n}": {"likes": 1}}) for n in range(rows)]
+
+
+WIDE = "id," + ",".join(f"c{n}" for n in range(10_000)) + "\n"
+LARGE = {
+    "parquet": parquet_of,
+    "short rows": lambda tmp_path: text_of(tmp_path, "m.csv", WIDE + "a,b\n" * 30_000),
+    "a key for each line": lambda tmp_path: text_of(tmp_path, "m.jsonl", "\n".join(keys_of(20_000))),
+    "a key for each object": lambda tmp_path: text_of(tmp_path, "m.json", f"[{','.join(keys_of(20_000))}]"),
+    "the last row": lambda tmp_path: sheet_of(tmp_path, '<row r="900000000"><c r="A900000000"><v>1</v></c></row>'),
+}
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_few_bytes_with_many_values_are_refused_in_one_line(tmp_path, monkeypatch, name):
+    """In moments, and before the table stands in memory."""
+    monkeypatch.setattr(excel_table, "MOST_ROWS", 10_000)
+    path = LARGE[name](tmp_path)
+    with pytest.raises(SelfieError, match=r"needed|delete the empty rows") as error:
+        manifest.load(path)
+    assert "\n" not in str(error.value)
+
+
+# --- other alphabets -------------------------------------------------------------------------------------------------
+
+
+def test_an_encoding_that_is_neither_utf8_nor_latin1_is_refused(tmp_path):
+    """Several of its characters would be one and the same otherwise: two users one."""
+    (tmp_path / "m.csv").write_bytes("id,path,user\n1,写真1.jpg,太郎\n2,b.jpg,花子\n".encode("cp932"))
+    with pytest.raises(SelfieError, match=r"neither UTF-8 nor Latin-1.*save it as UTF-8"):
+        manifest.load(tmp_path / "m.csv")
+
+
+@pytest.mark.parametrize("encoding, word", [("cp1252", "Jürgen"), ("cp1251", "Èâàí")])
+def test_a_word_of_what_is_taken_for_latin1_is_told(tmp_path, encoding, word):
+    name = {"cp1252": "Jürgen", "cp1251": "Иван"}[encoding]
+    (tmp_path / "m.csv").write_bytes(f"id,path,user\n1,a.jpg,{name}\n".encode(encoding))
+    assert manifest.load(tmp_path / "m.csv").notes == [
+        "Latin-1",
+        f"'{word}' is read so: if that is wrong, save it as UTF-8",
+    ]

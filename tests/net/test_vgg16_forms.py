@@ -18,7 +18,7 @@ import testlib
 from selfie.common import paths
 from selfie.common.errors import SelfieError
 from selfie.data import image
-from selfie.net import caffe_net, caffemodel, torch_state, variants, vgg16_forms, weights
+from selfie.net import caffe_net, caffemodel, pycaffe, torch_state, variants, vgg16_forms, weights
 from selfie.net.torch_state import State
 from selfie.net.vgg16_forms import Form
 from selfie.runs import prepare
@@ -354,6 +354,26 @@ def test_a_file_of_another_framework_is_no_caffemodel_and_says_how_it_becomes_on
             tmp_path / "ours", "abcdef{"[number % 7 :] * (number // 7), [("x", "Convolution", [arrays["conv1_1"][1]])]
         )
         assert prepare.starting_weights(variants.get("vgg16"), str(tmp_path / "ours")) == tmp_path / "ours"
+
+
+@pytest.mark.parametrize("name", ["net_iter_10.caffemodel.h5", "weights"])
+def test_a_caffemodel_in_hdf5_is_called_one_and_says_how_it_becomes_binary(tmp_path, prototxt, name):
+    """What Caffe itself writes with snapshot_format: HDF5; and what is said works."""
+    needed("h5py")
+    net = pycaffe.caffe().Net(str(prototxt), pycaffe.caffe().TEST)
+    net.save_hdf5(str(tmp_path / name))
+    for use in (
+        lambda: prepare.starting_weights(variants.get("vgg16"), str(tmp_path / name)),
+        lambda: vgg16_forms.convert(tmp_path / name, tmp_path / "out"),
+    ):
+        with pytest.raises(SelfieError, match=r"is a caffemodel of Caffe's in HDF5") as error:
+            use()
+    source, target = re.findall(r"[(,] ?'([^']*)'", str(error.value))[1:]
+    (tmp_path / name).rename(tmp_path / source)  # Caffe goes by the name
+    assert ("rename" in str(error.value)) is (source != name)
+    net = pycaffe.caffe().Net(str(prototxt), str(tmp_path / source), pycaffe.caffe().TEST)
+    net.save(str(tmp_path / target))
+    assert prepare.starting_weights(variants.get("vgg16"), str(tmp_path / target)) == tmp_path / target
 
 
 def test_other_nets_are_named(tmp_path):

@@ -463,6 +463,28 @@ def test_an_unfinished_database_is_refused(tiny_lmdb, tmp_path):
 
 
 @pytest.mark.parametrize(
+    "option, value, words",
+    [
+        ("--epochs", "1e15", r"--epochs 1e\+15: that is 2e\+15 iterations, and Caffe counts up to 2,147,483,647: give"),
+        ("--epochs", "1e300", r"--epochs 1e\+300: .* give [\d,]+ or fewer"),
+        ("--batch", "99999999999", r"--batch 99999999999: Caffe keeps at most [\d,]+ pictures"),
+        ("--set", "max_iter=1e15", "--set max_iter=1e15: Couldn't parse integer: 1e15"),
+        ("--set", "iter_size=99999999999", "--set iter_size=99999999999: Value out of range"),
+    ],
+)
+def test_numbers_beyond_caffes_are_told_of_the_option_that_was_given(tiny_lmdb, tmp_path, option, value, words):
+    """In the user's own words, before anything is written."""
+    job = testlib.job(tiny_lmdb, tmp_path / "run")
+    if option == "--set":
+        job.settings.update([value.split("=")])
+    else:
+        setattr(job, option[2:], float(value) if option == "--epochs" else int(value))
+    with pytest.raises(SelfieError, match=words) as error:
+        prepare.prepare(job)
+    assert ("--set" in str(error.value)) is (option == "--set") and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
     "settings, words",
     [
         ({"base_lr": "1e6"}, "diverged"),

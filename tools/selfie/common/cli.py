@@ -33,6 +33,7 @@ MAKE_VARIABLES = {
 }
 NETS = {"ablations": "ABLATION", "reach": "VARIANT"}  # what --net of these commands is
 ETHICS = "docs/ethics.md"
+LARGEST = (1 << 31) - 1  # what C libraries, and the system's clocks, take as a number
 FLAG_VARIABLES = {  # a command's other options go into a variable of its own
     "ablations": "ABLATION_FLAGS",
     "bot": "BOT_FLAGS",
@@ -48,11 +49,13 @@ FLAG_VARIABLES = {  # a command's other options go into a variable of its own
 }
 
 SCARCE = {  # what the system has too little of, and what to do
-    errno.ENOMEM: "out of memory: give fewer --jobs, free memory, or raise its limit (ulimit -v)",
-    errno.EMFILE: "too many open files: raise their limit (ulimit -n), or give fewer --jobs",
-    errno.ENFILE: "the system has too many open files: end other programs, or give fewer --jobs",
-    errno.EAGAIN: "the system refuses more, most likely processes: raise their limit (ulimit -u), or give fewer --jobs",
+    errno.ENOMEM: "out of memory: free some, or raise its limit (ulimit -v)",
+    errno.EMFILE: "too many open files: raise their limit (ulimit -n)",
+    errno.ENFILE: "the system has too many open files: end other programs",
+    errno.EAGAIN: "the system refuses more, most likely processes: raise their limit (ulimit -u)",
 }
+
+_offered: set[str] = set()  # options of the command that a message may name
 
 # --- parsers ---------------------------------------------------------------------------------------------------------
 
@@ -87,6 +90,7 @@ def add_gpu(to: argparse.ArgumentParser) -> None:
 
 def add_jobs(to: argparse.ArgumentParser, what: str = "worker processes", default: str = "one per core") -> None:
     """Add --jobs: how many of `what` work at a time."""
+    _offered.add("--jobs")
     to.add_argument("--jobs", type=positive, metavar="N", help=f"{what} (default: {default})")
 
 
@@ -189,29 +193,36 @@ def _ip(text: str, kind: str, what: str) -> str:
 
 def positive(text: str) -> int:
     """Read a whole number from 1 on."""
-    return _at_least(1, text)
+    return _between(1, LARGEST, text)
 
 
 def natural(text: str) -> int:
     """Read a whole number from 0 on."""
-    return _at_least(0, text)
+    return _between(0, LARGEST, text)
+
+
+def up_to(most: int) -> Callable[[str], int]:
+    """Return what reads a whole number from 1 to `most`, for one that takes memory or time."""
+    return lambda text: _between(1, most, text)
 
 
 def seed(text: str) -> int:
     """Read a random seed: a whole number of 32 bits, which is what Caffe, numpy and scikit-learn all take."""
-    number = _at_least(0, text)
+    number = _between(0, None, text)
     if number >= 1 << 32:
         raise argparse.ArgumentTypeError(f"'{text}' is not a seed: that is a whole number below {1 << 32}")
     return number
 
 
-def _at_least(least: int, text: str) -> int:
+def _between(least: int, most: int | None, text: str) -> int:
     try:
         number = int(text)
     except ValueError:
         number = least - 1
     if number < least:
         raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of at least {least}")
+    if most is not None and number > most:
+        raise argparse.ArgumentTypeError(f"'{text}' is too large: give at most {most:,}")
     return number
 
 
@@ -246,7 +257,7 @@ def run(main: Callable[[], int | None]) -> NoReturn:
         code = 128 + signal.SIGPIPE
     except OSError as error:  # with a file's name it is about the user's disk, not about our code
         if error.errno in SCARCE:
-            code = _die(SCARCE[error.errno])
+            code = _die(_scarce(error.errno))
             sys.exit(code)
         if error.filename is None and error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -254,10 +265,10 @@ def run(main: Callable[[], int | None]) -> NoReturn:
         name = names.shown(os.fsdecode(file)) if isinstance(file, (str, bytes)) else "while writing"
         code = _die(f"{error.strerror}: {name}")
     except MemoryError:
-        code = _die(SCARCE[errno.ENOMEM])
+        code = _die(_scarce(errno.ENOMEM))
     except RuntimeError as error:
         if "can't start new thread" in str(error):
-            code = _die(f"{error}: give fewer --jobs, or raise the limits of memory or processes (ulimit -v, -u)")
+            code = _die(f"{error}: raise the limits of memory or processes (ulimit -v, -u){_less()}")
         elif isinstance(error, getattr(sys.modules.get("caffe"), "Error", ())):
             code = _die(f"Caffe: {error}")  # in its own words, where a command has none
         else:
@@ -265,6 +276,15 @@ def run(main: Callable[[], int | None]) -> NoReturn:
     except KeyboardInterrupt:
         code = _die("interrupted", 130)
     sys.exit(code)
+
+
+def _scarce(what: int) -> str:
+    """Say what the system has too little of, and what to do, in options that the command has."""
+    return SCARCE[what] + _less()
+
+
+def _less() -> str:
+    return ", or give fewer --jobs" if "--jobs" in _offered else ", or ask for less"
 
 
 @contextmanager

@@ -35,6 +35,7 @@ class Shape:
     open_quote  line of the last field that was opened, where the file ends inside it
     swallowed   line from which on a quoted field holds lines that look like rows
     bad_utf8    line of the first byte that is not UTF-8; good_utf8: whether there are non-ASCII characters before it
+    marks       lines after the first that begin with a byte order mark
     """
 
     records: int = 0
@@ -48,6 +49,7 @@ class Shape:
     swallowed: int | None = None
     bad_utf8: int | None = None
     good_utf8: bool = False
+    marks: int = 0
     lines: int = field(default=0, repr=False)
 
 
@@ -69,13 +71,17 @@ def measure(path: Path, separator: str) -> Shape:
 
 def holds(path: Path, what: bytes) -> bool:
     """Whether a file holds these bytes somewhere."""
-    end = b""
+    return count(path, what, 1) > 0
+
+
+def count(path: Path, what: bytes, most: int | None = None) -> int:
+    """Count how often a file holds these bytes, which do not overlap; up to about `most`."""
+    found, end = 0, b""
     with open(path, "rb") as file:
-        while block := file.read(BLOCK):
-            if what in end + block:
-                return True
-            end = block[-len(what) :]
-    return False
+        while (block := file.read(BLOCK)) and (most is None or found < most):
+            found += (end + block).count(what)
+            end = (end + block)[1 - len(what) :] if len(what) > 1 else b""
+    return found
 
 
 class _Counter:
@@ -100,7 +106,10 @@ class _Counter:
 
     def _check_utf8(self, block: bytes) -> None:
         shape = self.shape
-        if block.isascii() or shape.bad_utf8 is not None:
+        if block.isascii():
+            return
+        shape.marks += block.count(b"\n" + codecs.BOM_UTF8) + (shape.lines > 0 and block.startswith(codecs.BOM_UTF8))
+        if shape.bad_utf8 is not None:
             return
         try:
             block.decode()  # a line feed is never a part of a character, so blocks are whole

@@ -10,22 +10,25 @@ from __future__ import annotations
 
 import csv
 import logging
+import re
 import sys
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, Callable, NamedTuple
 
 import polars as pl
 
 from selfie.common.errors import SelfieError
+from selfie.data import cells, csv_shape, dialects, joined
 from selfie.data import columns as column_names
-from selfie.data import csv_shape, dialects
 from selfie.data.nested import Pick
 
 log = logging.getLogger(__name__)
-CHUNK = 50_000  # rows at a time from the csv module
+LONGEST = 30  # characters of a word that a message has
+CHUNK = 50_000  # rows of ten columns at a time from the csv module
 
 
 class Text(NamedTuple):
@@ -59,17 +62,33 @@ def read(
     dialect = dialects.recognise(path, known)
     with dialects.straightened(path, dialect) as plain:
         shape = csv_shape.measure(plain, dialect.separator)
-        if shape.bad_utf8 is None or dialect.encoding != "utf-8":
+        better, notes = _better(plain, dialect, shape)
+        if better == dialect:
             return _read(plain, dialect, shape, choose, shown, whole)
-    notes = []
-    if shape.good_utf8:
-        notes = [f"line {shape.bad_utf8 + dialect.prelude} holds bytes that are not UTF-8: read as \ufffd"]
-        dialect = replace(dialect, damaged=True)
-    else:
-        dialect = replace(dialect, encoding="cp1252")
-    with dialects.straightened(path, dialect) as plain:
-        text = _read(plain, dialect, csv_shape.measure(plain, dialect.separator), choose, shown, whole)
+    with dialects.straightened(path, better) as plain:
+        text = _read(plain, better, csv_shape.measure(plain, better.separator), choose, shown, whole)
     return text._replace(notes=text.notes + notes)
+
+
+def _better(path: Path, dialect: dialects.Dialect, shape: csv_shape.Shape) -> tuple[dialects.Dialect, list[str]]:
+    """Return the dialect that a whole file turned out to have, and what is to be told of it."""
+    dialect, notes = replace(dialect, marks=shape.marks), []
+    if shape.bad_utf8 is not None and dialect.encoding == "utf-8":
+        if shape.good_utf8:
+            notes = [f"line {shape.bad_utf8 + dialect.prelude} holds bytes that are not UTF-8: read as \ufffd"]
+            dialect = replace(dialect, damaged=True)
+        else:
+            dialect = replace(dialect, encoding="cp1252")
+            notes = [f"'{_foreign(path, shape.bad_utf8)}' is read so: if that is wrong, save it as UTF-8"]
+    return dialect, notes
+
+
+def _foreign(path: Path, number: int) -> str:
+    """Return the first word with a letter beyond ASCII in a line, by its number, of Latin-1."""
+    with open(path, "rb") as file:
+        line = next(islice(file, number - 1, None), b"").decode("cp1252", errors="replace")
+    match = re.search(r"[^\s,;|\"]*[^\x00-\x7f][^\s,;|\"]*", line)
+    return match[0][:LONGEST] if match else ""
 
 
 def _read(
@@ -115,6 +134,7 @@ def _read_as(
     regular = dialect.plain and shape.irregular is None and not shape.blank
     if regular:
         _check(shape, dialect, shown)
+        cells.check(shape.records, len(wanted), path.stat().st_size, shown)
     counted = shape.records
     frame = _by_polars(path, dialect, names, wanted, whole) if regular else None
     if frame is not None and wanted and frame.height != counted:
@@ -129,6 +149,9 @@ def _read_as(
             f"cannot read {shown}: the lines from line {shape.swallowed + dialect.prelude} on look like rows, but "
             "stand inside of a quoted field: a quote before them is not closed"
         )
+    if joined.check(joined.lines_of(path, header, dialect.separator, dialect.prelude), header, "line", shown):
+        frame, of_headers = joined.without_headers(frame, header, names)
+        notes += of_headers
     if shape.short is not None:
         line, fields = shape.short
         notes.append(
@@ -179,11 +202,13 @@ def _by_csv(
     places = [place_of[name] for name in wanted]
     schema = dict.fromkeys(wanted, pl.String)
     chunks, columns = [pl.DataFrame(schema=schema)], _columns(wanted)
+    size, at_a_time = path.stat().st_size, min(CHUNK, 1000 + CHUNK * 10 // (1 + len(wanted)))
     try:
         for row in _rows(path, dialect, shape):
             for place, values in zip(places, columns.values()):
                 values.append(row[place] or None)
-            if shape.records % CHUNK == 0:
+            if shape.records % at_a_time == 0:
+                cells.check(shape.records, len(wanted), size, shown)
                 chunks.append(pl.DataFrame(columns, schema=schema))
                 columns = _columns(wanted)
     except csv.Error as error:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from selfie.common.errors import SelfieError
-from selfie.data import columns
+from selfie.data import columns, joined
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "pipes"}
 RARE = {"^": "carets", "~": "tildes", "\x01": "control characters (01)", "\x1f": "control characters (1f)"}
@@ -42,6 +42,7 @@ class Dialect:
     quote      what stands around fields: " or '
     escape     what stands before a quote inside of a field: a backslash, or None where it is doubled
     damaged    whether a file of UTF-8 holds bytes that are none, which are read as U+FFFD
+    marks      byte order marks at the beginning of other lines than the first, which are left out
     """
 
     encoding: str = "utf-8"
@@ -53,6 +54,7 @@ class Dialect:
     quote: str = '"'
     escape: str | None = None
     damaged: bool = False
+    marks: int = 0
 
     @property
     def plain(self) -> bool:
@@ -78,7 +80,7 @@ class Dialect:
             notes.append(f"{self.comments} comment line{'s' * (self.comments > 1)} before the header left out")
         if self.titles:
             notes.append(f"{self.titles} line{'s' * (self.titles > 1)} of other text before the header left out")
-        return notes
+        return notes + joined.marks_told(self.marks)
 
 
 def encoding_of(path: Path) -> str:
@@ -119,7 +121,7 @@ def straightened(path: Path, dialect: Dialect) -> Iterator[Path]:
 
     SelfieError for text that its encoding cannot be.
     """
-    if dialect.encoding == "utf-8" and not dialect.prelude and not dialect.damaged:
+    if dialect.encoding == "utf-8" and not (dialect.prelude or dialect.damaged or dialect.marks):
         yield path
         return
     with tempfile.TemporaryDirectory(prefix="selfie-table-") as folder:
@@ -129,17 +131,27 @@ def straightened(path: Path, dialect: Dialect) -> Iterator[Path]:
                 open(path, encoding=_decoder(dialect), errors=_errors(dialect), newline="") as source,
                 open(target, "w", encoding="utf-8", newline="", errors=_written(dialect)) as file,
             ):
-                _copy(source, file, dialect.prelude)
+                _copy(source, file, dialect)
         except UnicodeError as error:
+            if dialect.encoding == "cp1252":
+                raise SelfieError(
+                    f"cannot read {path}: it is neither UTF-8 nor Latin-1, but of another alphabet's encoding, such as "
+                    "Shift-JIS: save it as UTF-8 (in Excel, 'CSV UTF-8')"
+                ) from error
             raise SelfieError(f"cannot read {path}: it is not {ENCODINGS[dialect.encoding]} text ({error})") from error
         yield target
 
 
-def _copy(source: IO[str], file: IO[str], prelude: int) -> None:
-    for _ in range(prelude):
+def _copy(source: IO[str], file: IO[str], dialect: Dialect) -> None:
+    for _ in range(dialect.prelude):
         source.readline()
+    rest = ""
     while block := source.read(1 << 20):
-        file.write(block)
+        block = rest + block
+        rest = "\n" if dialect.marks and block.endswith("\n") else ""  # a mark may follow it
+        block = block[: len(block) - len(rest)]
+        file.write(block.replace("\n" + joined.MARK, "\n") if dialect.marks else block)
+    file.write(rest)
 
 
 def _decoder(dialect: Dialect) -> str:
@@ -147,13 +159,14 @@ def _decoder(dialect: Dialect) -> str:
 
 
 def _errors(dialect: Dialect) -> str:
-    """Windows leaves five bytes of its code page free; what is not UTF-8 in UTF-8 is damage of a few characters.
+    """Windows leaves five bytes of its code page free: a file with one of them is of another alphabet's code page.
 
-    Unless that is known to be so, such bytes stay as they are: they may be Latin-1.
+    What is not UTF-8 in UTF-8 is damage of a few characters. Unless that is known to be so, such bytes stay as they
+    are: they may be Latin-1.
     """
-    if dialect.encoding == "utf-8" and not dialect.damaged:
-        return "surrogateescape"
-    return "replace" if dialect.encoding in ("utf-8", "cp1252") else "strict"
+    if dialect.encoding == "utf-8":
+        return "replace" if dialect.damaged else "surrogateescape"
+    return "strict"
 
 
 def _written(dialect: Dialect) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 import zipfile
+from collections.abc import Iterator
 from datetime import date, datetime
 from itertools import islice
 from pathlib import Path
@@ -13,8 +14,9 @@ from typing import Any
 import polars as pl
 
 from selfie.common.errors import SelfieError
-from selfie.data import columns, dialects, unpack
+from selfie.data import cells, columns, dialects, joined, unpack
 
+MOST_ROWS = 1 << 20  # of a sheet, in Excel
 TITLE_ROWS = 20  # that may stand before a header
 _MERGED = re.compile(rb"<mergeCell [^>]*?ref=\"([A-Z]{1,3})(\d+):([A-Z]{1,3})(\d+)\"")
 _NO_VALUE = re.compile(rb"<c [^>]*>\s*<f(?:\s[^>]*)?(?:/>|>[^<]*</f>)\s*(?:<v\s*/>|<v>\s*</v>)?\s*</c>")
@@ -45,14 +47,16 @@ def read(path: Path, shown: Path) -> tuple[pl.DataFrame, list[str]]:
                 sheets = [each for each in book.worksheets if hasattr(each, "reset_dimensions")]
                 for sheet in sheets:
                     sheet.reset_dimensions()  # which may say a million empty rows of 16,384 cells
-                chosen = _chosen(sheets)
+                chosen = _chosen(sheets, shown)
                 if chosen is not None:
-                    rows, notes = _rows(chosen, book)
+                    rows, notes = _rows(chosen, book, shown)
                     others = len(sheets) - 1
-                    return _table(rows), [
+                    frame, of_headers = _without_headers(_table(rows), [*map(_name, rows[0])], shown)
+                    return frame, [
                         f"sheet '{chosen.title}'" + (f", {others} more not read" * bool(others)),
                         *columns.repeated(map(_name, rows[0])),
                         *notes,
+                        *of_headers,
                     ]
             finally:
                 book.close()
@@ -63,21 +67,21 @@ def read(path: Path, shown: Path) -> tuple[pl.DataFrame, list[str]]:
     raise SelfieError(f"cannot read {shown}: it is empty, not even a header")
 
 
-def _chosen(sheets: list[Any]) -> Any:
+def _chosen(sheets: list[Any], shown: Path) -> Any:
     """Choose the first sheet whose header has known names, else the first with anything in it; None for neither."""
     filled = None
     for sheet in sheets:
         first = [row for row in islice(sheet.iter_rows(values_only=True), TITLE_ROWS + 1) if _is_filled(row)]
         if any(_known(row) >= dialects.HEADER_NAMES for row in first):
             return sheet
-        if filled is None and (first or any(map(_is_filled, sheet.iter_rows(values_only=True)))):
+        if filled is None and (first or any(True for _ in _filled(sheet, shown))):
             filled = sheet
     return filled
 
 
-def _rows(sheet: Any, book: Any) -> tuple[Rows, list[str]]:
+def _rows(sheet: Any, book: Any, shown: Path) -> tuple[Rows, list[str]]:
     """Read a sheet's rows that are not empty, from its header on; returns them and what is to be told."""
-    numbered = [(n, row) for n, row in enumerate(sheet.iter_rows(values_only=True), 1) if _is_filled(row)]
+    numbered = list(_filled(sheet, shown))
     head = 0
     if _known(numbered[0][1]) < 2 and sum(_is_filled((cell,)) for cell in numbered[0][1]) < dialects.HEADER_NAMES:
         first = numbered[: TITLE_ROWS + 1]
@@ -96,6 +100,23 @@ def _rows(sheet: Any, book: Any) -> tuple[Rows, list[str]]:
         notes.append(f"what merged cells hold ({len(merged)} ranges) is read in each of their rows")
         numbered = _unmerged(numbered, merged)
     return [row for _, row in numbered], notes
+
+
+def _filled(sheet: Any, shown: Path) -> Iterator[tuple[int, tuple[Any, ...]]]:
+    """Yield the number and the cells of each row that is not empty; SelfieError for more than a sheet should have.
+
+    One cell says where it stands, and what is before it comes as empty cells and rows.
+    """
+    cells_so_far = 0
+    for number, row in enumerate(sheet.iter_rows(values_only=True), 1):
+        cells_so_far += len(row)
+        if number > MOST_ROWS or cells_so_far > cells.ALWAYS:
+            raise SelfieError(
+                f"cannot read {shown}: sheet '{sheet.title}' has over {MOST_ROWS:,} rows, or {cells.ALWAYS:,} cells: "
+                "delete the empty rows and columns behind the table, or save it as CSV"
+            )
+        if _is_filled(row):
+            yield number, row
 
 
 def _unmerged(numbered: list[tuple[int, tuple[Any, ...]]], merged: list[tuple[bytes, ...]]) -> list[tuple[int, Any]]:
@@ -134,6 +155,14 @@ def _table(rows: Rows) -> pl.DataFrame:
         for place, name in enumerate(columns.unique(header))
     }
     return pl.DataFrame(found, schema=dict.fromkeys(found, pl.String))
+
+
+def _without_headers(frame: pl.DataFrame, header: list[str], shown: Path) -> tuple[pl.DataFrame, list[str]]:
+    """Leave out the rows that are the header once more; returns the table, and what is to be told."""
+    header += [""] * (frame.width - len(header))
+    named = ([value or "" for value in row] for row in frame.iter_rows())
+    joined.check(joined.rows_of(named, header), header, "row", shown)
+    return joined.without_headers(frame, header, frame.columns)
 
 
 def _name(cell: Any) -> str:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable
 
 import polars as pl
 
 from selfie.common.errors import SelfieError
+from selfie.data import cells, csv_shape, dialects, nested
 from selfie.data import columns as column_names
-from selfie.data import dialects, nested
+from selfie.data.json_keys import Keys, is_odd
 
 BLOCK = 1 << 22
 
@@ -29,22 +32,24 @@ def read_lines(
     """Read JSON Lines, one object on a line: (table of the columns that `pick` wants, names of all, notes).
 
     A byte order mark, UTF-16, NaN and Infinity (which Python writes) are read, too; NaN is null. So are objects that
-    are spread over several lines, or stand on one line, as jq writes them. SelfieError with the line's number for what
-    is not JSON.
+    are spread over several lines, or stand on one line, as jq writes them. Of a key that an object has twice the first
+    is taken, and that is told. SelfieError with the line's number for what is not JSON.
     """
-    dialect = dialects.Dialect(dialects.encoding_of(path))
-    notes = dialect.notes
+    dialect, keys = dialects.Dialect(dialects.encoding_of(path)), Keys()
+    if dialect.encoding == "utf-8":
+        dialect = replace(dialect, marks=csv_shape.count(path, b"\n" + codecs.BOM_UTF8))
     with dialects.straightened(path, dialect) as plain:
         lines = count_lines(plain)
         if not lines:
             raise SelfieError(f"cannot read {shown}: it is empty")
-        picked = _by_polars(plain, as_text, pick) if _begins_with_a_line(plain) else None
+        by_polars = _begins_with_a_line(plain) and not is_odd(plain)
+        picked = _by_polars(plain, lines, shown, as_text, pick) if by_polars else None
         if picked is None or (picked[0].width and picked[0].height != lines):
-            whole = from_objects(_objects(plain, shown), as_text)
+            whole = from_objects(_objects(plain, shown, keys), as_text, plain, shown)
             if whole.height != lines and _begins_with_a_line(plain):
                 raise SelfieError(f"cannot read {shown}: {lines} lines were counted, but {whole.height} read")
             picked = nested.select(whole.lazy(), pick)
-    return (*picked, notes)
+    return (*picked, dialect.notes + keys.notes)
 
 
 def read_whole(
@@ -55,10 +60,10 @@ def read_whole(
     It is an array of objects, an object with one such array in it, one object after the other, or what pandas writes:
     {column: {row: value}}, {column: [values]}, and columns beside data.
     """
-    dialect = dialects.Dialect(dialects.encoding_of(path))
+    dialect, keys = dialects.Dialect(dialects.encoding_of(path)), Keys()
     try:
         text = path.read_text("utf-8-sig" if dialect.encoding == "utf-8" else dialect.encoding)
-        value = json.loads(text)
+        value = json.loads(text, object_pairs_hook=keys.object)
     except UnicodeDecodeError as error:
         raise SelfieError(f"cannot read {shown}: it is not UTF-8 text: save it as UTF-8") from error
     except (ValueError, RecursionError) as error:  # ValueError: an integer of thousands of digits, too
@@ -68,7 +73,8 @@ def read_whole(
     objects = _array(value)
     if objects is None:
         raise SelfieError(f"cannot read {shown}: it is not an array of JSON objects{_odd_entry(value)}")
-    return (*nested.select(from_objects(objects, as_text).lazy(), pick), dialect.notes + _repeated(value))
+    table = from_objects(objects, as_text, path, shown)
+    return (*nested.select(table.lazy(), pick), dialect.notes + _repeated(value) + keys.notes)
 
 
 def count_lines(path: Path) -> int:
@@ -81,21 +87,23 @@ def count_lines(path: Path) -> int:
     return count + bool(rest.removeprefix(b"\xef\xbb\xbf").strip())
 
 
-def from_objects(objects: Iterable[dict], as_text: AsText) -> pl.DataFrame:
+def from_objects(objects: Iterable[dict], as_text: AsText, path: Path, shown: Path) -> pl.DataFrame:
     """Make a table of JSON objects: a column for every key, of the type that all its values have, else of text.
 
     Text of a number is as JSON writes it, text of anything nested is JSON; lists of text stay lists.
+    SelfieError if it becomes too large for the file that they stand in (cells).
     """
     columns: dict[str, list[Any]] = {}
-    rows = 0
+    rows, size = 0, path.stat().st_size
     for rows, one in enumerate(objects, 1):
+        cells.check(rows, len(columns), size, shown)
         for key, value in one.items():
-            if key not in columns:
-                columns[key] = [None] * (rows - 1)
-            columns[key].append(value)
-        for values in columns.values():
-            if len(values) < rows:
-                values.append(None)
+            values = columns.setdefault(key, [])
+            if missing := rows - 1 - len(values):
+                values += [None] * missing
+            values.append(value)
+    for values in columns.values():
+        values += [None] * (rows - len(values))
     return pl.DataFrame([_series(name, values, as_text(name)) for name, values in columns.items()])
 
 
@@ -138,10 +146,13 @@ def _text(value: Any) -> str | None:
     return _encodable(json.dumps(value, ensure_ascii=False))
 
 
-def _by_polars(path: Path, as_text: AsText, pick: nested.Pick | None) -> tuple[pl.DataFrame, list[str]] | None:
+def _by_polars(
+    path: Path, lines: int, shown: Path, as_text: AsText, pick: nested.Pick | None
+) -> tuple[pl.DataFrame, list[str]] | None:
     """Read by polars; types are inferred from all lines, as a column may hold 1 here and "n/a" there."""
     try:
         schema = pl.scan_ndjson(path, infer_schema_length=None).collect_schema()
+        cells.check(lines, len(schema), path.stat().st_size, shown)
         overrides = {name: pl.String for name in schema if as_text(name) and not schema[name].is_nested()}
         return nested.select(pl.scan_ndjson(path, infer_schema_length=None, schema_overrides=overrides), pick)
     except (pl.exceptions.PolarsError, OSError):
@@ -165,17 +176,17 @@ def _is_cut(line: str, error: json.JSONDecodeError) -> bool:
     return error.msg != "Extra data" and bool(line[error.pos :].strip())
 
 
-def _objects(path: Path, shown: Path) -> Iterable[dict]:
+def _objects(path: Path, shown: Path, keys: Keys) -> Iterable[dict]:
     """Yield the objects of a file of JSON Lines, or of objects one after the other."""
     if not _begins_with_a_line(path):
-        yield from _run_together(path, shown)
+        yield from _run_together(path, shown, keys)
         return
     with open(path, encoding="utf-8-sig", newline="\n") as file:
         number = 0
         try:
             for number, line in enumerate(file, 1):
                 if line.strip():
-                    value = json.loads(line)
+                    value = json.loads(line, object_pairs_hook=keys.object)
                     if not isinstance(value, dict):
                         raise SelfieError(f"cannot read {shown}: line {number} is not a JSON object")
                     yield value
@@ -185,7 +196,7 @@ def _objects(path: Path, shown: Path) -> Iterable[dict]:
             raise SelfieError(f"cannot read {shown}: line {number} is not JSON ({_said(error)})") from error
 
 
-def _run_together(path: Path, shown: Path) -> Iterable[dict]:
+def _run_together(path: Path, shown: Path, keys: Keys) -> Iterable[dict]:
     """Yield objects that stand one after the other, wherever their lines end."""
     try:
         text = path.read_text("utf-8-sig")
@@ -193,7 +204,7 @@ def _run_together(path: Path, shown: Path) -> Iterable[dict]:
         raise SelfieError(f"cannot read {shown}: it is not UTF-8 text: save it as UTF-8") from error
     line = 1
     try:
-        for line, value in run_together(text):
+        for line, value in run_together(text, keys):
             if not isinstance(value, dict):
                 raise SelfieError(f"cannot read {shown}: line {line} is not a JSON object")
             yield value
@@ -202,12 +213,14 @@ def _run_together(path: Path, shown: Path) -> Iterable[dict]:
         raise SelfieError(f"cannot read {shown}: line {line} is not JSON ({_said(error)})") from error
 
 
-def run_together(text: str) -> Iterable[tuple[int, Any]]:
+def run_together(text: str, keys: Keys) -> Iterable[tuple[int, Any]]:
     """Yield (line, value) of JSON values one after the other, with commas or RS (RFC 7464) between them, or nothing.
+
+    `keys` makes the objects, and counts those that have one twice.
 
     ValueError, or RecursionError, for what is not JSON.
     """
-    decoder, place, line, counted = json.JSONDecoder(), 0, 1, 0
+    decoder, place, line, counted = json.JSONDecoder(object_pairs_hook=keys.object), 0, 1, 0
     while True:
         match = _BETWEEN.match(text, place)
         place = match.end() if match else place

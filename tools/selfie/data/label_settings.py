@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -10,6 +9,7 @@ from selfie.common.errors import SelfieError
 
 RULES = ("audience", "residual", "median")
 KEEP = ("halves", "deciles")
+MOST_BONUS = 1000  # audiences that a tag is worth
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,7 @@ class Settings:
             f"--keep {self.keep} goes with --rule residual only": self.keep != "halves" and self.rule != "residual",
             f"--group-size is {self.group_size}: it must be even and at least 2": self.group_size < 2
             or self.group_size % 2,
-            f"--tag-bonus is {self.tag_bonus}: it must be a number, not negative": not (
-                math.isfinite(self.tag_bonus) and self.tag_bonus >= 0
-            ),
+            f"--tag-bonus is {self.tag_bonus}: it must be in 0 ... {MOST_BONUS}": not 0 <= self.tag_bonus <= MOST_BONUS,
             f"--min-age-days is {self.min_age_days}: it must be in 0 ... 36500": not 0 <= self.min_age_days <= 36500,
             f"--min-followers {self.min_followers} and --max-followers {self.max_followers} leave nobody": not 0
             <= self.min_followers

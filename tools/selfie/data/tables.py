@@ -17,8 +17,8 @@ import polars as pl
 
 from selfie.common import paths
 from selfie.common.errors import SelfieError
+from selfie.data import cells, csv_table, excel_table, json_table, nested, no_tables, unpack
 from selfie.data import columns as column_names
-from selfie.data import csv_table, excel_table, json_table, nested, no_tables, unpack
 
 log = logging.getLogger(__name__)
 CSV = (".csv", ".tsv", ".tab", ".psv", ".txt")
@@ -73,9 +73,10 @@ def read(
 ) -> pl.DataFrame:
     """Read the columns {name: type} of a CSV file of our own making; with `every`, the others too, as text.
 
-    SelfieError for a column that is missing, or a value that is not of its type.
+    How it was read is told. SelfieError for a column that is missing, or a value that is not of its type.
     """
     table = load(path, None if every else lambda names: [name for name in names if name in types], what)
+    tell(path, table.notes)
     for name in types:
         if name not in table.names:
             raise SelfieError(column_names.missing(name, table.names, path).partition(": if '")[0])
@@ -131,8 +132,15 @@ def _load(
 
 def _parquet(path: Path, pick: nested.Pick | None, shown: Path) -> Table:
     """Read Parquet, and hold its rows against the number in its metadata."""
-    frame, names = nested.select(pl.scan_parquet(path, glob=False), pick)
-    rows = pl.scan_parquet(path, glob=False).select(pl.len()).collect().item()
+    table = pl.scan_parquet(path, glob=False)
+    rows = table.select(pl.len()).collect().item()
+
+    def counted(names: list[str]) -> Collection[str]:
+        wanted = table.collect_schema().names() if pick is None else pick(names)
+        cells.check(rows, len(wanted), path.stat().st_size, shown)
+        return wanted
+
+    frame, names = nested.select(table, counted)
     if frame.width and frame.height != rows:
         raise SelfieError(f"cannot read {shown}: it has {rows} rows, but {frame.height} were read")
     return Table(frame, names, [])

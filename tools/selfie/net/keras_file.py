@@ -89,6 +89,29 @@ def _layer(path: str, group: Any) -> str:
     return name.decode(errors="replace") if isinstance(name, bytes) else str(name)
 
 
+def is_caffes(path: Path) -> bool:
+    """Tell whether an HDF5 file is one of Caffe's: its weights stand in the group data, numbered in each layer's.
+
+    By its name, where h5py is missing or the file is damaged.
+    """
+    try:
+        import h5py
+
+        with h5py.File(path, "r") as file:
+            groups = set(file)
+            data = file.get("data")
+            if isinstance(data, h5py.Group) and groups <= {"data", "diff"}:
+                return not data.visititems(lambda name, thing: None if _is_numbered(name, thing) else True)
+            return {"iter", "history"} <= groups  # the state of a solver
+    except Exception:
+        return path.name.endswith((".caffemodel.h5", ".solverstate.h5"))
+
+
+def _is_numbered(name: str, thing: Any) -> bool:
+    """Whether what stands in a file of Caffe's is a group of a layer, or an array that is called by its number."""
+    return hasattr(thing, "keys") or name.rpartition("/")[2].isdecimal()
+
+
 @contextmanager
 def opened(path: Path) -> Iterator[KerasFile]:
     """Open a file of Keras' for reading; SelfieError if it is damaged or something else."""

@@ -25,6 +25,14 @@ def parse(text: str, name: str = "solver") -> Message:
         raise SelfieError(f"{name}: {error}") from error
 
 
+def check(name: str, value: str) -> None:
+    """Raise SelfieError, in Caffe's words, unless a solver has a field `name` that can be `value`."""
+    try:
+        parse(change("", {name: value}), f"--set {name}={value}")
+    except SelfieError as error:
+        raise SelfieError(re.sub(r": \d+:\d+ : (?:'[^']*': )?", ": ", str(error), count=1)) from error
+
+
 def read(file: Path) -> Message:
     """Read a solver file; SelfieError if it is none."""
     return parse(paths.read_text(file, "solver"), str(file))

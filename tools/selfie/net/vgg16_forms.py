@@ -126,6 +126,7 @@ Opened = tuple[Form, list[Layer], Callable[[Layer], Arrays]]
 def _opened(source: Path, described: list[Layer]) -> Iterator[Opened]:
     """Find out what a file is and check its shapes; yields the form, the layers that it has, and how they are read."""
     container = _container(source)
+    _refuse_caffes(source, container)
     if container == "HDF5":
         with keras_file.opened(source) as model:
             yield _keras(source, model, described)
@@ -157,10 +158,23 @@ def _container(source: Path) -> str:
 def refuse(source: Path) -> None:
     """Raise SelfieError, which says what to do, if what should be a caffemodel is a file of another framework."""
     if container := _container(source):
+        _refuse_caffes(source, container)
         whose, name = ("Keras", Form.KERAS) if container == "HDF5" else ("PyTorch", Form.TORCHVISION)
         raise SelfieError(
             f"{source} is no caffemodel but a file of {whose}: if it is VGG16, convert it first, as "
             f"'tools/fetch_weights.py --help' says, and start from {name.value}"
+        )
+
+
+def _refuse_caffes(source: Path, container: str) -> None:
+    """Raise SelfieError if an HDF5 file is Caffe's own, a snapshot of `snapshot_format: HDF5`."""
+    if container == "HDF5" and keras_file.is_caffes(source):
+        named = source.name if source.name.endswith(".h5") else f"{source.name}.h5"
+        binary = named.removesuffix(".h5").removesuffix(".caffemodel") + ".caffemodel"
+        rename = "" if named == source.name else f"rename it to {named}, by which Caffe knows it, and "
+        raise SelfieError(
+            f"{source} is a caffemodel of Caffe's in HDF5, and only binary ones are read: {rename}write it as one, in "
+            f"Python with caffe.Net('its net.prototxt', {named!r}, caffe.TEST).save({binary!r})"
         )
 
 

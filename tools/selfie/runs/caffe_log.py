@@ -127,7 +127,8 @@ class LogFollower:
             elif match := self.TESTED.search(line):
                 values = {"iteration": self.test_iteration, f"val_{match[1]}": float(match[2])}
             elif (match := self.FATAL.search(line)) and not self.diverged:
-                self.fatal = f"{match[2]} ({match[1]})"
+                hint = ": give a smaller --batch" if "exceeds INT_MAX" in line else ""
+                self.fatal = f"{match[2]} ({match[1]}){hint}"
         if values:
             self.metrics.set(**values)
         return values

@@ -41,6 +41,9 @@ TRAINING_SPLITS = ("train", "val")  # the databases that a training reads
 SCORING = ("deploy", "deploy_conv")  # the nets that score
 TWO_HISTORIES = ("AdaDelta", "Adam")  # solvers that keep two numbers per weight; the others keep one
 
+MOST_ITERATIONS = (1 << 31) - 1
+MOST_NUMBERS = (1 << 31) - 1  # that Caffe keeps in a blob
+
 log = logging.getLogger(__name__)
 
 
@@ -244,6 +247,9 @@ def _for_database(job: Job) -> Job:
     """
     if job.batch is not None and job.batch < 1:
         raise SelfieError(f"--batch {job.batch}: it must be at least 1")
+    most = MOST_NUMBERS // (3 * job.variant.crop**2)
+    if (job.batch or 0) > most:
+        raise SelfieError(f"--batch {job.batch}: Caffe keeps at most {most:,} pictures of {job.variant.crop} pixels")
     with Database(job.lmdb / "train") as records:
         inputs = records.meta["inputs"]
     size, detail = inputs.get("size", image.IMAGE_SIZE), inputs.get("detail", 0)
@@ -337,15 +343,28 @@ def _solver_text(job: Job, sizes: dict[str, int]) -> str:
     reserved = {"solver_mode", "snapshot_after_train", "snapshot_format", *fixed}
     if asked := sorted(reserved & set(job.settings)):
         raise SelfieError(f"--set {asked[0]}: tools/train.py sets this field itself")
+    for name, value in job.settings.items():  # one by one, so that an error has the user's words
+        solver.check(name, value)
     if job.epochs is not None:
         if not 0 < job.epochs < math.inf:
             raise SelfieError(f"--epochs {job.epochs}: it must be a number above 0")
         pictures = pictures_per_iteration(job.batch or job.variant.batch, job.gpu)
-        iter_size = solver.parse(solver.change(given, job.settings), "--set").iter_size
-        fixed["max_iter"] = max(1, round(job.epochs * sizes["train"] / (pictures * iter_size)))
+        iter_size = max(1, solver.parse(solver.change(given, job.settings), "--set").iter_size)
+        fixed["max_iter"] = _iterations(job.epochs, sizes["train"] / (pictures * iter_size))
     if job.seed is not None:
         fixed["random_seed"] = job.seed
     text = solver.change(given, {**fixed, **job.settings})
     if solver.parse(text, "--set").max_iter < 1:
         raise SelfieError("max_iter must be at least 1")
     return text
+
+
+def _iterations(epochs: float, of_an_epoch: float) -> int:
+    """Return the iterations of so many epochs; SelfieError for more than Caffe counts."""
+    iterations = epochs * of_an_epoch
+    if iterations >= MOST_ITERATIONS:
+        raise SelfieError(
+            f"--epochs {epochs:g}: that is {iterations:.3g} iterations, and Caffe counts up to {MOST_ITERATIONS:,}: "
+            f"give {int(MOST_ITERATIONS / of_an_epoch):,} or fewer"
+        )
+    return max(1, round(iterations))

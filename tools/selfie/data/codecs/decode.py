@@ -9,7 +9,7 @@ import warnings
 import numpy as np
 
 from selfie.common.late import Image, ImageOps, cv2
-from selfie.data.codecs import bmp, heif, png, tiff
+from selfie.data.codecs import bmp, heif, lines, png, tiff
 from selfie.data.codecs.errors import BROKEN, BadImage
 from selfie.data.codecs.header import Header
 from selfie.data.codecs.messages import Damaged, decoders
@@ -43,9 +43,11 @@ def decode(header: Header, data: bytes, scale: int = 1) -> np.ndarray:
     BadImage: broken or truncated; a library is missing.
     """
     try:
-        return decoders.of(lambda: _decode(header, data, scale))
+        return decoders.of(lambda: _decode(header, data, scale), strict=header.kind == "JPEG" and lines.suspect(data))
     except Damaged as error:
-        raise BadImage(BROKEN) from error
+        raise BadImage(lines.cause(BROKEN, header.kind, data)) from error
+    except BadImage as error:
+        raise BadImage(lines.cause(str(error), header.kind, data)) from error
 
 
 def _decode(header: Header, data: bytes, scale: int) -> np.ndarray:

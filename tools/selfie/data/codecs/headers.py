@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Callable
 
-from selfie.data.codecs import bmp, gif, heif, jpeg, kinds, png, tiff, webp
+from selfie.data.codecs import bmp, gif, heif, jpeg, kinds, lines, png, tiff, webp
 from selfie.data.codecs.errors import BROKEN, BadImage
 from selfie.data.codecs.header import Header
 
@@ -22,12 +22,18 @@ _READERS: dict[str, Callable[[bytes], Header]] = {
 def read(data: bytes) -> tuple[Header, bytes]:
     """Read the header of an image file; return the bytes to decode, too.
 
-    BadImage unless it is of a known format, has a size, and passes what its format is checked for.
+    BadImage unless it is of a known format, was not changed as a text would be, has a size, and passes what its format
+    is checked for.
     """
     kind = kinds.kind(data[: kinds.FIRST])
     if kind not in kinds.READ:
         raise BadImage(kinds.unread(kind))
-    header, data = png.read(data) if kind == "PNG" else (_READERS[kind](data), data)
-    if header.width <= 0 or header.height <= 0:
-        raise BadImage(BROKEN)
-    return header, data
+    if lines.converted(kind, data):
+        raise BadImage(lines.CONVERTED)
+    try:
+        header, pixels = png.read(data) if kind == "PNG" else (_READERS[kind](data), data)
+        if header.width <= 0 or header.height <= 0:
+            raise BadImage(BROKEN)
+    except BadImage as error:
+        raise BadImage(lines.cause(str(error), kind, data)) from error
+    return header, pixels

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from selfie.data.codecs import lines
+
 READ = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "HEIC", "AVIF")
 SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".mpo", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib"),
@@ -13,6 +15,7 @@ PICTURES = (*READ, "JPEG XL")  # pictures to a user, though the last cannot be r
 FIRST = 64  # bytes that tell a format
 
 RAW = "raw picture"  # of a camera
+AS_TEXT, BASE64 = "picture spoilt as text", "picture as base64"
 JPEG_XL = "JPEG XL is not read: convert it to JPEG or PNG, with djxl for example"
 UNKNOWN = "unknown format"
 _WHAT_TO_DO = {  # kind -> what is said of it; of any other kind that is known: how it becomes a picture that is read
@@ -24,6 +27,8 @@ _WHAT_TO_DO = {  # kind -> what is said of it; of any other kind that is known: 
     "pointer of Git LFS": "this is a pointer of Git LFS, not the picture: run 'git lfs pull'",
     "ZIP": "this is a ZIP archive, not a picture: unpack it",
     "SQLite": "this is a SQLite database, not a picture",
+    AS_TEXT: lines.AS_TEXT,
+    BASE64: "this is a picture written as text (base64): decode it, with 'base64 -d' for example",
 }
 
 _FIRST_BYTES = (
@@ -70,6 +75,13 @@ _FIRST_BYTES = (
     (b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "Windows video"),
     (b"SQLite format 3\0", "SQLite"),
     (b"version https://git-lfs.github.com/spec/", "pointer of Git LFS"),
+    (b"\xc3\xbf\xc3\x98\xc3\xbf", AS_TEXT),  # JPEG and PNG, whose bytes were taken for Latin-1
+    (b"\xc2\x89PNG", AS_TEXT),
+    (b"\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd", AS_TEXT),  # for UTF-8
+    (b"\xef\xbf\xbdPNG", AS_TEXT),
+    (b"data:image/", BASE64),
+    (b"/9j/", BASE64),  # JPEG and PNG
+    (b"iVBORw0KGgo", BASE64),
 )
 _TEXTS = (  # of drawings and pages, behind what may stand before them
     (re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype\s+html|html|head|body)\b", re.IGNORECASE), "web page (HTML)"),

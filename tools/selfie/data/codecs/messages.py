@@ -21,6 +21,7 @@ _DAMAGE = re.compile(
     rb"Corrupt JPEG data: (premature end|bad Huffman|found marker|bad arithmetic)|Premature end of JPEG|"
     rb"Inconsistent progression"
 )
+_COMPLAINT = re.compile(_DAMAGE.pattern + rb"|extraneous bytes before marker")
 _MOST = 1 << 16  # bytes of messages that are looked at
 
 
@@ -31,8 +32,8 @@ class Damaged(Exception):
 class Messages:
     """The process's stderr while any thread decodes. All threads write to the same, so who said it must be found out.
 
-    `of(work)` runs work() and returns its result; Damaged if libjpeg complained of it. Where others decoded at the same
-    time, work() is run again, alone: complaints are rare.
+    `of(work)` runs work() and returns its result; Damaged if libjpeg complained of it, with `strict` also of bytes too
+    many. Where others decoded at the same time, work() is run again, alone: complaints are rare.
     """
 
     def __init__(self) -> None:
@@ -43,12 +44,13 @@ class Messages:
         self._saved: int | None = None
         self._file = -1
 
-    def of(self, work: Callable[[], T]) -> T:
+    def of(self, work: Callable[[], T], strict: bool = False) -> T:
+        damage = _COMPLAINT if strict else _DAMAGE
         before = self._enter(alone=False)
         try:
             result = work()
         finally:
-            complained, others = self._leave(before)
+            complained, others = self._leave(before, damage)
         if not complained:
             return result
         if others:
@@ -56,7 +58,7 @@ class Messages:
             try:
                 result = work()
             finally:
-                complained, _ = self._leave(before)
+                complained, _ = self._leave(before, damage)
         if complained:
             raise Damaged
         return result
@@ -72,12 +74,12 @@ class Messages:
                 self._redirect()
             return os.fstat(self._file).st_size, self._entered, self._inside > 1
 
-    def _leave(self, before: tuple[int, int, bool]) -> tuple[bool, bool]:
+    def _leave(self, before: tuple[int, int, bool], damage: re.Pattern[bytes]) -> tuple[bool, bool]:
         """Return whether damage was told since, and whether others were inside meanwhile."""
         length, entered, others = before
         with self._state:
             new = os.fstat(self._file).st_size - length
-            complained = new > 0 and bool(_DAMAGE.search(os.pread(self._file, min(new, _MOST), length)))
+            complained = new > 0 and bool(damage.search(os.pread(self._file, min(new, _MOST), length)))
             others = others or self._entered != entered
             self._inside, self._alone = self._inside - 1, False
             if self._inside == 0:

@@ -6,12 +6,13 @@ import re
 import struct
 import zlib
 
-from selfie.data.codecs import exif
+from selfie.data.codecs import exif, lines
 from selfie.data.codecs.errors import BROKEN, BadImage
 from selfie.data.codecs.header import Header
 
 DEPTH, COLOUR_TYPE = 24, 25  # places of the bytes that say how many bits a sample has, and what samples are
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_CONVERTED = re.compile(rb"\x89PNG[\r\n]+\x1a?[\r\n]+")  # what the signature becomes where line ends do
 MAX_CHUNKS = 100_000  # of the smallest size that encoders write, 4096 bytes, twice as many as in the largest file
 TOO_MANY_CHUNKS = "PNG of too many chunks"
 OF_APPS = "PNG of an iOS app (CgBI) is not read: convert it to PNG, with Xcode's pngcrush for example"
@@ -25,8 +26,10 @@ _WITH_ALPHA = {4, 6}
 def read(data: bytes) -> tuple[Header, bytes]:
     """Read the header of a PNG; return the file without text, profile and EXIF, too: on large ones decoders give up.
 
-    BadImage unless all its chunks are there to the last, IEND.
+    BadImage unless all its chunks are there to the last, IEND, behind a signature that no transfer has changed.
     """
+    if not data.startswith(SIGNATURE):
+        raise BadImage(lines.CONVERTED if _CONVERTED.match(data) else BROKEN)
     place, count, kept, cut = len(SIGNATURE), 0, 0, []
     size: tuple[int, int] | None = None
     alpha, turned, old_turned = False, None, 1

@@ -11,6 +11,7 @@ from typing import Any, Callable
 
 from selfie.common.errors import SelfieError
 from selfie.data import dialects, json_table, tables, unpack
+from selfie.data.json_keys import Keys
 
 _DEEPEST = 8  # levels at which objects are looked for
 _ELEMENT = re.compile(r"(.+)/(\d{1,4})")
@@ -19,26 +20,34 @@ _ELEMENT = re.compile(r"(.+)/(\d{1,4})")
 def of_file(path: Path, known: Callable[[dict], bool]) -> Iterator[tuple[str, Any]]:
     """Yield (where it stands, record) of each in a file, and (where, None) of lines that are not JSON.
 
-    `known` records are taken whole; any other object is opened, if lists of objects are in it. SelfieError if the file
-    cannot be read.
+    `known` records are taken whole; any other object is opened, if lists of objects are in it. A key that an object has
+    twice is told. SelfieError if the file cannot be read.
     """
     plain = path.with_suffix("") if path.suffix.lower() in unpack.SUFFIXES else path
     if plain.suffix.lower() not in (".json", *tables.JSON_LINES):
         yield from _rows(path)
         return
+    keys = Keys()
+    yield from _objects(path, plain.suffix.lower() == ".json", known, keys)
+    tables.tell(path, keys.notes)
+
+
+def _objects(path: Path, single: bool, known: Callable[[dict], bool], keys: Keys) -> Iterator[tuple[str, Any]]:
+    """Yield what `of_file` does of JSON; `single`: by its name it is one value."""
     text = _text(path)
     try:
-        value = json.loads(text)
+        value = json.loads(text, object_pairs_hook=keys.object)
     except RecursionError as error:
         raise SelfieError(f"{path}: too deeply nested") from error
     except ValueError as error:
-        if together := _together(text):
-            yield from ((f"{path}, line {number}", _unwrapped(one)) for number, one in together)
+        keys.clear()
+        if together := _together(text, keys):
+            yield from ((f"{path}, line {number}", _unwrapped(each)) for number, each in together)
             return
         lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
-        if len(lines) < 2 or (plain.suffix.lower() == ".json" and not _is_json(lines[0][1])):
+        if len(lines) < 2 or (single and not _is_json(lines[0][1])):
             raise SelfieError(f"{path}: not JSON ({error})") from error
-        yield from ((f"{path}, line {number}", _loaded(line)) for number, line in lines)
+        yield from ((f"{path}, line {number}", _loaded(line, keys)) for number, line in lines)
         return
     objects = [_unwrapped(one) for one in value] if isinstance(value, list) else [value]
     if isinstance(value, dict) and not known(value):
@@ -65,13 +74,16 @@ def _inside(value: Any, known: Callable[[dict], bool], depth: int = 0) -> list[A
     return [one for each in children for one in _inside(each, known, depth + 1)] if depth < _DEEPEST else []
 
 
-def _together(text: str) -> list[tuple[int, Any]]:
+def _together(text: str, keys: Keys) -> list[tuple[int, Any]]:
     """Return (line, object) of objects that stand one after the other over several lines; none if there are others."""
     try:
-        found = list(json_table.run_together(text))
+        found = list(json_table.run_together(text, keys))
     except (ValueError, RecursionError):
-        return []
-    return found if all(isinstance(one, dict) for _, one in found) else []
+        found = []
+    found = found if all(isinstance(one, dict) for _, one in found) else []
+    if not found:
+        keys.clear()
+    return found
 
 
 def _text(path: Path) -> str:
@@ -85,15 +97,15 @@ def _text(path: Path) -> str:
         raise SelfieError(f"{path}: {error.strerror or error}") from error
 
 
-def _loaded(line: str) -> Any:
+def _loaded(line: str, keys: Keys) -> Any:
     try:
-        return json.loads(line)
+        return json.loads(line, object_pairs_hook=keys.object)
     except (ValueError, RecursionError):
         return None
 
 
 def _is_json(line: str) -> bool:
-    return isinstance(_loaded(line), dict)
+    return isinstance(_loaded(line, Keys()), dict)
 
 
 def _rows(path: Path) -> Iterator[tuple[str, Any]]:
