@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A first meeting with a GPU in ten minutes: all that tools/bench_gpu.py measures, in the order of its worth, each group with
+# A first meeting with a GPU in eight minutes: all that tools/bench_gpu.py measures, in the order of its worth, each group with
 # a time of its own. What has been measured stands in OUT/bench_gpu.json row by row, so that whoever is cut off loses only
 # the rest; OUT/steps.tsv says how each ended, OUT/GROUP.log what it said.
 #
@@ -26,8 +26,8 @@ flags=(--device "${DEVICE:-0}" --out "$out")
 
 shift || true
 steps=("$@")
-# 570 seconds in all.
-[ $# -gt 0 ] || steps=(first:60 gtest:100 training:70 vgg16:190 memory:30 errors:35 layers:20 sanitizer:45 crops:20)
+# 480 seconds in all.
+[ $# -gt 0 ] || steps=(first:50 gtest:90 training:50 vgg16:165 memory:25 errors:30 layers:15 sanitizer:40 crops:15)
 
 # Wheels of CARRY into a folder of their own: the Python may be another project's. CUDA's libraries are that Python's.
 install_carried() {
