@@ -2,12 +2,13 @@
 """Measure Caffe on a GPU beside PyTorch on the same card, and check that it is right; a table and JSON.
 
 Groups: first (import and one batch, against the CPU's answers), gtest (upstream's tests), training (SqueezeNet on the
-published tiles: the losses of the CPU), vgg16 (scoring and training at batch 32, 64 and 128 beside PyTorch, in TF32 and
-in full precision, with the share of the card's matrix rate), memory (beside the estimate), errors (mistakes that have
-to end in one line), layers (`caffe time` of VGG16), sanitizer (CUDA's compute-sanitizer over one pass of the layers
-that our patches change), crops (the dense search beside the CPU). Needs a GPU build of Caffe; PyTorch may be in another
-Python. The numbers go to OUT/bench_gpu.json, row by row. `--device cpu --quick` tries the benchmark itself where there
-is no GPU. tools/gpu_check.sh measures all of it with bounds on the time.
+published tiles: the losses of the CPU), vgg16 (scoring and training at batch 32, 64 and 128 beside PyTorch, in TF32
+and in full precision, with the share of the card's matrix rate), memory (beside the estimate), errors (mistakes that
+have to end in one line), squeezenet (as vgg16, at batch 64), layers (`caffe time` of VGG16), sanitizer (CUDA's
+compute-sanitizer over one pass of the layers that our patches change), crops (the dense search beside the CPU). Needs
+a GPU build of Caffe; PyTorch may be in another Python. The numbers go to OUT/bench_gpu.json, row by row. `--device
+cpu --quick` tries the benchmark itself where there is no GPU. tools/gpu_check.sh measures all of it with bounds on
+the time.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from pathlib import Path
 from selfie.common import cli
 
 # gpu.GROUPS, which is slow to import
-GROUPS = ("first", "gtest", "training", "vgg16", "memory", "errors", "layers", "sanitizer", "crops")
+GROUPS = ("first", "gtest", "training", "vgg16", "memory", "errors", "squeezenet", "layers", "sanitizer", "crops")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -60,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     else:
         device.check(args.device)
     number = None if args.device == "cpu" else int(args.device)
-    torch = gpu_setting.find_torch(args.torch) if "vgg16" in names else ""
+    torch = gpu_setting.find_torch(args.torch) if {"vgg16", "squeezenet"} & {*names} else ""
     out = (args.out or paths.BUILD / "bench-gpu").absolute()
     setting = gpu_setting.Setting(out, args.quick, number, torch, args.seconds)
     print(*table(gpu.measure(setting, names), GROUPS), sep="\n")

@@ -27,7 +27,7 @@ flags=(--device "${DEVICE:-0}" --out "$out")
 shift || true
 steps=("$@")
 # 480 seconds in all.
-[ $# -gt 0 ] || steps=(first:50 gtest:90 training:50 vgg16:165 memory:25 errors:30 layers:15 sanitizer:40 crops:15)
+[ $# -gt 0 ] || steps=(first:50 gtest:90 training:50 vgg16:150 memory:25 errors:30 squeezenet:25 layers:15 sanitizer:35 crops:10)
 
 # Wheels of CARRY into a folder of their own: the Python may be another project's. CUDA's libraries are that Python's.
 install_carried() {

@@ -98,15 +98,17 @@ def test_multiplications_are_those_of_the_definition():
 
 
 def test_nets_that_branch_are_no_chain():
-    """PyTorch's side builds chains only."""
+    """Those that the protocol counts the multiplications of."""
     assert [layer["type"] for layer in architectures.chain(variants.get("vgg16"))].count("Convolution") == 13
-    for name in ("squeezenet", "vgg16_dropout"):
-        with pytest.raises(SelfieError, match="no chain"):
-            architectures.chain(variants.get(name))
+    with pytest.raises(SelfieError, match="no chain"):
+        architectures.chain(variants.get("squeezenet"))
+    with pytest.raises(SelfieError, match="dropout"):
+        architectures.plain_layers(variants.get("vgg16_dropout"))
 
 
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
-def test_pytorch_computes_the_same(layout):
+@pytest.mark.parametrize("name", ["demo", "squeezenet"])
+def test_pytorch_computes_the_same(name, layout):
     """With Caffe's weights, its scores: the peer does the same work."""
     if importlib.util.find_spec("torch") is None:
         testlib.skip("torch", "pip install -r requirements-bench.txt")
@@ -114,13 +116,13 @@ def test_pytorch_computes_the_same(layout):
 
     from selfie.bench import torch_peer
 
-    variant = variants.get("demo")
-    scorer = caffe_net.load(paths.PROTOTXT / "demo" / "deploy.prototxt")
+    variant = variants.get(name)
+    scorer = caffe_net.load(paths.PROTOTXT / name / "deploy.prototxt")
     rng = np.random.default_rng(0)
     pixels = 60 * rng.standard_normal((1, 3, variant.crop, variant.crop), np.float32)
-    model = torch_peer.build(architectures.chain(variant))
+    model = torch_peer.Net(architectures.plain_layers(variant))
     model(torch.from_numpy(pixels))
-    learned = [layer for layer in model if hasattr(layer, "weight")]
+    learned = [layer for layer in model.modules() if hasattr(layer, "weight")]
     for layer, (weights, bias) in zip(learned, scorer.params.values()):
         weights.data[...] = (2 * weights.shape[0] / weights.count) ** 0.5 * rng.standard_normal(weights.data.shape)
         layer.weight.data[...] = torch.from_numpy(weights.data)
@@ -128,8 +130,11 @@ def test_pytorch_computes_the_same(layout):
     assert len(learned) == len(scorer.params)
     scorer.blobs["data"].data[...] = pixels
     scorer.forward()
+    scores_of = architectures.plain_layers(variant)[-1]["top"]
     scores = model.to(memory_format=torch_peer.LAYOUTS[layout])(torch.from_numpy(pixels))
-    np.testing.assert_allclose(scores.detach().numpy(), scorer.blobs["fc8_selfie"].data, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(
+        scores.detach().numpy(), scorer.blobs[scores_of].data.reshape(1, -1), rtol=1e-3, atol=1e-4
+    )
 
 
 @pytest.mark.timing
@@ -423,7 +428,7 @@ from selfie.common.worker import serve
 SECONDS = {"contiguous": 4.0, "channels_last": 2.0}
 serve({
     "hello": lambda device, tf32: {},
-    "prepare": lambda chain, batch, side, classes: {"parameters": 488_066},
+    "prepare": lambda layers, batch, side, classes: {"parameters": 488_066},
     "forward": lambda layout, count: {"seconds": SECONDS[layout] * count},
 })
 '''
@@ -436,7 +441,7 @@ def test_the_peer_of_a_duel_is_pytorchs_faster_layout(tmp_path):
     python.write_text(f"#!/bin/sh\nexec {sys.executable} {tmp_path / 'peer.py'}\n")
     python.chmod(0o755)
     setting = gpu_setting.Setting(tmp_path, True, None, str(python))
-    with duel.Sides(setting, "fp32") as sides:
+    with duel.Sides(setting, "fp32", "vgg16", setting.variant) as sides:
         row = duel.duel(sides, "forward", 4, 1e12, "title")
     assert row.peer_name == "PyTorch, channels_last" and row.peer == pytest.approx(2)
     assert row.ratio == pytest.approx(row.ours / 2) and row.detail["iterations per round"] == 1

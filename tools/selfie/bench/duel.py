@@ -1,4 +1,4 @@
-"""Group `vgg16` of the GPU benchmark: scoring and training beside PyTorch on the same card, in both precisions.
+"""Groups `vgg16` and `squeezenet` of the GPU benchmark: scoring and training beside PyTorch on the same card.
 
 Caffe and PyTorch run in processes of their own and take turns. These stay for all batches of a precision: to start them
 takes as long as to measure one.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import statistics
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 from types import TracebackType
@@ -18,12 +18,15 @@ from typing import Callable
 from selfie.bench.gpu_setting import PRECISIONS, Setting
 from selfie.bench.record import Row, in_turns, median_ratio
 from selfie.common.worker import OutOfMemory, Worker
-from selfie.net import architectures
+from selfie.net import architectures, variants
+from selfie.net.variants import Variant
 
 LAYOUTS = ("contiguous", "channels_last")  # PyTorch's; which one is faster depends on the device
 SECONDS = 0.3  # of work between two clock readings
 MEASURED = "ours, measured"  # Caffe with CAFFE_CUDNN_MEASURE=1, a contender at one batch size
 MEASURED_AT = 64
+BATCHES = (32, 64, 128)
+QUICK_BATCHES = (2, 4)
 
 log = logging.getLogger(__name__)
 
@@ -31,23 +34,32 @@ log = logging.getLogger(__name__)
 def vgg16(setting: Setting) -> Iterable[Row]:
     """Measure scoring and training in all precisions, and the share of the card's matrix rate that each reaches."""
     for precision in setting.precisions:
-        with Sides(setting, precision) as sides:
+        with Sides(setting, precision, "vgg16", setting.variant) as sides:
             rate = matrix_rate(sides)
             yield Row("vgg16", f"matrix product of {precision} in PyTorch", "TFLOP/s", rate / 1e12)
             for mode in ("forward", "training"):
                 rows = []
-                for row in _duels(sides, mode, rate):
+                for row in _duels(sides, mode, BATCHES, rate):
                     rows.append(row)
                     yield row
                 if rows:
                     yield _share_of_rate(max(rows, key=lambda row: row.ours))
 
 
-class Sides:
-    """The processes of Caffe and PyTorch in one precision: started when first asked for, ended with the block."""
+def squeezenet(setting: Setting) -> Iterable[Row]:
+    """Measure scoring and training of a net of many small layers, in one batch size and the quicker precision."""
+    with Sides(setting, setting.precisions[0], "squeezenet", variants.get("squeezenet")) as sides:
+        for mode in ("forward", "training"):
+            yield from _duels(sides, mode, [MEASURED_AT])
 
-    def __init__(self, setting: Setting, precision: str) -> None:
-        self.setting, self.precision = setting, precision
+
+class Sides:
+    """The processes of Caffe and PyTorch for one net in one precision: started when first asked for, ended with the
+    block. group: of the rows.
+    """
+
+    def __init__(self, setting: Setting, precision: str, group: str, variant: Variant) -> None:
+        self.setting, self.precision, self.group, self.variant = setting, precision, group, variant
         self._processes = ExitStack()
         self._known: dict[str, Worker] = {}
 
@@ -85,7 +97,7 @@ def _share_of_rate(best: Row) -> Row:
     assert best.peer is not None
     ours = 100 * best.detail["share"]
     title = f"{best.what}: share of the matrix rate"
-    return Row("vgg16", title, "%", ours, ours / best.ours * best.peer, best.peer_name)
+    return Row(best.group, title, "%", ours, ours / best.ours * best.peer, best.peer_name)
 
 
 def matrix_rate(sides: Sides) -> float:
@@ -96,10 +108,10 @@ def matrix_rate(sides: Sides) -> float:
     return 2 * size**3 * count / seconds
 
 
-def _duels(sides: Sides, mode: str, rate: float) -> Iterator[Row]:
+def _duels(sides: Sides, mode: str, batches: Sequence[int], rate: float | None = None) -> Iterator[Row]:
     """Measure all batch sizes that fit."""
-    for batch in (2, 4) if sides.setting.quick else (32, 64, 128):
-        title = f"{sides.setting.variant.name} {mode}, batch {batch}, {sides.precision}"
+    for batch in QUICK_BATCHES[: len(batches)] if sides.setting.quick else batches:
+        title = f"{sides.variant.name} {mode}, batch {batch}, {sides.precision}"
         log.info("%s", title)
         try:
             row = duel(sides, mode, batch, rate, title)
@@ -116,20 +128,20 @@ def _measured(row: Row) -> Row:
     rounds = row.detail["rounds"]
     ratio = median_ratio(rounds[MEASURED], rounds["ours"])
     title = f"{row.what}, algorithms measured"
-    return Row("vgg16", title, "images/s", statistics.median(rounds[MEASURED]), row.ours, "ours", ratio)
+    return Row(row.group, title, "images/s", statistics.median(rounds[MEASURED]), row.ours, "ours", ratio)
 
 
-def duel(sides: Sides, mode: str, batch: int, rate: float, title: str) -> Row:
+def duel(sides: Sides, mode: str, batch: int, rate: float | None, title: str) -> Row:
     """Let Caffe and PyTorch, in both its layouts, iterate the same net in turns; the better layout is the peer.
 
     mode   "forward" or "training"
-    rate   of matrix products on this device, FLOP/s
+    rate   of matrix products on this device, FLOP/s, for the share of it that is reached
     """
     rates, count, flop = _rates(sides, mode, batch)
     medians = {name: statistics.median(of_rounds) for name, of_rounds in rates.items()}
     layout = max(LAYOUTS, key=lambda name: medians[name])
     return Row(
-        "vgg16",
+        sides.group,
         title,
         "images/s",
         medians["ours"],
@@ -141,7 +153,7 @@ def duel(sides: Sides, mode: str, batch: int, rate: float, title: str) -> Row:
             "rounds": rates,
             "iterations per round": count,
             "GFLOP per picture": flop / 1e9,
-            "share": medians["ours"] * flop / rate,
+            "share": medians["ours"] * flop / rate if rate else None,
         },
     )
 
@@ -151,13 +163,13 @@ def _rates(sides: Sides, mode: str, batch: int) -> tuple[dict[str, list[float]],
 
     With iterations per round and FLOP per picture.
     """
-    setting, variant = sides.setting, sides.setting.variant
+    setting, variant = sides.setting, sides.variant
     names = ["ours", MEASURED] if setting.gpu is not None and batch == MEASURED_AT else ["ours"]
     told = {"variant": variant.name, "batch": batch, "training": mode == "training"}
     ours, *_ = [sides.process(name).ask("prepare", **told) for name in names]
     torch = sides.process("torch")
-    chain = architectures.chain(variant)
-    theirs = torch.ask("prepare", chain=chain, batch=batch, side=variant.crop, classes=variant.classes)
+    layers = architectures.plain_layers(variant)
+    theirs = torch.ask("prepare", layers=layers, batch=batch, side=variant.crop, classes=variant.classes)
     if theirs["parameters"] != ours["parameters"]:
         raise RuntimeError(f"not the same net: {ours['parameters']} and {theirs['parameters']} parameters")
     contenders: dict[str, Callable[..., dict]] = {

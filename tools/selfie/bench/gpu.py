@@ -11,7 +11,7 @@ import subprocess
 from collections.abc import Iterable
 
 from selfie.bench.caffe_time import layers
-from selfie.bench.duel import vgg16
+from selfie.bench.duel import squeezenet, vgg16
 from selfie.bench.first_meeting import crops, errors, first, memory
 from selfie.bench.gpu_setting import Setting
 from selfie.bench.gtest import gtest
@@ -22,7 +22,7 @@ from selfie.common.worker import Worker
 from selfie.net import pycaffe
 
 # In the order of their worth to somebody who has a GPU for a few minutes.
-IN_ORDER = (first, gtest, training, vgg16, memory, errors, layers, sanitizer, crops)
+IN_ORDER = (first, gtest, training, vgg16, memory, errors, squeezenet, layers, sanitizer, crops)
 GROUPS = {function.__name__: function for function in IN_ORDER}
 
 

@@ -1,7 +1,7 @@
 """PyTorch as a contender beside Caffe: the same layers, in a process of its own (`python -m selfie.bench.torch_peer`).
 
 Needs PyTorch and the standard library only, so any Python that has PyTorch can run it. Layers are described as
-net/architectures.chain does. Both memory layouts are kept, because which one is faster depends on the device.
+net/architectures.plain_layers does. Both memory layouts are kept, because which one is faster depends on the device.
 """
 
 from __future__ import annotations
@@ -28,28 +28,60 @@ class Scale(nn.Module):
         return x * self.scale
 
 
-def build(chain: list[dict]) -> nn.Sequential:
-    """Build the net of architectures.chain: N x 3 x H x W pixels to N x classes, before the softmax."""
-    layers: list[nn.Module] = []
-    for layer in chain:
-        kind = layer["type"]
-        if kind == "Convolution":
-            layers.append(nn.LazyConv2d(layer["outputs"], layer["kernel"], layer["stride"], layer["pad"]))
-        elif kind == "InnerProduct":
-            if not any(isinstance(module, nn.Flatten) for module in layers):
-                layers.append(nn.Flatten())
-            layers.append(nn.LazyLinear(layer["outputs"]))
-        elif kind == "ReLU":
-            layers.append(nn.ReLU(inplace=True))
-        elif kind == "MAX":
-            layers.append(nn.MaxPool2d(layer["kernel"], layer["stride"], ceil_mode=True))
-        elif kind == "AVE":
-            layers.append(nn.AvgPool2d(layer["kernel"], layer["stride"], ceil_mode=True))
-        elif kind == "Power":
-            layers.append(Scale(layer["scale"]))
-        else:
-            raise ValueError(f"no such layer here: {kind}")
-    return nn.Sequential(*layers)
+class Concat(nn.Module):
+    """Caffe's Concat layer, of channels."""
+
+    def forward(self, *maps: torch.Tensor) -> torch.Tensor:
+        return torch.cat(maps, 1)
+
+
+class Net(nn.Module):
+    """The net of architectures.plain_layers: N x 3 x H x W pixels to N x classes, before the softmax.
+
+    A blob goes when the last layer that reads it has run.
+    """
+
+    def __init__(self, layers: list[dict]) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(map(module, layers))
+        later = [
+            {name for other in layers[number:] for name in other["bottoms"]} for number in range(1, len(layers) + 1)
+        ]
+        self.blobs = [
+            (layer["bottoms"], layer["top"], set(layer["bottoms"]) - names - {layer["top"]})
+            for layer, names in zip(layers, later)
+        ]
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        values = {"data": pixels}
+        for layer, (bottoms, top, last) in zip(self.layers, self.blobs):
+            result = layer(*[values[name] for name in bottoms])
+            for name in last:
+                del values[name]
+            values[top] = result
+        return values[top].flatten(1)
+
+
+def module(layer: dict) -> nn.Module:
+    """Make a layer of architectures.plain_layers; ValueError for one of another type."""
+    kind = layer["type"]
+    if kind == "Convolution":
+        return nn.LazyConv2d(layer["outputs"], layer["kernel"], layer["stride"], layer["pad"])
+    if kind == "InnerProduct":
+        return nn.Sequential(nn.Flatten(), nn.LazyLinear(layer["outputs"]))
+    if kind == "ReLU":
+        return nn.ReLU(inplace=True)
+    if kind == "MAX":
+        return nn.MaxPool2d(layer["kernel"], layer["stride"], ceil_mode=True)
+    if kind == "AVE" and layer["kernel"] is None:
+        return nn.AdaptiveAvgPool2d(1)
+    if kind == "AVE":
+        return nn.AvgPool2d(layer["kernel"], layer["stride"], ceil_mode=True)
+    if kind == "Power":
+        return Scale(layer["scale"])
+    if kind == "Concat":
+        return Concat()
+    raise ValueError(f"no such layer here: {kind}")
 
 
 class Peer:
@@ -73,12 +105,12 @@ class Peer:
             "gpu": torch.cuda.get_device_name(self.device) if cuda else None,
         }
 
-    def prepare(self, chain: list[dict], batch: int, side: int, classes: int) -> dict:
-        """Make nets of `chain` with random weights, and random pictures. Answers with the number of parameters."""
+    def prepare(self, layers: list[dict], batch: int, side: int, classes: int) -> dict:
+        """Make nets of `layers` with random weights, and random pictures. Answers with the number of parameters."""
         self.release()
         torch.manual_seed(2015)
         for name, layout in LAYOUTS.items():
-            model = build(chain).to(self.device)
+            model = Net(layers).to(self.device)
             pixels = torch.randn(batch, 3, side, side, device=self.device)
             model(pixels[:1])  # gives lazy layers their shapes
             for parameter in model.parameters():  # as He et al. 2015: numbers of about 1 everywhere

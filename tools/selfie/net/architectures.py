@@ -76,19 +76,26 @@ def with_input(variant: Variant, batch: int, training: bool) -> dict:
 
 
 def chain(variant: Variant) -> list[dict]:
-    """List a variant's layers from pixels to scores, for another framework to build; SelfieError if they branch.
+    """List a variant's plain_layers; SelfieError if they branch."""
+    layers = plain_layers(variant)
+    for before, layer in zip([{"top": "data"}, *layers], layers):
+        if layer["bottoms"] != [before["top"]]:
+            raise SelfieError(f"{variant.name} is no chain of layers: its {layer['top']} is of {layer['bottoms']}")
+    return layers
 
-    Each has a type (Convolution, InnerProduct, ReLU, MAX or AVE pooling, Power) and what it needs: outputs, kernel,
-    stride, pad, scale.
+
+def plain_layers(variant: Variant) -> list[dict]:
+    """List a variant's layers from pixels ("data") to scores, for another framework to build.
+
+    Each has a type (Convolution, InnerProduct, ReLU, MAX or AVE pooling, Power, Concat), the blobs that it reads
+    (bottoms) and the one that it writes (top), and what it needs: outputs, kernel (None: all of the map), stride, pad,
+    scale. SelfieError for a net with dropout.
     """
+    if variant.dropout:
+        raise SelfieError(f"{variant.name} has other layers than plain ones: it has dropout")
     layers: list[dict] = []
-    top = "data"
     for layer in build(variant, "deploy")["layer"][1:-1]:
-        if variant.dropout:
-            raise SelfieError(f"{variant.name} is no chain of plain layers: it has dropout")
-        if layer["bottom"] != top:
-            raise SelfieError(f"{variant.name} is no chain of layers: its {layer['name']} reads {layer['bottom']}")
-        top = layer["top"]
+        bottoms = layer["bottom"] if isinstance(layer["bottom"], list) else [layer["bottom"]]
         given = {
             **layer.get("convolution_param", {}),
             **layer.get("inner_product_param", {}),
@@ -98,6 +105,8 @@ def chain(variant: Variant) -> list[dict]:
         layers.append(
             {
                 "type": str(given.get("pool", layer["type"])),
+                "bottoms": bottoms,
+                "top": layer["top"],
                 "outputs": given.get("num_output"),
                 "kernel": given.get("kernel_size"),
                 "stride": given.get("stride", 1),
