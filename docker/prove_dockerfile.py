@@ -82,9 +82,18 @@ def workplace(work: Path, context: Path) -> Path:
 
 
 def remove(folder: Path) -> None:
-    """Remove a folder, whole, if it is there."""
+    """Remove a folder, whole, if it is there; DockerfileError if something is mounted in it, which would go, too."""
+    if mounts := mounts_below(folder):
+        raise DockerfileError(f"{mounts[0]} is a mount, left by somebody: umount it first")
     if folder.exists():
         shutil.rmtree(folder)
+
+
+def mounts_below(folder: Path) -> list[Path]:
+    """List the mounts below a folder, as this process sees them."""
+    places = (line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines())
+    mounts = [Path(re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), place)) for place in places]
+    return [mount for mount in mounts if folder.resolve() in mount.parents]
 
 
 # ---[ Base images

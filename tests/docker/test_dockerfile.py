@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import prove_dockerfile
@@ -140,6 +142,28 @@ def test_the_proof_touches_no_folder_but_its_own(tmp_path):
     (tmp_path / "debian-12" / "etc").mkdir(parents=True)
     (tmp_path / "debian-12" / "etc" / "debian_version").touch()
     assert prove_dockerfile.workplace(tmp_path, tmp_path / "elsewhere") == tmp_path
+
+
+def test_what_is_mounted_in_a_stage_stays(tmp_path):
+    """Such as a machine's own /dev, from somebody's chroot: a removal would go into it."""
+    inner = tmp_path / "root of somebody" / "dev"
+    inner.mkdir(parents=True)
+    code = """if True:
+        import pathlib, sys, prove_dockerfile
+        try:
+            prove_dockerfile.remove(pathlib.Path(sys.argv[1]).parent)
+        except prove_dockerfile.DockerfileError as error:
+            print(error, pathlib.Path(sys.argv[1], "null").exists())
+    """
+    namespace = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--mount", "--map-root-user"]
+    script = 'mount -t tmpfs none "$1" || exit 77; touch "$1/null"; exec "$2" -c "$3" "$1"'
+    command = [*namespace, "sh", "-c", script, "sh", inner, sys.executable, code]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=DOCKER)
+    if result.returncode:
+        testlib.skip("root", f"no file system can be mounted here: {result.stderr.strip()}")
+    assert result.stdout == f"{inner} is a mount, left by somebody: umount it first True\n"
+    prove_dockerfile.remove(inner.parent)
+    assert not inner.exists()
 
 
 def test_mistakes_with_the_proof_are_one_line(tmp_path, capsys):
