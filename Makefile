@@ -274,7 +274,7 @@ DEMO := data/demo
 # Much of what a report takes is the time of one core, and of commands that start. On a GPU they would share its memory.
 two_at_a_time = --jobs $(if $(or $(GPU),$(filter 1,$(JOBS))),1,2) --output-sync=target
 
-demo: setup ## set up, then the whole job on generated pictures, from faces and labels to the report (3 minutes)
+demo: setup ## set up, then the whole job on generated pictures, from faces and labels to the report (2 minutes)
 	$(PY) tools/demo_corpus.py --out $(DEMO)/pretraining --pretraining
 	$(PY) tools/make_lmdb.py --labels $(DEMO)/pretraining/labels.csv --images $(DEMO)/pretraining/images \
 	      --out $(DEMO)/pretraining-lmdb --raw --force
