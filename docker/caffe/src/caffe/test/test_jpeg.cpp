@@ -69,8 +69,8 @@ TEST_F(JpegTest, TestPixelsAreOpenCVs) {
 TEST_F(JpegTest, TestDamagedAreOpenCVs) {
   int plain = 0, others = 0;
   for (int i = 0; i < 400; ++i) {
-    string data = Encoded(Picture(40, 56),
-        vector<int>(1, cv::IMWRITE_JPEG_PROGRESSIVE));
+    const int how[] = {cv::IMWRITE_JPEG_PROGRESSIVE, i >> 1 & 1};
+    string data = Encoded(Picture(40, 56), vector<int>(how, how + 2));
     if (i & 1) {
       data[At(data)] = rng_.uniform(0, 256);
     } else {
