@@ -19,9 +19,8 @@ from typing import Callable
 from selfie.common.errors import SelfieError
 
 TOOLS = Path(__file__).resolve().parents[2]
-OUT_OF_MEMORY = re.compile(
-    r"out of (GPU )?memory|ALLOC(ATION)?_FAILED", re.IGNORECASE
-)  # CUDA, Caffe, cuBLAS, cuDNN, PyTorch
+# As CUDA, Caffe, cuBLAS, cuDNN and PyTorch say it.
+OUT_OF_MEMORY = re.compile(r"out of (GPU )?memory|ALLOC(ATION)?_FAILED", re.IGNORECASE)
 
 
 class OutOfMemory(SelfieError):
